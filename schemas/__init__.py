@@ -1,0 +1,1 @@
+"""What crosses a boundary: events, API bodies and answers, partner payloads, job arguments."""

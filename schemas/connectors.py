@@ -1,0 +1,51 @@
+"""Settings of an inbound hook, as an operator writes them (`hook.settings`, JSON)."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct, field
+
+from schemas.base import Code
+
+_Wanted = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\S")]
+
+
+class _PackagingRule(Struct, frozen=True, kw_only=True, tag_field="from", forbid_unknown_fields=True):
+    """Which packaging class a choice of the shop's customer stands for. Texts are compared without case and outer spaces."""
+
+    class_: Code = field(name="class")
+
+
+class NoteAttributeRule(_PackagingRule, frozen=True, kw_only=True, tag="note_attribute"):
+    """A cart attribute of this name; without `value`, whatever it says if it says anything."""
+
+    name: _Wanted
+    value: _Wanted | None = None
+
+
+class PropertyRule(_PackagingRule, frozen=True, kw_only=True, tag="property"):
+    """A property of this name on any line; without `value`, whatever it says if it says anything."""
+
+    name: _Wanted
+    value: _Wanted | None = None
+
+
+class ShippingLineRule(_PackagingRule, frozen=True, kw_only=True, tag="shipping_line"):
+    """A shipping method with this code, title and source: those of the three that are given must all agree."""
+
+    code: _Wanted | None = None
+    title: _Wanted | None = None
+    source: _Wanted | None = None
+
+    def __post_init__(self) -> None:
+        """A rule that names nothing would match every order."""
+        if self.code is None and self.title is None and self.source is None:
+            raise ValueError("a shipping_line rule needs code, title or source")
+
+
+PackagingRule = NoteAttributeRule | PropertyRule | ShippingLineRule
+
+
+class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one hook may be told; `{}` is a hook without settings. Of the packaging rules the first that matches wins."""
+
+    packaging: Annotated[list[PackagingRule], Meta(max_length=100)] = []

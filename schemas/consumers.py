@@ -1,0 +1,58 @@
+"""What consumers see (CONTRACT §3.5)."""
+
+from datetime import date, datetime
+
+from schemas.base import Body
+
+
+class Available(Body, frozen=True, kw_only=True):
+    """The points whose hold ends next, and when."""
+
+    points: int
+    at: datetime
+
+
+class Expiring(Body, frozen=True, kw_only=True):
+    """Points that can be spent until the end of this day."""
+
+    points: int
+    on: date
+
+
+class BalanceDetails(Body, frozen=True, kw_only=True):
+    """A balance without its owner; `version` rises with every change."""
+
+    pending: int = 0
+    reserved: int = 0
+    available: int = 0
+    debt: int = 0
+    version: int = 0
+    next_available: Available | None = None
+    expiring: list[Expiring] = []
+    tier: str = "seed"
+
+
+class BalanceAnswer(BalanceDetails, frozen=True, kw_only=True):
+    """The whole answer."""
+
+    consumer: str
+    as_of: datetime
+
+
+class ActivityItem(Body, frozen=True, kw_only=True):
+    """One thing that happened, in words that a person can read; `points` are signed."""
+
+    at: datetime
+    kind: str
+    points: int
+    status: str
+    reason: str
+    event: str | None = None
+    redemption: str | None = None
+
+
+class ActivityPage(Body, frozen=True, kw_only=True):
+    """Newest first."""
+
+    items: list[ActivityItem]
+    next_cursor: str | None

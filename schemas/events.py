@@ -1,0 +1,207 @@
+"""The event that a platform reports and the answer it gets (CONTRACT §3.3)."""
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType, field
+
+from schemas.base import Body, Currency, Instant, Key, MoneyText, Text
+
+MAX_LINES = 500
+MAX_BATCH = 5_000
+
+DecimalInput = Annotated[str, Meta(max_length=32, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$(?!\n)")] | Annotated[int, Meta(ge=0, le=10**12)]
+"""A quantity or a mass: a decimal string or a JSON integer, never a float, never negative."""
+
+Status = Literal["pending", "held", "settled", "rejected", "voided", "parked", "ignored"]
+
+
+class Order(Struct, frozen=True, kw_only=True, gc=False):
+    """The order that an event is about. `currency` and `total` are required in `order.paid` only."""
+
+    id: Key
+    currency: Currency | None = None
+    total: MoneyText | None = None
+
+
+class Line(Struct, frozen=True, kw_only=True, gc=False):
+    """One order line as bought. `amount` (what the line cost after discounts) defaults to quantity × unit_price."""
+
+    id: Key
+    sku: Text | None = None
+    gtin: Text | None = None
+    quantity: DecimalInput = 1
+    unit_price: MoneyText | None = None
+    amount: MoneyText | None = None
+    category: Text | None = None
+    merchant: Text | None = None
+
+
+class Packaging(Struct, frozen=True, kw_only=True):
+    """How an order was packed: chosen at checkout, or used at fulfilment."""
+
+    class_: Text = field(name="class")
+    parcels: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    waybill: Key | None = None
+    assets: Annotated[list[Key], Meta(max_length=1_000)] = []
+
+
+class RefundLine(Struct, frozen=True, kw_only=True, gc=False):
+    """Units (or, without a quantity, an amount) of one order line that were given back."""
+
+    id: Key
+    quantity: DecimalInput | None = None
+    amount: MoneyText | None = None
+
+
+class Refund(Struct, frozen=True, kw_only=True):
+    """One refund; without lines its amount counts pro rata over the order's total."""
+
+    id: Key
+    lines: Annotated[list[RefundLine], Meta(max_length=MAX_LINES)] = []
+    amount: MoneyText | None = None
+
+
+class Return(Struct, frozen=True, kw_only=True, gc=False):
+    """Packaging that came back. `mass_g` is grams."""
+
+    class_: Text = field(name="class")
+    asset: Key | None = None
+    quantity: DecimalInput = 1
+    mass_g: DecimalInput | None = None
+    waybill: Key | None = None
+    order: Key | None = None
+    station: Key | None = None
+    proof: Annotated[str, Meta(max_length=4096)] | None = None
+
+
+class _Fact(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """What all events carry. `attributes` is free, at most 8 KiB and 8 levels."""
+
+    TYPE: ClassVar[str]
+
+    id: Key
+    occurred_at: Instant
+    consumer: Key | None = None
+    attributes: dict[str, Any] = {}
+
+    @property
+    def order_id(self) -> str | None:
+        """The order that this fact belongs to, if it belongs to one."""
+        return None
+
+
+class _OrderFact(_Fact, frozen=True, kw_only=True, omit_defaults=True):
+    order: Order
+
+    @property
+    def order_id(self) -> str | None:
+        return self.order.id
+
+
+class OrderPaid(_OrderFact, frozen=True, kw_only=True, tag="order.paid", omit_defaults=True):
+    """An order was paid: what earns for purchases."""
+
+    TYPE = "order.paid"
+    lines: Annotated[list[Line], Meta(max_length=MAX_LINES)] = []
+    packaging: Packaging | None = None
+
+
+class OrderFulfilled(_OrderFact, frozen=True, kw_only=True, tag="order.fulfilled", omit_defaults=True):
+    """An order left the warehouse, in the packaging that was really used."""
+
+    TYPE = "order.fulfilled"
+    packaging: Packaging | None = None
+
+
+class OrderCancelled(_OrderFact, frozen=True, kw_only=True, tag="order.cancelled", omit_defaults=True):
+    """An order was cancelled: all that it earned goes back."""
+
+    TYPE = "order.cancelled"
+
+
+class OrderRefunded(_OrderFact, frozen=True, kw_only=True, tag="order.refunded", omit_defaults=True):
+    """Part or all of an order was refunded; counts once per `refund.id`."""
+
+    TYPE = "order.refunded"
+    refund: Refund
+
+
+class PackagingReturned(_Fact, frozen=True, kw_only=True, tag="packaging.returned", omit_defaults=True):
+    """Packaging came back."""
+
+    TYPE = "packaging.returned"
+    returns: Annotated[list[Return], Meta(min_length=1, max_length=MAX_LINES)]
+
+
+class ActivityCompleted(_Fact, frozen=True, kw_only=True, tag="activity.completed", omit_defaults=True):
+    """Something else that the program rewards was done."""
+
+    TYPE = "activity.completed"
+    activity: Key
+    evidence: dict[str, Any] = {}
+
+
+Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted
+
+
+class Impact(Body, frozen=True, kw_only=True, gc=False):
+    """Grams of CO2e and of plastic avoided."""
+
+    co2e_g: int = 0
+    plastic_g: int = 0
+
+
+class Balance(Body, frozen=True, kw_only=True, gc=False):
+    """An account's points after the event; `version` rises with every change."""
+
+    pending: int = 0
+    reserved: int = 0
+    available: int = 0
+    debt: int = 0
+    version: int = 0
+
+
+class Award(Body, frozen=True, kw_only=True, gc=False):
+    """What one campaign granted for one event or one line of it; negative points take back."""
+
+    campaign: str
+    version: int
+    action: str
+    points: int
+    reason: str
+    line: str | UnsetType = UNSET
+    return_: int | UnsetType = field(name="return", default=UNSET)
+    certificate: str | UnsetType = UNSET
+    impact: Impact = Impact()
+
+
+class Refusal(Body, frozen=True, kw_only=True, gc=False):
+    """Why something earned nothing, or less than its campaign says."""
+
+    code: str
+    detail: str
+    line: str | UnsetType = UNSET
+    return_: int | UnsetType = field(name="return", default=UNSET)
+    campaign: str | UnsetType = UNSET
+
+
+class EventAnswer(Body, frozen=True, kw_only=True):
+    """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold."""
+
+    id: str
+    status: Status
+    points: int
+    available_at: datetime | None
+    awards: list[Award]
+    refused: list[Refusal]
+    balance: Balance
+
+
+class BatchAnswer(Body, frozen=True, kw_only=True):
+    """The answer to a batch, results in the order of the request; an error is the problem object in place of a result."""
+
+    accepted: int
+    duplicates: int
+    rejected: int
+    results: list[Any]

@@ -1,0 +1,1 @@
+"""greenpoints: a consumer green-points rewards backend. ARCHITECTURE.md is the map."""

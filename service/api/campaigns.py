@@ -1,0 +1,142 @@
+"""Campaigns and their statistics: for operators."""
+
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Request, get, patch, post
+from litestar.params import QueryParameter
+
+from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Statistics
+from schemas.pages import Page
+from service.api.bodies import decode_body
+from service.api.callers import callers_of
+from service.api.changes import change_by
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
+from service.api.database import connection
+from service.domain.campaigns import Step
+from service.domain.errors import InvalidRequest, NotFound
+from service.domain.intake import invalid
+from service.domain.roles import MAY
+from service.flows import campaigns, statistics
+
+TAGS: Final = ["Campaigns"]
+
+AnyRequest = Request[Any, Any, Any]
+From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset; rounded down to the hour.")]
+To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset; not included.")]
+
+
+@post("/v1/campaigns", tags=TAGS, opt={"body": CampaignBody, "answer": CampaignAnswer})
+async def create_campaign(request: AnyRequest) -> CampaignAnswer:
+    """Draft a campaign: its conditions are checked, it awards nothing until it is activated."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
+    body = await decode_body(request, CampaignBody)
+    async with connection(request) as conn:
+        return await campaigns.create(conn, body, program=caller.program, change=change_by(caller, request))
+
+
+@get("/v1/campaigns", tags=TAGS, opt={"answer": Page[CampaignAnswer]})
+async def list_campaigns(
+    request: AnyRequest, status: CampaignStatus | None = None, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[CampaignAnswer]:
+    """List the program's campaigns by code, perhaps of one status only."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
+    after = read_cursor(cursor, Name, "")
+    async with connection(request) as conn:
+        rows = await campaigns.page(conn, program=caller.program, after=after, status=status, limit=limit + 1)
+    return page_of(rows, limit, item=lambda row: row, position=lambda row: row.code)
+
+
+@get("/v1/campaigns/{code:str}", tags=TAGS, opt={"answer": CampaignAnswer})
+async def read_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+    """Read a campaign in its newest version."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
+    async with connection(request) as conn:
+        return await campaigns.get(conn, _code(code), program=caller.program)
+
+
+@patch("/v1/campaigns/{code:str}", tags=TAGS, opt={"body": dict, "answer": CampaignAnswer})
+async def change_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+    """Change a campaign by a JSON merge patch: a new version, for what occurs from now on."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
+    changes = await decode_body(request, dict[str, Any])
+    async with connection(request) as conn:
+        try:
+            return await campaigns.patch(conn, _code(code), changes, program=caller.program, change=change_by(caller, request))
+        except msgspec.ValidationError as error:
+            raise invalid(error) from None
+
+
+@get("/v1/campaigns/{code:str}/versions", tags=TAGS, opt={"answer": Page[CampaignVersion]})
+async def list_versions(
+    request: AnyRequest, code: str, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[CampaignVersion]:
+    """List a campaign's versions, newest first."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
+    before = min(read_cursor(cursor, Position, _NEWEST), _NEWEST)
+    async with connection(request) as conn:
+        rows = await campaigns.versions(conn, _code(code), program=caller.program, before=before, limit=limit + 1)
+    return page_of(rows, limit, item=lambda row: row, position=lambda row: row.version)
+
+
+@post("/v1/campaigns/{code:str}/activate", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
+async def activate_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+    """Let a draft or paused campaign award, on every process at once. A repeat changes nothing."""
+    return await _step(request, code, "activate")
+
+
+@post("/v1/campaigns/{code:str}/pause", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
+async def pause_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+    """Stop a running campaign from awarding until it is activated again. A repeat changes nothing."""
+    return await _step(request, code, "pause")
+
+
+@post("/v1/campaigns/{code:str}/end", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
+async def end_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+    """End a campaign for good; what it awarded stays. A repeat changes nothing."""
+    return await _step(request, code, "end")
+
+
+@get("/v1/campaigns/{code:str}/statistics", tags=TAGS, opt={"answer": Statistics})
+async def read_statistics(
+    request: AnyRequest, code: str, from_: From = None, to: To = None, granularity: Granularity = "day"
+) -> Statistics:
+    """Totals, a series by hour, day or week in the program's time zone, and sums by platform; without from and to of its whole life."""
+    caller = await callers_of(request).operator(request, *MAY["statistics:read"])
+    for pointer, at in (("/from", from_), ("/to", to)):
+        if at is not None and at.tzinfo is None:
+            raise InvalidRequest.at(pointer, "needs an offset, such as Z or +08:00")
+    async with connection(request) as conn:
+        return await statistics.campaign_statistics(
+            conn, _code(code), program=caller.program, from_=from_, to=to, granularity=granularity
+        )  # fmt: skip
+
+
+_NEWEST: Final = 2**31 - 1
+
+
+async def _step(request: AnyRequest, code: str, step: Step) -> CampaignAnswer:
+    caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
+    async with connection(request) as conn:
+        return await campaigns.step(conn, _code(code), step, program=caller.program, change=change_by(caller, request))
+
+
+def _code(code: str) -> str:
+    """A code from the path. Raises NotFound for what no campaign can be called."""
+    if not code.isascii() or not code.isprintable():
+        raise NotFound("There is no such campaign.")
+    return code
+
+
+routes = [
+    create_campaign,
+    list_campaigns,
+    read_campaign,
+    change_campaign,
+    list_versions,
+    activate_campaign,
+    pause_campaign,
+    end_campaign,
+    read_statistics,
+]

@@ -1,0 +1,89 @@
+"""What consumers have: balances and activity, for their platform and for themselves (CONTRACT §3.5)."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response, get
+from litestar.params import Parameter
+
+from schemas.consumers import ActivityItem, BalanceAnswer
+from schemas.pages import Page
+from service.api.callers import callers_of
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
+from service.api.database import connection
+from service.api.paths import reference
+from service.domain.errors import NotFound, Unavailable
+from service.flows import balances as flow
+from service.flows.events import NEWEST, activity
+from service.runtime import Resources
+from service.store.connection import UNREACHABLE
+
+TAGS = ["Consumers"]
+JSON = "application/json"
+
+AnyRequest = Request[Any, Any, Any]
+MinVersion = Annotated[int, Parameter(ge=0, le=2**53, description="Never answer data older than this version.")]
+
+
+@get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
+async def my_balance(request: AnyRequest, min_version: MinVersion = 0) -> Response[bytes]:
+    """Read the calling consumer's balance."""
+    authorization = request.headers.get("authorization")
+    callers = callers_of(request)
+    caller = callers.consumer_cached(authorization) or await callers.consumer(authorization, "balance:read")
+    caller.require("balance:read")
+    body = await _balance(request, caller.platform, caller.reference, min_version)
+    return Response(content=flow.answer(caller.reference, flow.ZERO_BODY if body is None else body), media_type=JSON)
+
+
+@get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
+async def consumer_balance(request: AnyRequest, ref: str, min_version: MinVersion = 0) -> Response[bytes]:
+    """Read the balance of one of the platform's consumers; 404 before its first event."""
+    caller = await callers_of(request).platform(request.headers.get("authorization"))
+    caller.require("consumers:read")
+    consumer = reference(ref)
+    body = await _balance(request, caller.platform, consumer, min_version)
+    if body is None:
+        raise NotFound("This consumer has no events yet.")
+    return Response(content=flow.answer(consumer, body), media_type=JSON)
+
+
+async def _balance(request: AnyRequest, platform: int, consumer: str, min_version: int) -> bytes | None:
+    resources: Resources = request.app.state.resources
+    try:
+        account = await flow.account_of(resources.pool, resources.knowledge, platform, consumer)
+        return None if account is None else await flow.balance_body(resources.pool, resources.projection, account, min_version)
+    except UNREACHABLE:
+        raise Unavailable("The balance cannot be read right now; try again in a moment.") from None
+
+
+@get("/v1/me/activity", tags=TAGS, opt={"answer": Page[ActivityItem]})
+async def my_activity(request: AnyRequest, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
+    """List what happened on the calling consumer's account, newest first."""
+    caller = await callers_of(request).consumer(request.headers.get("authorization"), "balance:read")
+    found = await _activity(request, caller.platform, caller.reference, cursor, limit)
+    return found or Page(items=[], next_cursor=None)
+
+
+@get("/v1/consumers/{ref:str}/activity", tags=TAGS, opt={"answer": Page[ActivityItem]})
+async def consumer_activity(request: AnyRequest, ref: str, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
+    """List what happened on the account of one of the platform's consumers, newest first; 404 before its first event."""
+    caller = await callers_of(request).platform(request.headers.get("authorization"))
+    caller.require("consumers:read")
+    found = await _activity(request, caller.platform, reference(ref), cursor, limit)
+    if found is None:
+        raise NotFound("This consumer has no events yet.")
+    return found
+
+
+async def _activity(request: AnyRequest, platform: int, consumer: str, cursor: str | None, limit: int) -> Page[ActivityItem] | None:
+    resources: Resources = request.app.state.resources
+    before = read_cursor(cursor, Position, NEWEST)
+    async with connection(request) as conn:
+        account = await flow.find_account(conn, resources.knowledge, platform, consumer)
+        if account is None:
+            return None
+        items, position = await activity(conn, account, before=before, limit=limit)
+    return Page(items=items, next_cursor=None if position is None else encode_cursor(position))
+
+
+routes = [my_balance, consumer_balance, my_activity, consumer_activity]

@@ -1,0 +1,48 @@
+"""Cursors of lists: opaque to callers, the last item's position to us."""
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from litestar.params import QueryParameter
+
+from schemas.base import PRINTABLE
+from schemas.pages import Page
+from service.domain.errors import InvalidRequest
+
+Limit = Annotated[int, QueryParameter(ge=1, le=200, description="At most this many items.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=1_024, description="`next_cursor` of the answer before.")]
+
+DEFAULT_LIMIT: Final = 50
+
+Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A cursor over numbered rows."""
+Name = Annotated[str, msgspec.Meta(max_length=256, pattern=PRINTABLE)]
+"""A cursor over named rows."""
+
+Row = TypeVar("Row")
+Item = TypeVar("Item")
+T = TypeVar("T")
+
+
+def read_cursor(cursor: str | None, type_: type[T], first: T) -> T:
+    """The position that a cursor stands for, `first` without one. Raises InvalidRequest for what was never a cursor of this list."""
+    if cursor is None:
+        return first
+    try:
+        return msgspec.json.decode(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True), type=type_)
+    except (ValueError, msgspec.MsgspecError):
+        raise InvalidRequest("The cursor is not one that this list gave out.") from None
+
+
+def page_of(rows: Sequence[Row], limit: int, *, item: Callable[[Row], Item], position: Callable[[Row], int | str]) -> Page[Item]:
+    """A page from at most `limit` + 1 rows: the one too many only tells that there are more."""
+    shown = rows[:limit]
+    more = len(rows) > limit
+    return Page(items=[item(row) for row in shown], next_cursor=encode_cursor(position(shown[-1])) if more else None)
+
+
+def encode_cursor(position: int | str) -> str:
+    """The cursor that stands for a position."""
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")

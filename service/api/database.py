@@ -1,0 +1,22 @@
+"""A connection for one request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from litestar import Request
+
+from service.domain.errors import Unavailable
+from service.store.connection import UNREACHABLE, Connection
+
+ACQUIRE_TIMEOUT_S: Final = 0.9
+
+
+@asynccontextmanager
+async def connection(request: Request[Any, Any, Any]) -> AsyncIterator[Connection]:
+    """One of the pool's connections, given back at the end. Raises Unavailable when PostgreSQL is not there or none is free in time."""
+    try:
+        async with request.app.state.resources.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+            yield conn
+    except UNREACHABLE:
+        raise Unavailable("The database does not answer; try again in a moment.") from None

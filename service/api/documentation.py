@@ -1,0 +1,127 @@
+"""/openapi.json and /docs, made from the routes themselves: their types, docstrings and refusals."""
+
+import html
+from typing import Any
+
+import msgspec
+from litestar import Litestar, Request, Response, get
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from schemas.problems import Problem
+
+CONFIG = OpenAPIConfig(
+    title="greenpoints",
+    version="1",
+    description="Points for green consumption: report events, read balances, run campaigns.",
+    path="/_schema",
+    render_plugins=(),
+    components=Components(
+        security_schemes={
+            "platform": SecurityScheme(type="http", scheme="bearer", description="A platform's API key, gpk_…"),
+            "consumer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="A token that a platform signed"),
+            "operator": SecurityScheme(type="http", scheme="bearer", description="An operator's token, gpo_…"),
+        }
+    ),
+)
+REF = "#/components/schemas/{name}"
+REFUSALS = {"400": "malformed", "401": "not authenticated", "403": "not allowed", "404": "not found", "422": "not valid", "503": "try again"}
+
+
+@get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request[Any, Any, Any]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    return document(request.app)
+
+
+@get("/docs", include_in_schema=False, media_type="text/html")
+async def docs(request: Request[Any, Any, Any]) -> Response[str]:
+    """The same for people: every route with its parameters, body and answer. No scripts, nothing from elsewhere."""
+    return Response(content=_page(document(request.app)), media_type="text/html; charset=utf-8")
+
+
+def document(app: Litestar) -> dict[str, Any]:
+    """Litestar's document, with the bodies and answers that our handlers name in `opt`. Made once."""
+    made: dict[str, Any] | None = getattr(app.state, "openapi_document", None)
+    if made is None:
+        made = app.state.openapi_document = _document(app)
+    return made
+
+
+def _document(app: Litestar) -> dict[str, Any]:
+    spec: dict[str, Any] = app.openapi_schema.to_schema()
+    spec["openapi"] = "3.1.0"
+    types = [Problem]
+    used: list[tuple[dict[str, Any], Any, Any]] = []
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            for method in getattr(handler, "http_methods", ()):
+                operation = spec["paths"].get(route.path_format, {}).get(method.lower())
+                if operation is not None:
+                    body, answer = handler.opt.get("body"), handler.opt.get("answer")
+                    types += [t for t in (body, answer) if t is not None]
+                    used.append((operation, body, answer))
+    schemas, components = msgspec.json.schema_components(types, ref_template=REF)
+    named = dict(zip([repr(t) for t in types], schemas, strict=True))
+    problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
+    for operation, body, answer in used:
+        if body is not None:
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[repr(body)]}}}
+        for status, response in operation.get("responses", {}).items():
+            if answer is not None and status.startswith("2"):
+                response["content"] = {"application/json": {"schema": named[repr(answer)]}}
+        for status, description in REFUSALS.items():
+            operation.setdefault("responses", {})[status] = {"description": description, **problem}
+    spec.setdefault("components", {}).setdefault("schemas", {}).update(components)
+    return spec
+
+
+def _page(spec: dict[str, Any]) -> str:
+    sections = []
+    for path, operations in sorted(spec["paths"].items()):
+        for method, operation in operations.items():
+            if isinstance(operation, dict) and "responses" in operation:
+                sections.append(_section(method, path, operation))
+    return _PAGE.format(title=html.escape(spec["info"]["title"]), about=html.escape(spec["info"]["description"]), sections="".join(sections))
+
+
+def _section(method: str, path: str, operation: dict[str, Any]) -> str:
+    parameters = "".join(
+        f"<li><code>{html.escape(p['name'])}</code> ({html.escape(p['in'])}) {html.escape(p.get('description') or '')}</li>"
+        for p in operation.get("parameters", [])
+    )
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    answers = [
+        (status, content["schema"])
+        for status, response in operation["responses"].items()
+        if status.startswith("2") and (content := response.get("content", {}).get("application/json")) and "schema" in content
+    ]
+    return (
+        f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
+        f"<p>{html.escape(operation.get('description') or operation.get('summary') or '')}</p>"
+        + (f"<ul>{parameters}</ul>" if parameters else "")
+        + (f"<p>Body: {_type(body)}</p>" if body else "")
+        + "".join(f"<p>{status}: {_type(schema)}</p>" for status, schema in answers)
+        + "</section>"
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return f"<code>{html.escape(schema['$ref'].rsplit('/', 1)[-1])}</code>"
+    if "anyOf" in schema:
+        return " or ".join(_type(s) for s in schema["anyOf"])
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return f"<code>{html.escape(str(schema.get('type', 'any')))}</code>"
+
+
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title} API</title><style>
+body{{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem;color:#1c2b22;background:#fbfdfb}}
+section{{border-top:1px solid #d6e4da;padding:.5rem 0}}h2{{font-size:1.05rem;margin:.6rem 0 .2rem}}b{{color:#1d7a46}}
+code{{background:#eef5f0;padding:.1em .3em;border-radius:3px}}p,ul{{margin:.3rem 0}}
+</style></head><body><h1>{title}</h1><p>{about} The machine-readable form is <a href="/openapi.json">/openapi.json</a>; errors are
+RFC 9457 problem documents; times are RFC 3339; points are whole numbers; money is a decimal string.</p>{sections}</body></html>"""
+
+routes = [openapi, docs]

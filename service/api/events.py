@@ -1,0 +1,204 @@
+"""Events: report one or many, try one out, look them up (CONTRACT §3.3)."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, get, post
+from litestar.params import Parameter
+
+from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
+from schemas.pages import Page
+from service.api.bodies import read_body, require_json
+from service.api.callers import PlatformCaller, callers_of
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
+from service.api.database import connection
+from service.api.lanes import Lanes
+from service.api.paths import reference
+from service.api.problems import problem_of
+from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Overloaded, UnsupportedMediaType
+from service.domain.fold import Fact
+from service.domain.intake import Sender, decode_json, read_fact
+from service.flows import events as flow
+from service.flows.batcher import Outcome
+from service.flows.receive import preview
+from service.runtime import Resources
+
+TAGS = ["Events"]
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+REPLAYED = {"Idempotency-Replayed": "true"}
+CHUNKS_AHEAD = 2
+"""Chunks of one bulk body that may wait for their commit; the next is read only then."""
+READ_AT_ONCE = 25
+"""Events of a bulk body that are decoded before other requests get a turn."""
+
+AnyRequest = Request[Any, Any, Any]
+
+
+@post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer})
+async def receive_event(
+    request: AnyRequest,
+    dry_run: bool = Parameter(default=False, description="Answer the same, but write nothing and count nothing."),
+    as_of: datetime | None = Parameter(default=None, description="With dry_run: decide as if it were then."),
+) -> Response[bytes]:
+    """Report one event and get its points.
+
+    `(platform, id)` is the idempotency key, for ever: an exact repeat gets the first answer with status 200.
+    """
+    resources: Resources = request.app.state.resources
+    caller = await _platform(request)
+    require_json(request.headers.get("content-type"))
+    body = await read_body(request, resources.settings.max_body_bytes)
+    fact = read_fact(body, _sender(caller), now=resources.clock.now(), hash_key=resources.hash_key)
+    if dry_run or as_of is not None:
+        return await _dry_run(request, fact, dry_run, as_of)
+    lanes: Lanes = request.app.state.lanes
+    outcome = (await lanes.single.submit([fact]))[0]
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.replayed:
+        return Response(content=outcome.answer, status_code=200, media_type=JSON, headers=REPLAYED)
+    return Response(content=outcome.answer, status_code=201, media_type=JSON)
+
+
+async def _dry_run(request: AnyRequest, fact: Fact, dry_run: bool, as_of: datetime | None) -> Response[bytes]:  # noqa: FBT001 - the query's flag
+    if not dry_run:
+        raise InvalidRequest("as_of needs dry_run=true: an event is credited now or not at all.")
+    if as_of is not None and as_of.tzinfo is None:
+        raise InvalidRequest("as_of needs an offset, such as 2026-11-22T09:00:00Z.")
+    async with connection(request) as conn:
+        answer = await preview(conn, fact, request.app.state.resources.knowledge, as_of)
+    return Response(content=msgspec.json.encode(answer), status_code=200, media_type=JSON)
+
+
+@post("/v1/events/batch", tags=TAGS, media_type=JSON, status_code=200, opt={"body": list[Event], "answer": BatchAnswer})
+async def receive_batch(request: AnyRequest) -> Response[bytes]:
+    """Report up to 5,000 events, as a JSON array or as NDJSON. One bad event never blocks the others."""
+    resources: Resources = request.app.state.resources
+    caller = await _platform(request)
+    lanes: Lanes = request.app.state.lanes
+    if lanes.bodies >= resources.settings.bulk_queue_bodies:
+        lanes.bulk.statistics.overloaded += 1
+        raise Overloaded("More bulk bodies are waiting than can be committed in time.")
+    lanes.bodies += 1
+    try:
+        body = await read_body(request, resources.settings.max_bulk_body_bytes)
+        events = _split(body, request.headers.get("content-type"))
+        return await _credit_all(events, _sender(caller), resources, lanes)
+    finally:
+        lanes.bodies -= 1
+
+
+def _split(body: bytes, content_type: str | None) -> list[msgspec.Raw | bytes]:
+    """The events of a bulk body, not decoded yet."""
+    essence = (content_type or JSON).split(";", 1)[0].strip().lower()
+    events: list[msgspec.Raw | bytes]
+    if essence == NDJSON:
+        events = [line for line in body.split(b"\n") if line.strip()]
+    elif essence == JSON:
+        try:
+            events = msgspec.json.decode(body, type=list[msgspec.Raw])  # type: ignore[assignment]
+        except msgspec.ValidationError:
+            decode_json(body)
+            raise InvalidRequest.at("", "The body must be a list of events.") from None
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            decode_json(body)
+            raise
+    else:
+        raise UnsupportedMediaType(f"Send {JSON} or {NDJSON}, not {essence[:64]!r}.")
+    if len(events) > MAX_BATCH:
+        raise InvalidRequest.at("", f"A batch may have at most {MAX_BATCH} events, this one has {len(events)}.")
+    return events
+
+
+async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resources: Resources, lanes: Lanes) -> Response[bytes]:
+    """Read, submit and await chunk by chunk, a few ahead; answers in the order of the request."""
+    results: list[bytes] = [b""] * len(events)
+    counts = {"accepted": 0, "duplicates": 0, "rejected": 0}
+    waiting: list[tuple[list[int], asyncio.Future[list[Outcome]]]] = []
+
+    async def collect() -> None:
+        places, future = waiting.pop(0)
+        for place, outcome in zip(places, await future, strict=True):
+            if outcome.error is not None:
+                counts["rejected"] += 1
+                results[place] = msgspec.json.encode(problem_of(outcome.error))
+            else:
+                counts["duplicates" if outcome.replayed else "accepted"] += 1
+                results[place] = outcome.answer
+
+    try:
+        for chunk in _chunks(len(events), resources.settings.bulk_batch_events):
+            facts, places = [], []
+            for place in chunk:
+                try:
+                    facts.append(read_fact(events[place], sender, now=resources.clock.now(), hash_key=resources.hash_key))
+                    places.append(place)
+                except GreenpointsError as error:
+                    counts["rejected"] += 1
+                    results[place] = msgspec.json.encode(problem_of(error))
+                if place % READ_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+            if facts:
+                waiting.append((places, lanes.bulk.submit(facts)))
+            if len(waiting) >= CHUNKS_AHEAD:
+                await collect()
+        while waiting:
+            await collect()
+    finally:
+        for _, future in waiting:
+            future.cancel()
+    head = msgspec.json.encode(counts)[:-1] + b',"results":['
+    return Response(content=head + b",".join(results) + b"]}", status_code=200, media_type=JSON)
+
+
+def _chunks(count: int, size: int) -> Iterator[range]:
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))
+
+
+@get("/v1/events", tags=TAGS, opt={"answer": Page[EventAnswer]})
+async def list_events(
+    request: AnyRequest, consumer: str | None = None, status: Status | None = None, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[EventAnswer]:
+    """List the platform's own events, newest first, of one consumer or in one status."""
+    caller = await callers_of(request).platform(request.headers.get("authorization"))
+    caller.require("events:read")
+    before = read_cursor(cursor, Position, flow.NEWEST)
+    async with connection(request) as conn:
+        items, position = await flow.list_events(
+            conn, platform=caller.platform, program=caller.program, reference=None if consumer is None else reference(consumer),
+            status=status, before=before, limit=limit,
+        )  # fmt: skip
+    return Page(items=items, next_cursor=None if position is None else encode_cursor(position))
+
+
+@get("/v1/events/{event_id:path}", tags=TAGS, opt={"answer": EventAnswer})
+async def read_event(request: AnyRequest, event_id: str) -> EventAnswer:
+    """Read one event with its status, awards and balance as they are now."""
+    caller = await callers_of(request).platform(request.headers.get("authorization"))
+    caller.require("events:read")
+    async with connection(request) as conn:
+        found = await flow.find_event(conn, platform=caller.platform, program=caller.program, id=reference(event_id.removeprefix("/")))
+    if found is None:
+        raise NotFound("There is no such event.")
+    return found
+
+
+async def _platform(request: AnyRequest) -> PlatformCaller:
+    """The calling platform; a dictionary look-up for one that has called before."""
+    authorization = request.headers.get("authorization")
+    callers = callers_of(request)
+    caller = callers.platform_cached(authorization) or await callers.platform(authorization)
+    caller.require("events:write")
+    return caller
+
+
+def _sender(caller: PlatformCaller) -> Sender:
+    return Sender(program=caller.program, platform=caller.platform, platform_code=caller.code)
+
+
+routes = [receive_event, receive_batch, list_events, read_event]

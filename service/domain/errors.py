@@ -1,0 +1,94 @@
+"""What can go wrong, as classes; `service.api.problems` maps each code to its HTTP answer."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from schemas.problems import FieldError
+
+
+class GreenpointsError(Exception):
+    """A refusal that the caller may see: a stable `code`, a `detail` for people, pointers into the request."""
+
+    code: ClassVar[str] = "internal"
+
+    def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = list(errors)
+
+
+class InvalidRequest(GreenpointsError):
+    """The request is well-formed but wrong; `errors` say where."""
+
+    code = "invalid_request"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidRequest":
+        """One thing is wrong, at this JSON pointer."""
+        return cls(f"{detail} (at {pointer or 'the whole body'})", [FieldError(pointer=pointer, detail=detail)])
+
+
+class MalformedJson(GreenpointsError):
+    """The body is not JSON in UTF-8, or is nested too deeply to be read."""
+
+    code = "malformed_json"
+
+
+class Unauthenticated(GreenpointsError):
+    """Nobody we know: no, unknown, expired, revoked or forged proof."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(GreenpointsError):
+    """A known caller without the role or scope."""
+
+    code = "forbidden"
+
+
+class NotFound(GreenpointsError):
+    """It does not exist, or belongs to somebody else: the caller cannot tell which."""
+
+    code = "not_found"
+
+
+class IdReused(GreenpointsError):
+    """The same id came before with different content."""
+
+    code = "id_reused"
+
+
+class InvalidState(GreenpointsError):
+    """The thing exists, but its state does not allow this."""
+
+    code = "invalid_state"
+
+
+class PayloadTooLarge(GreenpointsError):
+    """The body exceeds its bound; nothing of it was parsed."""
+
+    code = "payload_too_large"
+
+
+class UnsupportedMediaType(GreenpointsError):
+    """The body's type or encoding is not one that this route reads."""
+
+    code = "unsupported_media_type"
+
+
+class Overloaded(GreenpointsError):
+    """More is waiting than can be committed in time; come back after `Retry-After`."""
+
+    code = "overloaded"
+
+
+class Unavailable(GreenpointsError):
+    """A service that is needed is not there. The outcome may be unknown: repeat with the same id."""
+
+    code = "unavailable"
+
+
+class Internal(GreenpointsError):
+    """A defect of ours, isolated to this one event."""
+
+    code = "internal"

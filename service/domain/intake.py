@@ -1,0 +1,93 @@
+"""From bytes to a fact that may be credited: decode, check, minimise, hash."""
+
+import hashlib
+import hmac
+from typing import Any
+
+import msgspec
+
+from schemas.events import Event
+from service.domain.errors import InvalidRequest, MalformedJson
+from service.domain.fold import Fact
+from service.domain.pointers import field_error
+from service.domain.validate import check_event
+
+_events = msgspec.json.Decoder(Event)
+_any = msgspec.json.Decoder()
+_sorted = msgspec.json.Encoder(order="sorted")
+_encode = msgspec.json.Encoder().encode
+
+HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region")
+"""Kept only as keyed hashes: they link events for the fraud checks, and say nothing by themselves."""
+
+
+class Sender(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose behalf events come in."""
+
+    program: int
+    platform: int
+    platform_code: str
+
+
+def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: Any, hash_key: bytes) -> Fact:
+    """One event from its JSON. Raises MalformedJson or InvalidRequest; `now` is PostgreSQL's clock."""
+    value = decode_json(body)
+    try:
+        event = _events.decode(body)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    return fact_of(event, sender, now=now, hash_key=hash_key, request_hash=hash_of(value))
+
+
+def fact_of(
+    event: Event, sender: Sender, *, now: Any, hash_key: bytes, request_hash: bytes | None = None, newer_wins: bool = False
+) -> Fact:
+    """A decoded event as a fact. Raises InvalidRequest. Without `request_hash` the event itself is hashed."""
+    check_event(event, now)
+    stored = minimised(event, hash_key)
+    return Fact(
+        program=sender.program, platform=sender.platform, platform_code=sender.platform_code, event=event,
+        facts=_encode(stored), request_hash=request_hash or hash_of(msgspec.to_builtins(event)), newer_wins=newer_wins,
+    )  # fmt: skip
+
+
+def decode_json(body: bytes | msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value of a body. Raises MalformedJson."""
+    try:
+        return _any.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error) from None
+
+
+def hash_of(value: object) -> bytes:
+    """A hash of a JSON value, the same whatever the order of its keys and its spacing (16 bytes of BLAKE2b)."""
+    return hashlib.blake2b(_sorted.encode(value), digest_size=16).digest()
+
+
+def minimised(event: Event, hash_key: bytes) -> Event:
+    """The event as it may be stored: attributes that identify a device, an address, a payment, an ip or a region are hashed."""
+    named = [name for name in HASHED_ATTRIBUTES if name in event.attributes]
+    if not named:
+        return event
+    hashed = {name: keyed_hash(event.attributes[name], hash_key) for name in named}
+    return msgspec.structs.replace(event, attributes=event.attributes | hashed)
+
+
+def keyed_hash(value: object, key: bytes) -> str:
+    """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex."""
+    return "h:" + hmac.new(key, _sorted.encode(value), hashlib.sha256).hexdigest()[:32]
+
+
+def malformed(error: Exception) -> MalformedJson:
+    """The refusal for a body that is no JSON."""
+    if isinstance(error, RecursionError):
+        return MalformedJson("The body is nested too deeply.")
+    if isinstance(error, UnicodeDecodeError):
+        return MalformedJson("The body is not UTF-8.")
+    return MalformedJson(f"The body is not valid JSON: {error}.")
+
+
+def invalid(error: msgspec.ValidationError) -> InvalidRequest:
+    """The refusal for a value of the wrong shape, with its pointer."""
+    where = field_error(error)
+    return InvalidRequest(f"{where.detail} (at {where.pointer or 'the whole body'})", [where])

@@ -1,0 +1,20 @@
+"""JSON pointers (RFC 6901) from the paths in msgspec's messages."""
+
+import re
+
+from msgspec import ValidationError
+
+from schemas.problems import FieldError
+
+_PATH_PART = re.compile(r"\.([^.\[\]]+)|\[([^\]]*)\]")
+
+
+def pointer_of(path: str) -> str:
+    """`$.lines[0].gtin` → `/lines/0/gtin`."""
+    return "".join("/" + (name or index).replace("~", "~0").replace("/", "~1") for name, index in _PATH_PART.findall(path))
+
+
+def field_error(error: ValidationError, prefix: str = "") -> FieldError:
+    """The message "… - at `$.lines[0].gtin`" of msgspec as a pointer and what is wrong there."""
+    reason, _, path = str(error).partition(" - at `")
+    return FieldError(pointer=prefix + pointer_of(path.rstrip("`")), detail=reason)

@@ -1,0 +1,58 @@
+"""Who may do what: operators' roles and platform keys' scopes, one table each."""
+
+from typing import Literal, get_args
+
+Role = Literal["viewer", "analyst", "campaigns", "fraud", "admin"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+
+Permission = Literal[
+    "campaigns:read",
+    "campaigns:write",
+    "registries:read",
+    "registries:write",
+    "statistics:read",
+    "deliveries:read",
+    "deliveries:replay",
+    "personal:read",
+    "platforms:read",
+    "platforms:write",
+    "operators:read",
+    "operators:write",
+    "audit:read",
+]
+
+MAY: dict[Permission, tuple[Role, ...]] = {
+    # Everybody who signs in sees what the program does ...
+    "campaigns:read": ROLES,
+    "registries:read": ROLES,
+    "statistics:read": ROLES,
+    "platforms:read": ROLES,
+    # ... and changes what is theirs.
+    "campaigns:write": ("campaigns", "admin"),
+    "registries:write": ("campaigns", "admin"),
+    # Raw deliveries and events name persons.
+    "personal:read": ("fraud", "admin"),
+    "deliveries:read": ("fraud", "admin"),
+    "deliveries:replay": ("admin",),
+    # Keys, people and the record of who did what.
+    "platforms:write": ("admin",),
+    "operators:read": ("admin",),
+    "operators:write": ("admin",),
+    "audit:read": ("admin",),
+}
+"""Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
+
+Scope = Literal["events:write", "events:read", "consumers:read"]
+
+SCOPES: dict[Scope, str] = {
+    "events:write": "report events, one by one and in batches, and try them out",
+    "events:read": "read its own events",
+    "consumers:read": "read its consumers' balances and activity",
+}
+"""What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
+
+ConsumerScope = Literal["balance:read", "redeem"]
+
+CONSUMER_SCOPES: frozenset[str] = frozenset(get_args(ConsumerScope))
+"""What a consumer token may carry in `scope` (CONTRACT §3.1)."""

@@ -1,0 +1,62 @@
+"""Balances for readers: from Redis, from PostgreSQL when Redis does not know or is behind."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from schemas.consumers import Available, BalanceDetails, Expiring
+from service.domain.granting import DEFAULT_TIER
+from service.flows.knowledge import Knowledge
+from service.projection import Projection
+from service.store import balances as store
+from service.store.connection import Connection, Pool
+
+_encode = msgspec.json.Encoder().encode
+ZERO_BODY = _encode(BalanceDetails())[1:-1]
+
+
+async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference: str) -> int | None:
+    """The account of a reference; None before its first event."""
+    account = knowledge.account_of(platform, reference)
+    if account is None:
+        async with pool.acquire() as connection:
+            account = await find_account(connection, knowledge, platform, reference)
+    return account
+
+
+async def find_account(connection: Connection, knowledge: Knowledge, platform: int, reference: str) -> int | None:
+    """The same on a connection that is there already."""
+    account = knowledge.account_of(platform, reference)
+    if account is None and (account := await store.find_account(connection, platform, reference)) is not None:
+        knowledge.remember({(platform, reference): account})
+    return account
+
+
+async def balance_body(pool: Pool, projection: Projection, account: int, min_version: int) -> bytes:
+    """The balance as a JSON object body without braces, never older than `min_version`.
+
+    A miss, a value without details or an old one is read from PostgreSQL and offered to Redis through its fence.
+    """
+    held = await projection.read(account)
+    if held is not None and held.detailed and held.version >= min_version:
+        return held.body
+    async with pool.acquire() as connection:
+        details = await store.details(connection, account)
+    if details is None:
+        return ZERO_BODY
+    b = details.balance
+    body = _encode(
+        BalanceDetails(
+            pending=b.pending, reserved=b.reserved, available=b.available, debt=b.debt, version=b.version, tier=DEFAULT_TIER,
+            next_available=None if details.next_at is None else Available(points=details.next_points, at=details.next_at),
+            expiring=[Expiring(points=points, on=day) for points, day in details.expiring],
+        )
+    )[1:-1]  # fmt: skip
+    await projection.fill(account, b.version, body)
+    return body
+
+
+def answer(consumer: str, body: bytes) -> bytes:
+    """The whole answer: who, the balance, and when it was true."""
+    as_of = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return b'{"consumer":' + _encode(consumer) + b"," + body + b',"as_of":"' + as_of.encode() + b'"}'

@@ -1,0 +1,238 @@
+"""Group commit: requests hand their facts to a lane and wait; a lane commits what has gathered (DESIGN §1)."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import structlog
+from msgspec import Struct
+
+from service.domain.errors import Internal, Overloaded, Unavailable
+from service.domain.fold import Account, Fact
+from service.flows.knowledge import Knowledge
+from service.flows.receive import Outcome, Received, receive
+from service.store.connection import UNREACHABLE, Connection, Pool
+
+MAX_CONFLICTS = 5
+"""Attempts of one batch against deadlocks and serialisation failures."""
+WATCH_INTERVAL_S = 0.1
+RECONNECT_S = 0.2
+_CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+log = structlog.get_logger("greenpoints.batcher")
+
+Publish = Callable[[Sequence[Account], bool], Awaitable[None]]
+"""Called after COMMIT and before the answers: push the balances, ring the doorbell. Bounded in time."""
+
+
+class Waiting(Struct, eq=False):
+    """Facts of one request, and who waits for what comes of them."""
+
+    facts: list[Fact]
+    future: "asyncio.Future[list[Outcome]]"
+    since: float
+
+
+class LaneStatistics(Struct):
+    """Counters for metrics."""
+
+    batches: int = 0
+    events: int = 0
+    overloaded: int = 0
+    isolated: int = 0
+    timed_out: int = 0
+
+
+class Lane:
+    """A bounded queue with `writers` connections that commit from it; single credits and bulk bodies have one each."""
+
+    def __init__(
+        self, name: str, *, pool: Pool, knowledge: Knowledge, publish: Publish, batch_events: int, queue_requests: int,
+        batch_wait_s: float, answer_timeout_s: float, writers: int,
+    ) -> None:  # fmt: skip
+        self.name = name
+        self.statistics = LaneStatistics()
+        self._pool = pool
+        self._knowledge = knowledge
+        self._publish = publish
+        self._batch_events = batch_events
+        self._queue_requests = queue_requests
+        self._batch_wait_s = batch_wait_s
+        self._answer_timeout_s = answer_timeout_s
+        self._queue: deque[Waiting] = deque()
+        self._committing: set[Waiting] = set()
+        self._arrived = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._publishing: set[asyncio.Task[None]] = set()
+        self._writers = writers
+        self._down: str | None = None
+
+    def start(self) -> None:
+        """Start committing."""
+        self._tasks = [asyncio.create_task(self._write(), name=f"{self.name}-writer-{i}") for i in range(self._writers)]
+        self._tasks.append(asyncio.create_task(self._watch(), name=f"{self.name}-watch"))
+
+    async def stop(self) -> None:
+        """Stop; who still waits is told that the outcome is unknown."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *self._publishing, return_exceptions=True)
+        self._fail([*self._queue, *self._committing], "This process is stopping.")
+        self._queue.clear()
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    def submit(self, facts: list[Fact]) -> "asyncio.Future[list[Outcome]]":
+        """Hand over facts; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
+        if self._down is not None:
+            raise Unavailable(self._down)
+        if len(self._queue) >= self._queue_requests:
+            self.statistics.overloaded += 1
+            raise Overloaded("More events are waiting than can be committed in time.")
+        future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self._queue.append(Waiting(facts, future, time.monotonic()))
+        self._arrived.set()
+        return future
+
+    # Committing
+
+    async def _write(self) -> None:
+        """Commit batch after batch on one connection; a lost one is replaced."""
+        while True:
+            try:
+                async with self._pool.acquire() as connection:
+                    self._down = None
+                    while True:
+                        await self._commit(connection, await self._gather())
+            except UNREACHABLE as error:
+                if self._down is None:
+                    log.warning("PostgreSQL does not answer", lane=self.name, error=repr(error))
+                self._down = "The database does not answer."
+                waiting = list(self._queue)
+                self._queue.clear()
+                self._fail(waiting, self._down)
+                await asyncio.sleep(RECONNECT_S)
+
+    async def _gather(self) -> list[Waiting]:
+        """Wait for work, then a moment for company, then take as much as fits into one transaction."""
+        while not self._queue:
+            self._arrived.clear()
+            await self._arrived.wait()
+        if self._batch_wait_s and len(self._queue) < self._batch_events:
+            await asyncio.sleep(self._batch_wait_s)
+        taken: list[Waiting] = []
+        events = 0
+        while self._queue and (not taken or events + len(self._queue[0].facts) <= self._batch_events):
+            waiting = self._queue.popleft()
+            taken.append(waiting)
+            events += len(waiting.facts)
+        return taken
+
+    async def _commit(self, connection: Connection, taken: list[Waiting]) -> None:
+        if not taken:
+            return
+        self._committing.update(taken)
+        try:
+            await self._credit(connection, taken)
+        except UNREACHABLE:
+            self._fail(taken, "The database went away while this was being committed; the outcome is unknown.")
+            raise
+        except asyncio.CancelledError:
+            self._fail(taken, "This process is stopping; the outcome is unknown.")
+            raise
+        finally:
+            self._committing.difference_update(taken)
+
+    async def _credit(self, connection: Connection, taken: list[Waiting]) -> None:
+        """Credit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""
+        try:
+            received = await self._receive(connection, [fact for waiting in taken for fact in waiting.facts])
+        except UNREACHABLE:
+            raise
+        except Exception as error:
+            if len(taken) > 1:
+                middle = len(taken) // 2
+                await self._credit(connection, taken[:middle])
+                await self._credit(connection, taken[middle:])
+            else:
+                outcomes = await self._isolate(connection, taken[0].facts, error)
+                _resolve(taken[0], outcomes)
+            return
+        self.statistics.batches += 1
+        task = asyncio.create_task(self._answer(taken, received))
+        self._publishing.add(task)
+        task.add_done_callback(self._publishing.discard)
+
+    async def _isolate(self, connection: Connection, facts: list[Fact], error: Exception) -> list[Outcome]:
+        """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
+        if len(facts) == 1:
+            self.statistics.isolated += 1
+            log.error("an event could not be credited", event=facts[0].event.TYPE, exc_info=error)
+            return [Outcome(error=Internal("This event could not be credited; the defect has been logged."))]
+        outcomes: list[Outcome] = []
+        middle = len(facts) // 2
+        for half in (facts[:middle], facts[middle:]):
+            try:
+                received = await self._receive(connection, half)
+            except UNREACHABLE:
+                raise
+            except Exception as cause:
+                outcomes += await self._isolate(connection, half, cause)
+            else:
+                await self._publish(received.changed, received.due_now)
+                outcomes += received.outcomes
+        return outcomes
+
+    async def _receive(self, connection: Connection, facts: list[Fact]) -> Received:
+        """One transaction, again after a deadlock or a serialisation failure."""
+        for attempt in range(1, MAX_CONFLICTS + 1):
+            try:
+                received = await receive(connection, facts, self._knowledge)
+            except _CONFLICTS:
+                if attempt == MAX_CONFLICTS:
+                    raise
+            else:
+                self.statistics.events += len(facts)
+                return received
+        raise AssertionError("unreachable")
+
+    async def _answer(self, taken: list[Waiting], received: Received) -> None:
+        """Push the balances, then answer: a later read shows the effect."""
+        try:
+            await self._publish(received.changed, received.due_now)
+        finally:
+            start = 0
+            for waiting in taken:
+                end = start + len(waiting.facts)
+                _resolve(waiting, received.outcomes[start:end])
+                start = end
+
+    # Waiting has an end
+
+    async def _watch(self) -> None:
+        """Nobody waits longer than the answer timeout, even while PostgreSQL hangs in the middle of a commit."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL_S)
+            limit = time.monotonic() - self._answer_timeout_s
+            late = []
+            while self._queue and self._queue[0].since < limit:
+                late.append(self._queue.popleft())
+            stuck = [waiting for waiting in self._committing if waiting.since < limit]
+            self._fail(late, "The database did not answer in time; nothing of this was committed.")
+            self._fail(stuck, "The database did not answer in time; the outcome is unknown.")
+
+    def _fail(self, waiting: Sequence[Waiting], detail: str) -> None:
+        for each in waiting:
+            if not each.future.done():
+                self.statistics.timed_out += 1
+                each.future.set_exception(Unavailable(f"{detail} Repeat with the same id: it cannot count twice."))
+
+
+def _resolve(waiting: Waiting, outcomes: list[Outcome]) -> None:
+    if not waiting.future.done():
+        waiting.future.set_result(outcomes)

@@ -1,0 +1,103 @@
+"""Events as they are now: the stored decision with today's status, points and balance."""
+
+import msgspec
+
+from schemas.consumers import ActivityItem
+from schemas.events import Balance, EventAnswer
+from service.domain.keys import platform_key
+from service.store import balances
+from service.store import events as store
+from service.store.connection import Connection
+
+MAX_SCANNED_PAGES = 10
+"""Pages that one answer looks through for a status; beyond that it is shorter and its cursor goes on."""
+NEWEST = 2**63 - 1
+_answers = msgspec.json.Decoder(EventAnswer)
+
+_REASONS = {
+    "order.cancelled": "An order was cancelled",
+    "order.refunded": "An order was refunded",
+    "order.fulfilled": "An order was sent in green packaging",
+    "packaging.returned": "Packaging was returned",
+    "activity.completed": "A green activity was completed",
+    "order.paid": "Green goods were bought",
+}
+
+
+async def find_event(connection: Connection, *, platform: int, program: int, id: str) -> EventAnswer | None:  # noqa: A002 - the event's field
+    """A platform's event by its id, with its status, awards and balance as they are now."""
+    event = await store.find(connection, platform=platform, program=program, key=platform_key(platform, id))
+    if event is None:
+        return None
+    return _current(event, dict(await balances.balances(connection, [event.account])).get(event.account, Balance()))
+
+
+async def list_events(
+    connection: Connection, *, platform: int, program: int, reference: str | None, status: str | None, before: int, limit: int
+) -> tuple[list[EventAnswer], int | None]:
+    """A platform's events, newest first, and the position after them (None: there are no more)."""
+    account = None
+    if reference is not None:
+        account = await balances.find_account(connection, platform, reference)
+        if account is None and status != "parked":
+            return [], None
+    found: list[store.StoredEvent] = []
+    for _ in range(MAX_SCANNED_PAGES):
+        rows = await _page(connection, platform=platform, program=program, account=account, status=status, before=before, limit=limit + 1)
+        more = len(rows) > limit
+        rows = rows[:limit]
+        found += [row for row in rows if status is None or row.status == status]
+        if not more or len(found) >= limit:
+            break
+        before = rows[-1].number
+    shown = found[:limit]
+    position = before if not shown else shown[-1].number
+    current = dict(await balances.balances(connection, sorted({e.account for e in shown if e.account})))
+    answers = [_current(event, current.get(event.account, Balance())) for event in shown]
+    return answers, position if more or len(found) > limit else None
+
+
+async def _page(
+    connection: Connection, *, platform: int, program: int, account: int | None, status: str | None, before: int, limit: int
+) -> list[store.StoredEvent]:
+    """Events and parked facts, merged, newest first."""
+    rows: list[store.StoredEvent] = []
+    if status != "parked":
+        rows += await store.page(connection, platform=platform, before=before, account=account, limit=limit)
+    if account is None and status in (None, "parked", "ignored"):
+        rows += await store.parked_page(connection, program=program, platform=platform, before=before, limit=limit)
+    return sorted(rows, key=lambda row: -row.number)[:limit]
+
+
+async def activity(connection: Connection, account: int, *, before: int, limit: int) -> tuple[list[ActivityItem], int | None]:
+    """What happened on an account, newest first, and the position after it (None: there is no more)."""
+    rows = await store.activity(connection, account, before=before, limit=limit + 1)
+    items = [
+        ActivityItem(at=e.received_at, kind=e.type, points=e.points, status=e.status, reason=_reason(e), event=e.id) for e in rows[:limit]
+    ]
+    return items, rows[limit - 1].number if len(rows) > limit else None
+
+
+def _current(event: store.StoredEvent, balance: Balance) -> EventAnswer:
+    """The stored answer, brought up to date."""
+    answer = _answers.decode(event.answer)
+    if event.status in ("parked", "ignored") and event.kept is None:
+        return msgspec.structs.replace(answer, status=event.status, balance=balance)
+    awards = answer.awards
+    if event.kept is not None:
+        own = [award for award in awards if award.points > 0]
+        awards = [msgspec.structs.replace(award, points=kept) for award, kept in zip(own, event.kept, strict=True)]
+    return msgspec.structs.replace(
+        answer, status=event.status, awards=awards, points=sum(a.points for a in awards), balance=balance
+    )
+
+
+def _reason(event: store.StoredEvent) -> str:
+    """Why, in words that a person can read."""
+    answer = _answers.decode(event.answer)
+    reasons = list(dict.fromkeys(award.reason for award in answer.awards))
+    if reasons:
+        return "; ".join(reasons[:5])
+    refused = answer.refused[0].detail if answer.refused else "nothing here earns points"
+    return f"{_REASONS[event.type]}: {refused}"
+

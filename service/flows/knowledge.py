@@ -1,0 +1,81 @@
+"""What a process keeps between batches, each part with what tells it that it is out of date."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from schemas.events import Line, OrderPaid
+from service.domain.catalogue import Catalogue
+from service.domain.fold import Fact
+from service.domain.gtin import normalise_gtin
+from service.domain.products import ProductFacts, Products
+from service.store import registries
+from service.store.campaigns import load_catalogue
+from service.store.connection import Connection
+
+MAX_PRODUCTS = 200_000
+MAX_REFERENCES = 500_000
+
+
+class Knowledge:
+    """Catalogue (fenced by `deployment.catalogue_version`), products (by `registry_version`), accounts of references."""
+
+    def __init__(self, stripe: int | None = None) -> None:
+        self.catalogue = Catalogue(0, [], [])
+        self.products = Products()
+        self.registry_version = 0
+        self.references: OrderedDict[tuple[int, str], int] = OrderedDict()
+        self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
+        """Which roll-up rows this process writes; two that draw the same only wait for each other."""
+
+    async def refresh_catalogue(self, connection: Connection, version: int) -> bool:
+        """Reload the campaigns if somebody changed them; whether that was so."""
+        if version == self.catalogue.version:
+            return False
+        self.catalogue = await load_catalogue(connection)
+        return True
+
+    async def refresh_products(self, connection: Connection, version: int, facts: Iterable[Fact]) -> Products:
+        """Product facts for the lines of these events, read where they are not known at this registry version."""
+        if version != self.registry_version or len(self.products.by_gtin) + len(self.products.by_sku) > MAX_PRODUCTS:
+            self.products, self.registry_version = Products(), version
+        products = self.products
+        by_program: dict[int, tuple[set[str], set[tuple[int, str]]]] = {}
+        for fact in facts:
+            if isinstance(fact.event, OrderPaid):
+                gtins, skus = by_program.setdefault(fact.program, (set(), set()))
+                for line in fact.event.lines:
+                    _collect(line, fact, products, gtins, skus)
+        for program, (gtins, skus) in by_program.items():
+            if gtins or skus:
+                await _read(connection, products, program, gtins, skus)
+        return products
+
+    def account_of(self, platform: int, reference: str) -> int | None:
+        """The account of a reference, if this process has met it."""
+        return self.references.get((platform, reference))
+
+    def remember(self, references: dict[tuple[int, str], int]) -> None:
+        """Keep accounts of references, once they are committed."""
+        self.references.update(references)
+        while len(self.references) > MAX_REFERENCES:
+            self.references.popitem(last=False)
+
+
+def _collect(line: Line, fact: Fact, products: Products, gtins: set[str], skus: set[tuple[int, str]]) -> None:
+    if line.gtin and (fact.program, gtin := normalise_gtin(line.gtin)) not in products.by_gtin:
+        gtins.add(gtin)
+    if line.sku and (fact.platform, line.sku) not in products.by_sku:
+        skus.add((fact.platform, line.sku))
+
+
+async def _read(connection: Connection, products: Products, program: int, gtins: set[str], skus: set[tuple[int, str]]) -> None:
+    found = await registries.read_products(connection, program, sorted(gtins), sorted(skus))
+    for gtin, product in found.products.items():
+        products.by_gtin[program, gtin] = ProductFacts(
+            gtin=gtin, registered=product.name is not None, category=product.category, certificates=tuple(product.certificates)
+        )
+    for gtin in gtins:
+        products.by_gtin.setdefault((program, gtin), ProductFacts(gtin=gtin, registered=False, category=None, certificates=()))
+    for sku in skus:
+        products.by_sku[sku] = found.skus.get(sku)

@@ -1,0 +1,46 @@
+"""Settle: what is due becomes entries, lots and available points; one transaction for a few buckets at a time."""
+
+import random
+from zoneinfo import ZoneInfo
+
+from service.domain.hours import start_of_hour
+from service.projection import Projection
+from service.store import settlement as store
+from service.store.connection import Pool
+
+PUSH_WAIT_S = 1.0
+
+
+async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets: int, batch_events: int) -> int:
+    """Settle until nothing is due; returns the number of due rows that went.
+
+    Safe to repeat and to run side by side: a due row is deleted once, under its account's lock. Killed at any moment it
+    leaves a whole batch settled or not begun.
+    """
+    async with pool.acquire() as connection:
+        waiting = await store.buckets_with_due(connection)
+    groups = [waiting[i : i + buckets] for i in range(0, len(waiting), buckets)]
+    random.shuffle(groups)  # so that several workers meet less often
+    done = 0
+    for group in groups:
+        while settled := await _settle_batch(pool, projection, group, stripe, batch_events):
+            done += settled
+            if settled < batch_events:
+                break
+    return done
+
+
+async def _settle_batch(pool: Pool, projection: Projection, group: list[int], stripe: int, batch_events: int) -> int:
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            mine, now = await store.try_group(connection, group[0])
+            if not mine:
+                return 0
+            accounts = await store.lock_due_accounts(connection, group, now, batch_events)
+            if not accounts:
+                return 0
+            zones = await store.program_zones(connection)
+            hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
+            settled = await store.settle(connection, accounts, now, stripe, hours)
+    await projection.push(settled.balances, wait_s=PUSH_WAIT_S)
+    return settled.due_rows

@@ -1,0 +1,152 @@
+"""Balances in Redis: a projection that can only be behind PostgreSQL, never wrong for long (DESIGN §1).
+
+A value is `<version, 20 digits><flag><JSON object body>`; a write is accepted only if it is newer than what is there, so
+writing twice, out of order or not at all is harmless. Flag `d` says that the body has the details that only a reader
+computes (next_available, expiring); `-` that it has the balances alone. The deployment's epoch is part of every key and is
+raised after a restore, so that keys of another history are never read. Each key carries one hash tag, for a cluster.
+
+The longest a wrong (older) value can live: until the next sweep of a worker (`service.flows.mend`), at most its TTL.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from schemas.events import Balance
+
+ACCEPT_NEWER = """
+local accepted = 0
+for i = 1, #KEYS do
+  local old = redis.call('GETRANGE', KEYS[i], 0, 19)
+  local new = string.sub(ARGV[2 * i - 1], 1, 20)
+  if old == '' or old < new or (old == new and string.sub(ARGV[2 * i - 1], 21, 21) == 'd') then
+    redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'PX', ARGV[2 * i])
+    accepted = accepted + 1
+  end
+end
+return accepted
+"""
+MAX_KEYS = 500
+"""Keys of one call; more are sent in turn, so that Redis is never busy for long."""
+PAUSE_S = 1.0
+"""After a failure Redis is left alone for that long, so that a slow one costs one wait a second, not one a request."""
+VERSION_DIGITS = 20
+
+log = structlog.get_logger("greenpoints.projection")
+_encode = msgspec.json.Encoder().encode
+
+
+class Held(Struct, frozen=True, kw_only=True, gc=False):
+    """A balance as read back: its version, the JSON object body without braces, and whether that has the details."""
+
+    version: int
+    body: bytes
+    detailed: bool
+
+
+class Projection:
+    """Reads and writes balances; every wait is bounded, a failure is an answer, never an exception."""
+
+    def __init__(self, redis: "Redis[bytes]", *, epoch: int, ttl_s: int, wait_ms: float) -> None:
+        self.redis = redis
+        self.epoch = epoch
+        self.wait_s = wait_ms / 1_000
+        self._ttl_ms = ttl_s * 1_000
+        self._script = redis.register_script(ACCEPT_NEWER)
+        self._paused_until = 0.0
+        self._wanted: dict[int, asyncio.Future[Held | None]] = {}
+        self.fence_misses = 0
+        self.failures = 0
+
+    @property
+    def usable(self) -> bool:
+        """False for a moment after a failure."""
+        return time.monotonic() >= self._paused_until
+
+    def key(self, account: int) -> str:
+        """The key of an account's balance."""
+        return f"gp:{self.epoch}:balance:{{{account}}}"
+
+    async def push(self, balances: Iterable[tuple[int, Balance]], *, wait_s: float | None = None) -> bool:
+        """Offer newer balances; whether Redis took notice in time. What it missed, a sweep of a worker pushes again."""
+        return await self._offer([(account, _value(balance.version, "-", _encode(balance)[1:-1])) for account, balance in balances], wait_s)
+
+    async def fill(self, account: int, version: int, body: bytes) -> bool:
+        """Offer a balance with its details, as a reader computed it."""
+        return await self._offer([(account, _value(version, "d", body))], None)
+
+    async def _offer(self, values: Sequence[tuple[int, bytes]], wait_s: float | None) -> bool:
+        if not self.usable:
+            return not values
+        for start in range(0, len(values), MAX_KEYS):
+            part = values[start : start + MAX_KEYS]
+            arguments: list[bytes | int] = []
+            for _, value in part:
+                arguments += (value, int(self._ttl_ms * random.uniform(0.8, 1.2)))
+            try:
+                async with asyncio.timeout(wait_s or self.wait_s):
+                    accepted = await self._script(keys=[self.key(account) for account, _ in part], args=arguments)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._pause(error)
+                return False
+            self.fence_misses += len(part) - accepted
+        return True
+
+    def read(self, account: int) -> "asyncio.Future[Held | None]":
+        """The balance of an account, or None if Redis does not know it. Reads of the same moment share one round trip."""
+        future = self._wanted.get(account)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            future = loop.create_future()
+            if not self.usable:
+                future.set_result(None)
+                return future
+            if not self._wanted:
+                loop.call_soon(self._flush)
+            self._wanted[account] = future
+        return future
+
+    def _flush(self) -> None:
+        wanted, self._wanted = self._wanted, {}
+        task = asyncio.get_running_loop().create_task(self._read(wanted))
+        task.add_done_callback(_retrieve)
+
+    async def _read(self, wanted: "dict[int, asyncio.Future[Held | None]]") -> None:
+        values: Sequence[Any] = [None] * len(wanted)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                values = await self.redis.mget([self.key(account) for account in wanted])
+        except (RedisError, OSError, TimeoutError) as error:
+            self._pause(error)
+        for future, value in zip(wanted.values(), values, strict=True):
+            if not future.done():
+                future.set_result(None if value is None else parse(value))
+
+    def _pause(self, error: BaseException) -> None:
+        self.failures += 1
+        if self.usable:
+            log.warning("balance Redis does not answer; reads go to PostgreSQL, a sweep will catch up", error=repr(error))
+        self._paused_until = time.monotonic() + PAUSE_S
+
+
+def parse(value: bytes) -> Held:
+    """A stored value."""
+    return Held(version=int(value[:VERSION_DIGITS]), body=value[VERSION_DIGITS + 1 :], detailed=value[VERSION_DIGITS : VERSION_DIGITS + 1] == b"d")
+
+
+def _value(version: int, flag: str, body: bytes) -> bytes:
+    return f"{version:020d}{flag}".encode() + body
+
+
+def _retrieve(task: "asyncio.Task[None]") -> None:
+    """A defect in the reading task is logged, and its waiters fall through to PostgreSQL by their own bound."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("reading balances failed", exc_info=error)

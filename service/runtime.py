@@ -1,0 +1,107 @@
+"""What a process opens once: pool, Redis, clock. Everything else is handed these, there is no other place to get them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import asyncpg
+from msgspec import Struct
+from redis.asyncio import Redis
+
+from service.doorbell import Doorbell
+from service.flows.knowledge import Knowledge
+from service.projection import Projection
+from service.settings import Settings
+from service.store import deployment
+from service.store.connection import UNREACHABLE, Pool
+
+CONNECT_TIMEOUT_S = 0.9
+SYNC_INTERVAL_S = 2.0
+
+
+class Clock:
+    """PostgreSQL's clock as this process last saw it; for checks before a transaction. Inside one, its own `now()` rules."""
+
+    def __init__(self) -> None:
+        self._ahead_s = 0.0
+
+    def now(self) -> datetime:
+        """The time, about."""
+        return datetime.fromtimestamp(time.time() + self._ahead_s, UTC)
+
+    def set(self, database_now: datetime) -> None:
+        """PostgreSQL said that it is so late."""
+        self._ahead_s = database_now.timestamp() - time.time()
+
+
+class Resources(Struct, kw_only=True):
+    """A process's connections and caches."""
+
+    settings: Settings
+    pool: Pool
+    projection: Projection
+    knowledge: Knowledge
+    doorbell: Doorbell
+    clock: Clock
+    hash_key: bytes = b""
+    """Keys the hashes of attributes; read from PostgreSQL by `sync`."""
+    database_error: str | None = "not asked yet"
+    """Why PostgreSQL cannot be used right now; None: it can."""
+
+    async def sync(self) -> None:
+        """Ask PostgreSQL for its time, the epoch and the hash key."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S), self.pool.acquire() as connection:
+                state = await deployment.read(connection)
+        except UNREACHABLE as error:
+            self.database_error = type(error).__name__
+        except asyncpg.UndefinedTableError:
+            self.database_error = "migrations are missing: run `greenpoints migrate`"
+        else:
+            self.clock.set(state.now)
+            self.projection.epoch = state.epoch
+            self.hash_key = state.hash_key
+            self.database_error = None
+
+    async def keep_in_sync(self) -> None:
+        """Sync for ever."""
+        while True:
+            await self.sync()
+            await asyncio.sleep(SYNC_INTERVAL_S)
+
+
+@asynccontextmanager
+async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
+    """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet."""
+    pool = await asyncpg.create_pool(
+        settings.database_url,
+        min_size=0,
+        max_size=settings.database_pool,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=settings.statement_timeout_s,
+        server_settings={"application_name": "greenpoints", "timezone": "UTC", "jit": "off"},
+    )
+    redis = Redis.from_url(
+        settings.balance_redis_url,
+        socket_timeout=settings.redis_wait_ms / 1_000 * 4,
+        socket_connect_timeout=settings.redis_wait_ms / 1_000 * 4,
+        max_connections=64,
+    )
+    doorbell = Doorbell(settings.queue_redis_url)
+    resources = Resources(
+        settings=settings, pool=pool, knowledge=Knowledge(), doorbell=doorbell, clock=Clock(),
+        projection=Projection(redis, epoch=1, ttl_s=settings.balance_ttl_s, wait_ms=settings.redis_wait_ms),
+    )  # fmt: skip
+    await resources.sync()
+    try:
+        yield resources
+    finally:
+        await doorbell.close()
+        await redis.aclose()
+        try:
+            async with asyncio.timeout(5):
+                await pool.close()
+        except TimeoutError:
+            pool.terminate()

@@ -1,0 +1,97 @@
+"""Settings: the environment, prefix `GREENPOINTS_`, as one frozen Struct. docs/settings.md lists them for operators."""
+
+import os
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "GREENPOINTS_"
+
+
+class SettingsError(ValueError):
+    """A setting is missing, malformed or contradicts another; the text says which and what to do."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """Each field is the variable of the same name in capitals; units are part of the name."""
+
+    database_url: str
+    """PostgreSQL 15 or later, `postgresql://user:password@host:port/name`."""
+    balance_redis_url: str
+    """Redis or Valkey that holds balances; may be lost at any time."""
+    queue_redis_url: str
+    """Redis or Valkey of the doorbells (arq); a single server or Sentinel."""
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Annotated[int, Meta(ge=0, le=65535)] = 8000
+    """Port to listen on."""
+    log_format: Literal["json", "console"] = "console"
+    """`json` for machines."""
+    fraud_mode: Literal["enforce", "shadow", "off"] = "enforce"
+    """What verdicts do; the checks themselves come with a later release, until then every event passes."""
+    batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 256
+    """Most events in one transaction of the single lane."""
+    batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0
+    """How long a batch waits for company once its first event is there. More is slower when idle, not faster when busy."""
+    queue_events: Annotated[int, Meta(ge=1, le=100_000)] = 2_048
+    """Single events that may wait; beyond that 503 `overloaded`."""
+    bulk_batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 250
+    """Events of a bulk body in one transaction."""
+    bulk_queue_bodies: Annotated[int, Meta(ge=1, le=1_000)] = 16
+    """Bulk bodies that may wait or run; beyond that 503 `overloaded`."""
+    answer_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 0.9
+    """How long a single event waits for its commit before it is answered 503 (outcome unknown: repeat with the same id)."""
+    database_pool: Annotated[int, Meta(ge=4, le=100)] = 10
+    """Connections of one process."""
+    statement_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    """No statement of a request runs longer."""
+    redis_wait_ms: Annotated[float, Meta(gt=0, le=5_000)] = 50.0
+    """How long an answer waits for the balance Redis; then it goes on without it."""
+    balance_ttl_s: Annotated[int, Meta(ge=10, le=86_400)] = 600
+    """Life of a balance in Redis (a fifth of jitter): the last resort against a stale one."""
+    sweep_interval_s: Annotated[float, Meta(gt=0, le=60)] = 1.0
+    """How often a worker looks for what is due, doorbell or not."""
+    settle_batch_events: Annotated[int, Meta(ge=1, le=20_000)] = 2_000
+    """Events settled in one transaction."""
+    settle_buckets: Annotated[int, Meta(ge=1, le=1_024)] = 64
+    """Buckets of one settling transaction; 1 on a Citus cluster, so that each stays on its shard."""
+    max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 262_144
+    """Largest body of a route that takes one thing."""
+    max_bulk_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 8 * 2**20
+    """Largest body of `/v1/events/batch` and of imports."""
+    max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
+    """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment.
+
+    Raises SettingsError for an unknown `GREENPOINTS_` name's value out of range, a missing URL or a contradiction.
+    """
+    environ = os.environ if environ is None else environ
+    names = {field.encode_name for field in msgspec.structs.fields(Settings)}
+    given = {k.removeprefix(PREFIX).lower(): v for k, v in environ.items() if k.startswith(PREFIX)}
+    try:
+        settings = msgspec.convert({k: v for k, v in given.items() if k in names}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explain(str(error))) from None
+    for name in ("database_url", "balance_redis_url", "queue_redis_url"):
+        schemes = ("postgresql://", "postgres://") if name == "database_url" else ("redis://", "rediss://", "valkey://")
+        if not getattr(settings, name).startswith(schemes):
+            raise SettingsError(f"{PREFIX}{name.upper()} must begin with {' or '.join(schemes)}")
+    if settings.max_bulk_body_bytes < settings.max_body_bytes:
+        raise SettingsError(f"{PREFIX}MAX_BULK_BODY_BYTES must not be below {PREFIX}MAX_BODY_BYTES")
+    if settings.queue_events < settings.batch_events:
+        raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
+    return settings
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's words into the name of the variable."""
+    if "missing required field" in message:
+        name = message.split("`")[1]
+        return f"{PREFIX}{name.upper()} is not set; `greenpoints up` sets it for you, a deployment of its own must name the server"
+    reason, _, path = message.partition(" - at `$.")
+    return f"{PREFIX}{path.rstrip('`').upper()}: {reason}" if path else message

@@ -1,0 +1,116 @@
+"""SQL of balances as readers see them, and of accounts that a sweep or a rebuild pushes to Redis."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+
+from msgspec import Struct
+
+from schemas.events import Balance
+from service.domain.keys import bucket_of
+from service.store.connection import Connection
+
+DETAILS = """
+SELECT a.pending, a.available, a.reserved, a.debt, a.version, n.due_at, n.points, l.points AS expiring_points, l.days AS expiring_on
+FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
+LEFT JOIN LATERAL (
+    SELECT d.due_at, sum(x.points - x.reversed)::bigint AS points
+    FROM due d JOIN award x ON x.bucket = d.bucket AND x.account = d.account AND x.event = d.event AND x.due_at = d.due_at
+    WHERE d.bucket = a.bucket AND d.account = a.id
+    GROUP BY d.due_at HAVING sum(x.points - x.reversed) > 0
+    ORDER BY d.due_at LIMIT 1
+) n ON true
+CROSS JOIN LATERAL (
+    SELECT array_agg(points ORDER BY day) AS points, array_agg(day ORDER BY day) AS days FROM (
+        SELECT expires_on AS day, sum(remaining)::bigint AS points FROM lot
+        WHERE lot.bucket = a.bucket AND lot.account = a.id AND remaining > 0 AND expires_on IS NOT NULL
+        GROUP BY expires_on ORDER BY expires_on LIMIT 12
+    ) e
+) l
+"""
+
+
+class Details(Struct, frozen=True, kw_only=True):
+    """A balance with what becomes available next, and the next twelve days on which points expire."""
+
+    balance: Balance
+    next_points: int
+    next_at: datetime | None
+    expiring: list[tuple[int, date]]
+
+
+async def details(connection: Connection, account: int) -> Details | None:
+    """A balance as PostgreSQL knows it, or None if there is no such account."""
+    row = await connection.fetchrow(DETAILS, [bucket_of(account)], [account])
+    if row is None:
+        return None
+    return Details(
+        balance=Balance(
+            pending=row["pending"], available=row["available"], reserved=row["reserved"], debt=row["debt"], version=row["version"]
+        ),
+        next_points=row["points"] or 0,
+        next_at=row["due_at"],
+        expiring=list(zip(row["expiring_points"] or (), row["expiring_on"] or (), strict=True)),
+    )
+
+
+FIND_ACCOUNT = "SELECT account FROM consumer_reference WHERE platform = $1 AND reference = $2"
+
+
+async def find_account(connection: Connection, platform: int, reference: str) -> int | None:
+    """The account of a platform's reference."""
+    account: int | None = await connection.fetchval(FIND_ACCOUNT, platform, reference)
+    return account
+
+
+_BALANCE = "a.id, a.pending, a.available, a.reserved, a.debt, a.version"
+
+CHANGED_SINCE = f"""
+SELECT {_BALANCE} FROM (
+    SELECT bucket, account FROM event WHERE received_at >= $1
+    UNION
+    SELECT bucket, account FROM entry WHERE at >= $1
+) c JOIN account a ON a.bucket = c.bucket AND a.id = c.account
+"""
+
+NOW = "SELECT now()"
+
+
+async def changed_since(connection: Connection, since: datetime) -> list[tuple[int, Balance]]:
+    """Balances of accounts that were credited or settled since then."""
+    return [_pair(r) for r in await connection.fetch(CHANGED_SINCE, since)]
+
+
+async def database_now(connection: Connection) -> datetime:
+    """PostgreSQL's clock."""
+    now: datetime = await connection.fetchval(NOW)
+    return now
+
+
+PAGE = f"SELECT {_BALANCE} FROM account a WHERE (a.bucket, a.id) > ($1::smallint, $2::bigint) ORDER BY a.bucket, a.id LIMIT $3"
+COUNT = "SELECT count(*) FROM account"
+
+
+async def page(connection: Connection, after: tuple[int, int], limit: int) -> list[tuple[int, Balance]]:
+    """Balances in the order of (bucket, id), after that one."""
+    return [_pair(r) for r in await connection.fetch(PAGE, *after, limit)]
+
+
+async def count(connection: Connection) -> int:
+    """How many accounts there are."""
+    number: int = await connection.fetchval(COUNT)
+    return number
+
+
+BALANCES = f"""
+SELECT {_BALANCE} FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
+"""
+
+
+async def balances(connection: Connection, accounts: Sequence[int]) -> list[tuple[int, Balance]]:
+    """Balances of these accounts."""
+    return [_pair(r) for r in await connection.fetch(BALANCES, [bucket_of(a) for a in accounts], accounts)]
+
+
+def _pair(row: object) -> tuple[int, Balance]:
+    id_, pending, available, reserved, debt, version = row  # type: ignore[misc,attr-defined]
+    return id_, Balance(pending=pending, available=available, reserved=reserved, debt=debt, version=version)

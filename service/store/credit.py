@@ -1,0 +1,452 @@
+"""SQL of a credit batch: register, lock, read, write (DESIGN §1). Call inside one transaction, in this order.
+
+Lock order everywhere: registry keys sorted → accounts by id → budgets by (campaign, day) → the rest.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from asyncpg import Record
+from msgspec import Struct
+
+from service.domain.fold import Account, Entry, PostedAward, Stored, Sums
+from service.domain.keys import Kind, bucket_of
+from service.domain.ledger import Lot
+from service.domain.usage import BudgetKey, CapKey
+from service.store.connection import Connection
+from service.store.locks import CATALOGUE_LOCK
+
+# Accounts of consumers --------------------------------------------------------------------------------
+
+FIND_OR_CREATE_ACCOUNTS = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::smallint[], $5::bigint[]) AS w (program, platform, reference, bucket, account)
+), found AS (
+    SELECT r.platform, r.reference, r.account FROM wanted w JOIN consumer_reference r USING (platform, reference)
+), made AS (
+    INSERT INTO consumer_reference (platform, reference, bucket, account)
+    SELECT platform, reference, bucket, account FROM wanted w
+    WHERE NOT EXISTS (SELECT FROM found f WHERE f.platform = w.platform AND f.reference = w.reference)
+    ORDER BY platform, reference
+    ON CONFLICT DO NOTHING
+    RETURNING platform, reference, bucket, account
+), opened AS (
+    INSERT INTO account (bucket, id, program)
+    SELECT m.bucket, m.account, w.program FROM made m JOIN wanted w USING (platform, reference)
+)
+SELECT platform, reference, account FROM found UNION ALL SELECT platform, reference, account FROM made
+"""
+
+FIND_ACCOUNTS = """
+SELECT r.platform, r.reference, r.account
+FROM unnest($1::int[], $2::text[]) AS w (platform, reference) JOIN consumer_reference r USING (platform, reference)
+"""
+
+
+async def find_or_create_accounts(connection: Connection, wanted: Sequence[tuple[int, int, str, int]]) -> dict[tuple[int, str], int]:
+    """Accounts by (platform, reference); `wanted` is (program, platform, reference, id to use for a new one), sorted and unique."""
+    columns = [[w[i] for w in wanted] for i in range(4)]
+    rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *columns[:3], [bucket_of(w[3]) for w in wanted], columns[3])
+    found = {(r["platform"], r["reference"]): r["account"] for r in rows}
+    raced = [(w[1], w[2]) for w in wanted if (w[1], w[2]) not in found]
+    # Somebody else created these between our snapshot and our insert: a later statement sees them.
+    return found | (await find_accounts(connection, raced) if raced else {})
+
+
+async def find_accounts(connection: Connection, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
+    """Existing accounts by (platform, reference); unknown references are left out."""
+    rows = await connection.fetch(FIND_ACCOUNTS, [w[0] for w in wanted], [w[1] for w in wanted])
+    return {(r["platform"], r["reference"]): r["account"] for r in rows}
+
+
+# Register ----------------------------------------------------------------------------------------------
+
+REGISTER = """
+WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1)), made AS (
+    INSERT INTO registry (program, kind, key, request_hash, bucket, account)
+    SELECT * FROM unnest($2::int[], $3::smallint[], $4::text[], $5::bytea[], $6::smallint[], $7::bigint[]) AS k
+    ORDER BY 1, 2, 3
+    ON CONFLICT DO NOTHING
+    RETURNING program, kind, key, number
+)
+SELECT 0 AS program, 0 AS kind, '' AS key, 0 AS number FROM catalogue
+UNION ALL
+SELECT program, kind, key, number FROM made
+"""
+
+
+class NewKey(Struct, frozen=True, kw_only=True, gc=False):
+    """A key to register; its account is None while it is not known."""
+
+    program: int
+    kind: Kind
+    key: str
+    request_hash: bytes | None
+    account: int | None
+
+
+async def register(connection: Connection, keys: Sequence[NewKey]) -> dict[tuple[int, int, str], int]:
+    """Register keys; returns (program, kind, key) → number of those that are new. The others were registered before.
+
+    Also takes the shared catalogue lock: a campaign changes before this transaction or after it, never within.
+    """
+    rows = await connection.fetch(
+        REGISTER, CATALOGUE_LOCK,
+        [k.program for k in keys], [k.kind for k in keys], [k.key for k in keys], [k.request_hash for k in keys],
+        [None if k.account is None else bucket_of(k.account) for k in keys], [k.account for k in keys],
+    )  # fmt: skip
+    return {(r["program"], r["kind"], r["key"]): r["number"] for r in rows if r["kind"]}
+
+
+STORED_ANSWERS = """
+SELECT r.program, r.key, r.request_hash, coalesce(e.answer, p.answer) AS answer
+FROM unnest($1::int[], $2::text[], $3::int[]) AS w (program, key, platform)
+JOIN registry r ON r.program = w.program AND r.kind = 1 AND r.key = w.key
+LEFT JOIN LATERAL (SELECT answer FROM event WHERE platform = w.platform AND number = r.number) e ON true
+LEFT JOIN LATERAL (SELECT answer FROM parked WHERE platform = w.platform AND program = w.program AND number = r.number) p ON e.answer IS NULL
+"""
+
+
+async def stored_answers(connection: Connection, wanted: Sequence[tuple[int, str, int]]) -> dict[tuple[int, str], tuple[bytes, str]]:
+    """(program, event key) → request hash and first answer (JSON), for (program, event key, platform) registered before."""
+    rows = await connection.fetch(STORED_ANSWERS, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted])
+    return {(r["program"], r["key"]): (r["request_hash"], r["answer"]) for r in rows}
+
+
+LOCK_ORDERS = """
+SELECT r.program, r.key, r.account FROM unnest($1::int[], $2::text[]) AS w (program, key)
+JOIN registry r ON r.program = w.program AND r.kind = 2 AND r.key = w.key
+ORDER BY r.program, r.key
+FOR NO KEY UPDATE OF r
+"""
+
+
+FIND_ORDERS = LOCK_ORDERS.replace("FOR NO KEY UPDATE OF r", "")
+
+
+async def lock_orders(connection: Connection, wanted: Sequence[tuple[int, str]], *, lock: bool = True) -> dict[tuple[int, str], int | None]:
+    """(program, order key) → account (None: only parked facts so far), under lock (`lock=False`: only read, for a dry run)."""
+    rows = await connection.fetch(LOCK_ORDERS if lock else FIND_ORDERS, [w[0] for w in wanted], [w[1] for w in wanted])
+    return {(r["program"], r["key"]): r["account"] for r in rows}
+
+
+# Lock --------------------------------------------------------------------------------------------------
+
+LOCK_ACCOUNTS = """
+SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
+ORDER BY a.id
+FOR NO KEY UPDATE OF a
+"""
+READ_ACCOUNTS = LOCK_ACCOUNTS.replace("FOR NO KEY UPDATE OF a", "")
+
+
+async def lock_accounts(connection: Connection, ids: Sequence[int], *, lock: bool = True) -> dict[int, Account]:
+    """Accounts by id, locked in order of their ids (`lock=False`: only read, for a dry run)."""
+    rows = await connection.fetch(LOCK_ACCOUNTS if lock else READ_ACCOUNTS, [bucket_of(i) for i in ids], ids)
+    return {
+        r["id"]: Account(
+            id=r["id"], program=r["program"], pending=r["pending"], available=r["available"], reserved=r["reserved"],
+            debt=r["debt"], version=r["version"], last_seq=r["last_seq"],
+        )
+        for r in rows
+    }  # fmt: skip
+
+
+# Read, in a later statement than the lock -------------------------------------------------------------
+
+_READ = """
+WITH budgets AS MATERIALIZED (
+    SELECT b.campaign, b.day, b.used FROM unnest($1::int[], $2::date[]) AS w (campaign, day) JOIN budget b USING (campaign, day)
+    ORDER BY b.campaign, b.day
+    {lock}
+)
+SELECT 0 AS what, d.catalogue_version AS a, d.registry_version AS b, 0::smallint AS span, NULL::date AS day, 0::bigint AS used, now() AS at
+FROM deployment d
+UNION ALL
+SELECT 1, campaign, 0, 0::smallint, day, used, NULL FROM budgets
+UNION ALL
+SELECT 2, c.account, c.campaign, c.span, c.day, c.used, NULL
+FROM unnest($3::smallint[], $4::bigint[], $5::int[], $6::smallint[], $7::date[]) AS w (bucket, account, campaign, span, day)
+JOIN cap_usage c USING (bucket, account, campaign, span, day)
+"""
+READ = _READ.format(lock="FOR NO KEY UPDATE OF b")
+READ_UNLOCKED = _READ.format(lock="")
+
+
+class Reading(Struct, kw_only=True):
+    """What a batch reads under its locks."""
+
+    catalogue_version: int
+    registry_version: int
+    now: datetime
+    caps: dict[CapKey, int]
+    budgets: dict[BudgetKey, int]
+
+
+async def read(connection: Connection, budgets: Sequence[BudgetKey], caps: Sequence[CapKey], *, lock: bool = True) -> Reading:
+    """Versions, the transaction's time, used caps, and used budgets under lock."""
+    rows = await connection.fetch(
+        READ if lock else READ_UNLOCKED, [b[0] for b in budgets], [b[1] for b in budgets],
+        [bucket_of(c[0]) for c in caps], [c[0] for c in caps], [c[1] for c in caps], [c[2] for c in caps], [c[3] for c in caps],
+    )  # fmt: skip
+    used_caps: dict[CapKey, int] = {}
+    used_budgets: dict[BudgetKey, int] = {}
+    head = rows[0]
+    for r in rows:
+        if r["what"] == 2:
+            used_caps[r["a"], r["b"], r["span"], r["day"]] = r["used"]
+        elif r["what"] == 1:
+            used_budgets[r["a"], r["day"]] = r["used"]
+        else:
+            head = r
+    return Reading(catalogue_version=head["a"], registry_version=head["b"], now=head["at"], caps=used_caps, budgets=used_budgets)
+
+
+CREATE_BUDGETS = "INSERT INTO budget (campaign, day) SELECT * FROM unnest($1::int[], $2::date[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING"
+
+
+async def create_budgets(connection: Connection, keys: Sequence[BudgetKey]) -> None:
+    """Budget rows of windows that nobody has awarded in yet, so that there is something to lock."""
+    await connection.execute(CREATE_BUDGETS, [k[0] for k in keys], [k[1] for k in keys])
+
+
+ORDER_EVENTS = """
+SELECT e.platform, e.order_id, e.number, e.facts
+FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
+JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
+ORDER BY e.number
+"""
+ORDER_AWARDS = """
+SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line,
+       a.points, a.reversed, a.day,
+       NOT EXISTS (SELECT FROM due d WHERE d.bucket = a.bucket AND d.due_at = a.due_at AND d.event = a.event) AS settled
+FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
+JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
+JOIN award a ON a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
+JOIN campaign c ON c.id = a.campaign
+ORDER BY a.event, a.n
+"""
+
+
+async def order_events(connection: Connection, orders: Sequence[tuple[int, int, str]]) -> list[Record]:
+    """Facts of known orders, oldest first: platform, order_id, number, facts (JSON). `orders`: (account, platform, order id)."""
+    return await connection.fetch(ORDER_EVENTS, *_order_columns(orders))
+
+
+async def order_awards(connection: Connection, orders: Sequence[tuple[int, int, str]]) -> list[Record]:
+    """Awards of known orders as posted: order_id, order_platform, account and the fields of PostedAward."""
+    return await connection.fetch(ORDER_AWARDS, *_order_columns(orders))
+
+
+def _order_columns(orders: Sequence[tuple[int, int, str]]) -> tuple[list[int], list[int], list[int], list[str]]:
+    return [bucket_of(o[0]) for o in orders], [o[0] for o in orders], [o[1] for o in orders], [o[2] for o in orders]
+
+
+OPEN_LOTS = """
+SELECT l.account, l.event, l.n, l.remaining, l.expires_on
+FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account) JOIN lot l USING (bucket, account)
+WHERE l.remaining > 0
+"""
+
+
+async def open_lots(connection: Connection, accounts: Sequence[int]) -> dict[int, list[Lot]]:
+    """Lots with something left, by account."""
+    lots: dict[int, list[Lot]] = {}
+    for r in await connection.fetch(OPEN_LOTS, [bucket_of(a) for a in accounts], accounts):
+        lots.setdefault(r["account"], []).append(Lot(r["event"], r["n"], r["remaining"], r["expires_on"]))
+    return lots
+
+
+PARKED = """
+SELECT p.platform, p.order_id, p.number, p.received_at, p.facts, p.answer
+FROM unnest($1::int[], $2::int[], $3::text[]) AS w (program, platform, order_id) JOIN parked p USING (program, platform, order_id)
+ORDER BY p.number
+"""
+
+
+async def parked(connection: Connection, orders: Sequence[tuple[int, int, str]]) -> list[Record]:
+    """Facts that wait for orders, oldest first. `orders`: (program, platform, order id)."""
+    return await connection.fetch(PARKED, [o[0] for o in orders], [o[1] for o in orders], [o[2] for o in orders])
+
+
+# Write -------------------------------------------------------------------------------------------------
+
+WRITE = """
+WITH event AS (
+    INSERT INTO event (bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts, answer, outcome)
+    SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[],
+                         $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[])
+), award AS (
+    INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
+    SELECT * FROM unnest($16::smallint[], $17::bigint[], $18::bigint[], $19::smallint[], $20::int[], $21::int[], $22::int[], $23::int[],
+                         $24::text[], $25::bigint[], $26::bigint[], $27::date[], $28::timestamptz[], $29::date[], $30::bigint[])
+), due AS (
+    INSERT INTO due (bucket, due_at, account, event)
+    SELECT * FROM unnest($31::smallint[], $32::timestamptz[], $33::bigint[], $34::bigint[])
+), account AS (
+    UPDATE account a
+    SET pending = w.pending, available = w.available, debt = w.debt, version = w.version, last_seq = w.last_seq
+    FROM unnest($35::smallint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[], $41::bigint[])
+         AS w (bucket, id, pending, available, debt, version, last_seq)
+    WHERE a.bucket = w.bucket AND a.id = w.id
+), cap AS (
+    INSERT INTO cap_usage (bucket, account, campaign, span, day, used)
+    SELECT * FROM unnest($42::smallint[], $43::bigint[], $44::int[], $45::smallint[], $46::date[], $47::bigint[])
+    ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
+), budget AS (
+    UPDATE budget b SET used = b.used + w.change
+    FROM unnest($48::int[], $49::date[], $50::bigint[]) AS w (campaign, day, change)
+    WHERE b.campaign = w.campaign AND b.day = w.day
+), rollup AS (
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
+    SELECT * FROM unnest($51::int[], $52::timestamptz[], $53::int[], $54::int[], $55::bigint[], $56::bigint[], $57::bigint[], $58::bigint[])
+    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
+    SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
+        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+)
+INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
+SELECT * FROM unnest($59::smallint[], $60::int[], $61::timestamptz[], $62::bigint[], $63::int[])
+ON CONFLICT DO NOTHING
+"""
+
+
+class Writing(Struct, kw_only=True):
+    """All that a batch writes in its one statement."""
+
+    stored: list[tuple[Stored, str, str | None]]
+    """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
+    granted: list[tuple[Account, PostedAward]]
+    accounts: list[Account]
+    caps: dict[CapKey, int]
+    """Absolute values: the account's lock makes them safe."""
+    budgets: dict[BudgetKey, int]
+    """Changes."""
+    sums: list[tuple[int, datetime, int, Sums]]
+    """(campaign, hour, platform, what to add)"""
+    stripe: int
+    consumers: list[tuple[int, datetime, int, int]]
+    """(campaign, hour, account, platform)"""
+
+
+async def write(connection: Connection, w: Writing) -> None:
+    """Write a batch."""
+    events = [s[0] for s in w.stored]
+    awards = [(account, award, award.granted) for account, award in w.granted]
+    dues = sorted({(account.bucket, g.due_at, account.id, award.event) for account, award, g in awards if g is not None})
+    caps = list(w.caps.items())
+    budgets = list(w.budgets.items())
+    await connection.execute(
+        WRITE,
+        [e.bucket for e in events], [e.account for e in events], [e.number for e in events], [e.fact.program for e in events],
+        [e.fact.platform for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
+        [e.fact.event.order_id for e in events], [e.fact.event.occurred_at for e in events], [e.received_at for e in events],
+        [e.points for e in events], [e.version for e in events], [e.fact.facts.decode() for e in events],
+        [s[1] for s in w.stored], [s[2] for s in w.stored],
+        [a.bucket for a, _, _ in awards], [a.id for a, _, _ in awards], [p.event for _, p, _ in awards], [p.n for _, p, _ in awards],
+        [a.program for a, _, _ in awards], [p.platform for _, p, _ in awards], [p.campaign for _, p, _ in awards],
+        [p.version for _, p, _ in awards], [p.line for _, p, _ in awards], [p.points for _, p, _ in awards],
+        [p.reversed for _, p, _ in awards], [p.day for _, p, _ in awards], [g and g.due_at for _, _, g in awards],
+        [g and g.expires_on for _, _, g in awards], [g.certificate.id if g and g.certificate else None for _, _, g in awards],
+        [d[0] for d in dues], [d[1] for d in dues], [d[2] for d in dues], [d[3] for d in dues],
+        [a.bucket for a in w.accounts], [a.id for a in w.accounts], [a.pending for a in w.accounts], [a.available for a in w.accounts],
+        [a.debt for a in w.accounts], [a.version for a in w.accounts], [a.last_seq for a in w.accounts],
+        [bucket_of(k[0]) for k, _ in caps], [k[0] for k, _ in caps], [k[1] for k, _ in caps], [k[2] for k, _ in caps],
+        [k[3] for k, _ in caps], [used for _, used in caps],
+        [k[0] for k, _ in budgets], [k[1] for k, _ in budgets], [change for _, change in budgets],
+        [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
+        [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
+        [bucket_of(c[2]) for c in w.consumers], [c[0] for c in w.consumers], [c[1] for c in w.consumers], [c[2] for c in w.consumers],
+        [c[3] for c in w.consumers],
+    )  # fmt: skip
+
+
+UPDATE_REVERSED = """
+UPDATE award a SET reversed = w.reversed
+FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[]) AS w (bucket, account, event, n, reversed)
+WHERE a.bucket = w.bucket AND a.account = w.account AND a.event = w.event AND a.n = w.n
+"""
+
+
+async def update_reversed(connection: Connection, awards: Sequence[tuple[int, PostedAward]]) -> None:
+    """What was taken back of awards of earlier batches. `awards`: (account, award)."""
+    await connection.execute(
+        UPDATE_REVERSED, [bucket_of(a) for a, _ in awards], [a for a, _ in awards], [p.event for _, p in awards],
+        [p.n for _, p in awards], [p.reversed for _, p in awards],
+    )  # fmt: skip
+
+
+INSERT_ENTRIES = """
+INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
+SELECT w.*, $15 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::smallint[], $6::smallint[], $7::bigint[], $8::int[],
+                            $9::int[], $10::int[], $11::bigint[], $12::bigint[], $13::smallint[], $14::bigint[]) AS w
+"""
+
+
+async def insert_entries(connection: Connection, entries: Sequence[Entry], at: datetime) -> None:
+    """Append to the book."""
+    names = ("bucket", "account", "seq", "transfer", "kind", "book", "amount", "program", "platform", "campaign", "event", "award", "n", "version")
+    await connection.execute(INSERT_ENTRIES, *([getattr(e, name) for e in entries] for name in names), at)
+
+
+USE_LOTS = """
+WITH used AS (
+    SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::smallint[], $5::bigint[], $6::bigint[])
+        AS u (bucket, account, event, n, transfer, amount)
+), recorded AS (
+    INSERT INTO lot_use (bucket, account, event, n, transfer, amount) SELECT * FROM used
+)
+UPDATE lot l SET remaining = l.remaining - u.amount
+FROM (SELECT bucket, account, event, n, sum(amount)::bigint AS amount FROM used GROUP BY 1, 2, 3, 4) u
+WHERE l.bucket = u.bucket AND l.account = u.account AND l.event = u.event AND l.n = u.n
+"""
+
+
+async def use_lots(connection: Connection, uses: dict[tuple[int, int, int, int], int]) -> None:
+    """Take points from lots. `uses`: (account, lot's event, lot's n, transfer) → points."""
+    keys = list(uses)
+    await connection.execute(
+        USE_LOTS, [bucket_of(k[0]) for k in keys], [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys],
+        [k[3] for k in keys], [uses[k] for k in keys],
+    )  # fmt: skip
+
+
+INSERT_PARKED = """
+INSERT INTO parked (program, platform, order_id, number, id, type, occurred_at, received_at, facts, answer)
+SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[])
+"""
+DELETE_PARKED = """
+DELETE FROM parked p USING unnest($1::int[], $2::int[], $3::text[], $4::bigint[]) AS w (program, platform, order_id, number)
+WHERE p.program = w.program AND p.platform = w.platform AND p.order_id = w.order_id AND p.number = w.number
+"""
+
+
+async def park(connection: Connection, parked: Sequence[tuple[Stored, str]]) -> None:
+    """Keep facts that came before their order, each with its answer (JSON)."""
+    events = [p[0] for p in parked]
+    await connection.execute(
+        INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], [e.fact.event.order_id for e in events],
+        [e.number for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
+        [e.fact.event.occurred_at for e in events], [e.received_at for e in events], [e.fact.facts.decode() for e in events],
+        [p[1] for p in parked],
+    )  # fmt: skip
+
+
+async def unpark(connection: Connection, keys: Sequence[tuple[int, int, str, int]]) -> None:
+    """Remove facts that their order picked up: (program, platform, order id, number)."""
+    await connection.execute(DELETE_PARKED, *([k[i] for k in keys] for i in range(4)))
+
+
+SET_ORDER_ACCOUNT = """
+UPDATE registry r SET bucket = w.bucket, account = w.account
+FROM unnest($1::int[], $2::text[], $3::smallint[], $4::bigint[]) AS w (program, key, bucket, account)
+WHERE r.program = w.program AND r.kind = 2 AND r.key = w.key AND r.account IS NULL
+"""
+
+
+async def set_order_accounts(connection: Connection, orders: Sequence[tuple[int, str, int]]) -> None:
+    """Fix the account of orders that only parked facts had named: (program, order key, account)."""
+    await connection.execute(
+        SET_ORDER_ACCOUNT, [o[0] for o in orders], [o[1] for o in orders], [bucket_of(o[2]) for o in orders], [o[2] for o in orders]
+    )
+

@@ -1,0 +1,31 @@
+"""The deployment's one row."""
+
+from datetime import datetime
+
+from msgspec import Struct
+
+from service.store.connection import Connection
+
+READ = "SELECT epoch, hash_key, now() AS now FROM deployment"
+RAISE_EPOCH = "UPDATE deployment SET epoch = epoch + 1 RETURNING epoch"
+
+
+class Deployment(Struct, frozen=True, kw_only=True):
+    """PostgreSQL's time, the epoch of Redis keys, and the key of attribute hashes."""
+
+    now: datetime
+    epoch: int
+    hash_key: bytes
+
+
+async def read(connection: Connection) -> Deployment:
+    """Read it. Raises UndefinedTableError before the first migration."""
+    row = await connection.fetchrow(READ)
+    assert row is not None
+    return Deployment(now=row["now"], epoch=row["epoch"], hash_key=row["hash_key"])
+
+
+async def raise_epoch(connection: Connection) -> int:
+    """Leave every key that Redis holds behind: after a restore or a fail-over."""
+    epoch: int = await connection.fetchval(RAISE_EPOCH)
+    return epoch

@@ -1,0 +1,142 @@
+"""SQL of settling: what is due becomes entries, lots and available points, set by set. Call inside one transaction, in this order."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from msgspec import Struct
+
+from schemas.events import Balance
+from service.store.connection import Connection
+from service.store.locks import SETTLEMENT_LOCK
+
+BUCKETS_WITH_DUE = """
+SELECT b::smallint AS bucket FROM generate_series(0, 1023) b
+WHERE EXISTS (SELECT FROM due d WHERE d.bucket = b::smallint AND d.due_at <= now())
+"""
+
+
+async def buckets_with_due(connection: Connection) -> list[int]:
+    """Buckets in which something is due."""
+    return [r["bucket"] for r in await connection.fetch(BUCKETS_WITH_DUE)]
+
+
+# One worker settles a group of buckets at a time. This only spares the others the wait: what makes a repeat
+# harmless is the account's lock and the due row, which is there once.
+TRY_GROUP = "SELECT pg_try_advisory_xact_lock($1, $2), now()"
+
+
+async def try_group(connection: Connection, first_bucket: int) -> tuple[bool, datetime]:
+    """Whether this transaction may settle the group that begins with this bucket, and the transaction's time."""
+    row = await connection.fetchrow(TRY_GROUP, SETTLEMENT_LOCK, first_bucket)
+    assert row is not None
+    return row[0], row[1]
+
+
+LOCK_DUE_ACCOUNTS = """
+SELECT a.bucket, a.id FROM account a
+WHERE (a.bucket, a.id) IN (
+    SELECT d.bucket, d.account FROM unnest($1::smallint[]) AS b (bucket)
+    CROSS JOIN LATERAL (
+        SELECT bucket, account FROM due WHERE due.bucket = b.bucket AND due.due_at <= $2 ORDER BY due_at LIMIT $3
+    ) d
+    LIMIT $3
+)
+ORDER BY a.id
+FOR NO KEY UPDATE
+"""
+
+
+async def lock_due_accounts(connection: Connection, buckets: Sequence[int], now: datetime, limit: int) -> list[tuple[int, int]]:
+    """(bucket, account) of at most `limit` due events, locked in order of their ids."""
+    return [(r["bucket"], r["id"]) for r in await connection.fetch(LOCK_DUE_ACCOUNTS, buckets, now, limit)]
+
+
+SETTLE = """
+WITH gone AS (
+    DELETE FROM due d USING unnest($1::smallint[], $2::bigint[]) AS w (bucket, account)
+    WHERE d.bucket = w.bucket AND d.account = w.account AND d.due_at <= $3
+    RETURNING d.bucket, d.account, d.event, d.due_at
+), kept AS MATERIALIZED (
+    SELECT a.bucket, a.account, a.event, a.n, a.program, a.platform, a.campaign, a.expires_on, a.points - a.reversed AS points,
+           sum(a.points - a.reversed) OVER (PARTITION BY a.bucket, a.account ORDER BY a.event, a.n) AS through
+    FROM gone g JOIN award a ON a.bucket = g.bucket AND a.account = g.account AND a.event = g.event AND a.due_at = g.due_at
+    WHERE a.points > a.reversed
+), paid AS MATERIALIZED (
+    -- Debt is repaid first, award after award.
+    SELECT k.*, greatest(least(k.points, c.debt - (k.through - k.points)), 0)::bigint AS repaid,
+           c.version + 1 AS version, c.last_seq, nextval('number') AS transfer
+    FROM kept k JOIN account c ON c.bucket = k.bucket AND c.id = k.account
+), line AS MATERIALIZED (
+    SELECT p.bucket, p.account, p.transfer, p.program, p.platform, p.campaign, p.event, p.n, p.version, b.book, b.amount,
+           p.last_seq + row_number() OVER (PARTITION BY p.bucket, p.account ORDER BY p.event, p.n, b.book) AS seq
+    FROM paid p CROSS JOIN LATERAL (VALUES (4::smallint, -p.points), (1::smallint, p.points - p.repaid), (3::smallint, p.repaid)) AS b (book, amount)
+    WHERE b.amount <> 0
+), entry AS (
+    INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
+    SELECT bucket, account, seq, transfer, 1, book, amount, program, platform, campaign, event, event, n, version, $3 FROM line
+), lot AS (
+    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on)
+    SELECT bucket, account, event, n, program, platform, campaign, points, points - repaid, expires_on FROM paid
+), used AS (
+    INSERT INTO lot_use (bucket, account, event, n, transfer, amount)
+    SELECT bucket, account, event, n, transfer, repaid FROM paid WHERE repaid > 0
+), total AS (
+    SELECT p.bucket, p.account, sum(p.points) AS points, sum(p.repaid) AS repaid, max(l.seq) AS last_seq
+    FROM paid p JOIN (SELECT bucket, account, max(seq) AS seq FROM line GROUP BY 1, 2) l USING (bucket, account)
+    GROUP BY 1, 2
+), changed AS (
+    UPDATE account c
+    SET pending = c.pending - t.points, available = c.available + t.points - t.repaid, debt = c.debt - t.repaid,
+        version = c.version + 1, last_seq = t.last_seq
+    FROM total t WHERE c.bucket = t.bucket AND c.id = t.account
+    RETURNING c.id, c.pending, c.available, c.reserved, c.debt, c.version
+), rollup AS (
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, points_pending, points_settled)
+    SELECT p.campaign, h.hour, p.platform, $4, -sum(p.points), sum(p.points)
+    FROM paid p JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
+    SET points_pending = r.points_pending + excluded.points_pending, points_settled = r.points_settled + excluded.points_settled
+)
+SELECT 0::bigint AS id, 0::bigint AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt, count(*) AS version FROM gone
+UNION ALL
+SELECT id, pending, available, reserved, debt, version FROM changed
+"""
+
+
+class Settled(Struct, kw_only=True):
+    """How many due rows went, and the balances that changed."""
+
+    due_rows: int
+    balances: list[tuple[int, Balance]]
+
+
+async def settle(
+    connection: Connection, accounts: Sequence[tuple[int, int]], now: datetime, stripe: int, hours: dict[int, datetime]
+) -> Settled:
+    """Settle all that is due of locked accounts. `hours`: program → start of its current hour."""
+    rows = await connection.fetch(SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values()))
+    balances = [
+        (r["id"], Balance(pending=r["pending"], available=r["available"], reserved=r["reserved"], debt=r["debt"], version=r["version"]))
+        for r in rows[1:]
+    ]
+    return Settled(due_rows=rows[0]["version"], balances=balances)
+
+
+PROGRAM_ZONES = "SELECT id, time_zone FROM program"
+
+
+async def program_zones(connection: Connection) -> dict[int, str]:
+    """Time zone by program."""
+    return {r["id"]: r["time_zone"] for r in await connection.fetch(PROGRAM_ZONES)}
+
+
+IGNORE_OVERDUE_PARKED = """
+UPDATE parked p SET ignored_at = now() FROM program g
+WHERE g.id = p.program AND p.ignored_at IS NULL AND p.received_at < now() - g.parked_for
+"""
+
+
+async def ignore_overdue_parked(connection: Connection) -> int:
+    """Give up waiting for orders that never came, after the program's limit; a late order still picks its facts up."""
+    return int((await connection.execute(IGNORE_OVERDUE_PARKED)).split()[-1])

@@ -1,0 +1,195 @@
+"""`greenpoints up` as a newcomer and as a crash see it: the real command, in a data directory that other users cannot even enter."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.local.ports import choose_port
+from service.local.processes import started_ticks
+
+CURL = shutil.which("curl")
+UP = [sys.executable, "-m", "service.cli", "up"]
+START_S = 50.0
+STOP_S = 30.0
+
+pytestmark = pytest.mark.xdist_group("up")
+
+
+class Up:
+    """One data directory and the `up` that runs on it, if any."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data_dir = folder / "data"
+        self.port = choose_port()
+        self.output = folder / "output.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(self.command(), stdout=output, stderr=subprocess.STDOUT, env=self.environment())
+        self.wait("up.json", (self.data_dir / "up.json").exists, START_S)
+
+    def command(self, *, port: int | None = None) -> list[str]:
+        return [*UP, "--data-dir", str(self.data_dir), "--port", str(port or self.port), "--api-processes", "2", "--workers", "1"]
+
+    def environment(self) -> dict[str, str]:
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")}
+        return own | {"GREENPOINTS_DATA_DIR": str(self.data_dir)}
+
+    def file(self) -> dict[str, Any]:
+        return json.loads((self.data_dir / "up.json").read_bytes())
+
+    def fixed(self) -> dict[str, Any]:
+        return {name: value for name, value in self.file().items() if name != "pids"}
+
+    def pids(self) -> list[int]:
+        pids = self.file()["pids"]
+        return [*pids["api"], *pids["worker"], pids["postgres"], pids["valkey"]]
+
+    def is_ready(self) -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200
+        return False
+
+    def wait(self, what: str, until: Callable[[], bool], timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while not until():
+            assert self.process is not None
+            assert self.process.poll() is None, f"up has ended:\n{self.output.read_text()}"
+            assert time.monotonic() < end, f"not within {timeout_s} s: {what}\n{self.output.read_text()}"
+            time.sleep(0.05)
+
+    def signal(self, number: signal.Signals) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(STOP_S)
+
+    def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "service.cli", *words], env=self.environment(), capture_output=True, text=True, timeout=30, check=False
+        )
+
+
+@pytest.fixture(scope="module")
+def system() -> Iterator[Up]:
+    with tempfile.TemporaryDirectory(prefix="greenpoints-up-") as folder:
+        up = Up(Path(folder))
+        up.start()
+        yield up
+        if up.process is not None and up.process.poll() is None:
+            up.signal(signal.SIGTERM)
+
+
+@pytest.fixture
+def running(system: Up) -> Up:
+    """The system, ready, whatever a test before has done to it."""
+    if system.process is None or system.process.poll() is not None:
+        system.start()
+    system.wait("ready", system.is_ready, START_S)
+    return system
+
+
+def test_the_first_start_tells_addresses_and_keys_to_its_owner_only(running: Up) -> None:
+    up = running.file()
+    assert up["api"] == f"http://127.0.0.1:{running.port}"
+    assert up["dashboard"] == f"{up['api']}/dashboard"
+    assert up["operator"]["token"].startswith("gpo_")
+    assert [platform["code"] for platform in up["platforms"]] == ["demo-shop", "demo-market"]
+    assert all(set(platform["hooks"]) >= {"standard", "shopify", "woocommerce"} for platform in up["platforms"])
+    assert len(up["pids"]["api"]) == 2
+    assert len(set(running.pids())) == 5
+    for name in ("up.json", "credentials.json", "servers.json"):
+        assert stat.S_IMODE((running.data_dir / name).stat().st_mode) == 0o600
+    assert not list(running.data_dir.glob("*.secret"))
+
+
+@pytest.mark.skipif(CURL is None, reason="needs curl")
+def test_the_curl_command_that_up_prints_credits_points(running: Up) -> None:
+    lines = running.output.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if "first credit:" in line)
+    made = subprocess.run(["/bin/sh", "-c", "\n".join(lines[first + 1 : first + 3])], capture_output=True, text=True, timeout=30, check=True)
+    answer = json.loads(made.stdout)
+    assert (answer["status"], answer["points"]) == ("pending", 98)
+
+
+def test_the_way_to_the_data_directory_keeps_its_permissions(running: Up) -> None:
+    assert stat.S_IMODE(running.data_dir.parent.stat().st_mode) == 0o700
+
+
+def test_other_commands_find_the_running_system(running: Up) -> None:
+    token = running.cli("token", "--platform", "demo-shop", "--consumer", "cust-42")
+    assert token.returncode == 0, token.stderr
+    assert token.stdout.count(".") == 2
+    assert running.cli("migrate", "--check").returncode == 0
+    assert running.cli("migrate").stdout == "nothing to apply\n"
+    listed = running.cli("platform", "list", "--json")
+    assert [platform["code"] for platform in json.loads(listed.stdout)] == ["demo-shop", "demo-market"]
+    refused = running.cli("token", "--platform", "nobody", "--consumer", "cust-42")
+    assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
+
+
+@pytest.mark.parametrize("kind", ["api", "worker", "valkey", "postgres"])
+def test_a_killed_part_comes_back(running: Up, kind: str) -> None:
+    before = running.file()
+    killed = before["pids"][kind]
+    for pid in killed if isinstance(killed, list) else [killed]:
+        os.kill(pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        now = running.file()["pids"]
+        old = killed if isinstance(killed, list) else [killed]
+        new = now[kind] if isinstance(now[kind], list) else [now[kind]]
+        return len(new) == len(old) and not set(new) & set(old)
+
+    running.wait(f"{kind} is back in up.json", is_back, 20)
+    running.wait("ready", running.is_ready, 20)
+    assert running.fixed() == {name: value for name, value in before.items() if name != "pids"}
+    untouched = [name for name in before["pids"] if name != kind]
+    assert {name: running.file()["pids"][name] for name in untouched} == {name: before["pids"][name] for name in untouched}
+
+
+def test_a_second_up_on_the_same_data_directory_is_refused(running: Up) -> None:
+    second = subprocess.run(running.command(port=choose_port()), capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith("greenpoints: another `greenpoints up` is using")
+    assert second.stderr.count("\n") == 1
+    assert running.is_ready()
+
+
+def test_a_taken_port_is_refused(running: Up, tmp_path: Path) -> None:
+    command = [*UP, "--data-dir", str(tmp_path / "other"), "--port", str(running.port)]
+    second = subprocess.run(command, env=running.environment(), capture_output=True, text=True, timeout=30, check=False)
+    assert second.returncode == 1
+    assert second.stderr == f"greenpoints: port {running.port} on 127.0.0.1 is taken: choose another with --port\n"
+
+
+def test_up_again_after_a_kill_goes_on_with_the_same_data(running: Up) -> None:
+    before, pids = running.fixed(), running.pids()
+    running.signal(signal.SIGKILL)
+    running.start()
+    running.wait("ready", running.is_ready, START_S)
+    assert running.fixed() == before
+    assert not set(running.pids()) & set(pids)
+    assert [pid for pid in pids if started_ticks(pid) is not None] == [], "nothing of the killed run is left"
+
+
+def test_a_stop_is_clean_and_complete(running: Up) -> None:
+    pids = running.pids()
+    assert running.signal(signal.SIGTERM) == 0
+    assert [pid for pid in pids if started_ticks(pid) is not None] == []
+    assert not (running.data_dir / "up.json").exists()
+    log = (running.data_dir / "logs" / "postgres.log").read_text()
+    assert log.rstrip().endswith("database system is shut down")

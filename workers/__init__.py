@@ -1,0 +1,1 @@
+"""Background work: arq jobs are doorbells, timers find what is due; the rows hold the truth."""

@@ -1,0 +1,101 @@
+"""A worker: timers that find what is due by themselves, and an arq worker that only hears the doorbell.
+
+The timers do not need Redis. When the queue is gone, arq's worker is started again and again with backoff, and holds
+still end, at most one sweep interval late.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+from redis.asyncio import ConnectionPool
+from redis.exceptions import RedisError
+
+from service.doorbell import QUEUE, SETTLE, dumps, loads
+from service.flows.mend import Mender
+from service.logs import configure_logging
+from service.runtime import Resources, open_resources
+from service.settings import Settings
+from service.store.connection import UNREACHABLE
+from workers.sweeps import ignore_parked, settle
+
+JOB_TIMEOUT_S = 300
+MAX_JOBS = 4
+BACKOFF_S = (0.5, 1, 2, 5)
+MEND_INTERVAL_S = 5.0
+PARKED_INTERVAL_S = 60.0
+
+log = structlog.get_logger("greenpoints.worker")
+
+
+async def run(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until `stop` is set; what is in progress is finished or, at worst, rolled back and found again."""
+    configure_logging(settings.log_format)
+    async with open_resources(settings) as resources:
+        rung = asyncio.Event()
+        mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)
+        tasks = [
+            asyncio.create_task(resources.keep_in_sync()),
+            asyncio.create_task(_every(settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
+            asyncio.create_task(_every(MEND_INTERVAL_S, mender.sweep)),
+            asyncio.create_task(_every(PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
+            asyncio.create_task(_listen(resources, rung)),
+        ]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung: asyncio.Event | None = None) -> None:
+    """Work now and then, and at once when somebody rings; a failure is logged and tried again."""
+    while True:
+        try:
+            await work()
+        except UNREACHABLE as error:
+            log.warning("PostgreSQL does not answer; trying again", error=repr(error))
+        except Exception as error:  # noqa: BLE001 - a sweep must go on whatever happened in one round
+            log.error("a sweep failed; trying again", exc_info=error)
+        if rung is None:
+            await asyncio.sleep(interval_s)
+            continue
+        try:
+            async with asyncio.timeout(interval_s):
+                await rung.wait()
+        except TimeoutError:
+            continue
+        finally:
+            rung.clear()
+
+
+async def _listen(resources: Resources, rung: asyncio.Event) -> None:
+    """Run arq's worker; it dies with its Redis, so it is started again."""
+
+    async def on_ring(_: object) -> None:
+        rung.set()
+
+    attempt = 0
+    while True:
+        pool = ConnectionPool.from_url(resources.settings.queue_redis_url, socket_connect_timeout=1.0)
+        redis = ArqRedis(pool, job_serializer=dumps, job_deserializer=loads, default_queue_name=QUEUE)
+        worker = Worker(
+            functions=[func(on_ring, name=SETTLE, keep_result=0)], queue_name=QUEUE, redis_pool=redis, handle_signals=False,
+            job_serializer=dumps, job_deserializer=loads, max_jobs=MAX_JOBS, job_timeout=JOB_TIMEOUT_S, keep_result=0, poll_delay=0.2,
+        )  # fmt: skip
+        try:
+            await worker.async_run()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.warning("queue Redis does not answer; going by the timers", error=repr(error))
+        finally:
+            await _close(worker)
+        await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
+        attempt += 1
+
+
+async def _close(worker: Worker) -> None:
+    try:
+        await worker.close()
+    except (RedisError, OSError, TimeoutError):
+        return  # it is gone anyway
