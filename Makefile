@@ -36,13 +36,13 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 	@exec $(BIN)/greenpoints demo $(ARGS)
 
 test: $(STAMP) ## the test suite
-	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contract, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory test
 
 bench: $(STAMP) ## the benchmarks of loadtests/

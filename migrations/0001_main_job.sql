@@ -344,6 +344,26 @@ CREATE TABLE lot_use (
     PRIMARY KEY (bucket, account, event, n, transfer)
 );
 
+-- Rows of a credit batch -------------------------------------------------------------------------------
+
+-- What one parameter of the batch's statements is an array of; a changed shape becomes a new type, so that old code
+-- still runs on a newer schema.
+CREATE TYPE new_key AS (program integer, kind smallint, key text, request_hash bytea, bucket smallint, account bigint);
+CREATE TYPE new_event AS (
+    bucket smallint, account bigint, number bigint, program integer, platform integer, id text, type text, order_id text,
+    occurred_at timestamptz, received_at timestamptz, points bigint, version bigint, facts text, answer text, outcome text
+);
+CREATE TYPE new_award AS (
+    bucket smallint, account bigint, event bigint, n smallint, program integer, platform integer, campaign integer, version integer,
+    line text, points bigint, reversed bigint, day date, due_at timestamptz, expires_on date, certificate bigint
+);
+CREATE TYPE new_due AS (bucket smallint, due_at timestamptz, account bigint, event bigint);
+CREATE TYPE account_change AS (
+    bucket smallint, id bigint, pending bigint, available bigint, debt bigint, version bigint, last_seq bigint
+);
+CREATE TYPE cap_change AS (bucket smallint, account bigint, campaign integer, span smallint, day date, used bigint);
+CREATE TYPE new_campaign_consumer AS (bucket smallint, campaign integer, hour timestamptz, account bigint, platform integer);
+
 -- Statistics ------------------------------------------------------------------------------------------
 
 -- Written at credit, reversal and settlement by each writer in its own stripe; summed on read.

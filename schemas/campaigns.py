@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from schemas.base import PRINTABLE, Body, Code, Currency, DurationText, Instant, MoneyText, Points
+from schemas.events import Award, Refusal
 
 Action = Literal["purchase", "packaging", "return", "activity"]
 Rounding = Literal["floor", "ceil", "half_up", "half_even"]
@@ -140,6 +141,25 @@ class CampaignVersion(Body, frozen=True, kw_only=True):
     created_at: datetime
     created_by: str
     body: CampaignBody
+
+
+class SimulationResult(Body, frozen=True, kw_only=True):
+    """What the campaign would award for one event."""
+
+    id: str
+    points: int
+    awards: list[Award]
+    refused: list[Refusal]
+
+
+class Simulation(Body, frozen=True, kw_only=True):
+    """What a campaign in its newest version would award, each event by itself and with nothing used of caps and budgets."""
+
+    campaign: str
+    version: int
+    platform: str
+    points: int
+    results: list[SimulationResult]
 
 
 class Totals(Body, frozen=True, kw_only=True):

@@ -35,10 +35,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most events in one transaction of the single lane."""
     batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """How long a batch waits for company once its first event is there. More is slower when idle, not faster when busy."""
+    single_writers: Annotated[int, Meta(ge=1, le=50)] = 2
+    """Connections that commit single events; the second overlaps the database's work with ours."""
     queue_events: Annotated[int, Meta(ge=1, le=100_000)] = 2_048
     """Single events that may wait; beyond that 503 `overloaded`."""
     bulk_batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 250
     """Events of a bulk body in one transaction."""
+    bulk_writers: Annotated[int, Meta(ge=1, le=50)] = 2
+    """Connections that commit bulk bodies."""
     bulk_queue_bodies: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """Bulk bodies that may wait or run; beyond that 503 `overloaded`."""
     answer_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 0.9
@@ -83,6 +87,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             raise SettingsError(f"{PREFIX}{name.upper()} must begin with {' or '.join(schemes)}")
     if settings.max_bulk_body_bytes < settings.max_body_bytes:
         raise SettingsError(f"{PREFIX}MAX_BULK_BODY_BYTES must not be below {PREFIX}MAX_BODY_BYTES")
+    if settings.single_writers + settings.bulk_writers + 2 > settings.database_pool:
+        raise SettingsError(f"{PREFIX}DATABASE_POOL must hold all writers and two connections more")
     if settings.queue_events < settings.batch_events:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
     return settings

@@ -5,7 +5,8 @@ import itertools
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,15 @@ def postgres_port(scratch: Path) -> Iterator[int]:
     user, port, cluster = server_user(), choose_port(), scratch / "postgres"
     postgres.initialise(cluster, password=PASSWORD, user=user, durable=False)
     with running(postgres.command(cluster, port=port, user=user, durable=False), scratch / "postgres.log") as process:
-        asyncio.run(_make_template(port))
+        _do(_make_template(port))
         yield port
         process.send_signal(2)  # fast shutdown: do not wait for forgotten connections
+
+
+def _do(work: Coroutine[Any, Any, None]) -> None:
+    """Run asynchronous set-up from a synchronous fixture, beside whatever loop this thread has: so tests of both kinds can ask for it."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 async def _make_template(port: int) -> None:
@@ -83,21 +90,21 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-async def empty_database(postgres_port: int) -> AsyncIterator[str]:
+def empty_database(postgres_port: int) -> Iterator[str]:
     """The DSN of a database without any table, dropped afterwards."""
     name = f"test_{next(_numbers)}"
-    await _on_server(postgres_port, f"CREATE DATABASE {name}")
+    _do(_on_server(postgres_port, f"CREATE DATABASE {name}"))
     yield _dsn(postgres_port, name)
-    await _on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)")
+    _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
-async def database(postgres_port: int) -> AsyncIterator[str]:
+def database(postgres_port: int) -> Iterator[str]:
     """The DSN of a migrated database of this test's own, dropped afterwards."""
     name = f"test_{next(_numbers)}"
-    await _on_server(postgres_port, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    _do(_on_server(postgres_port, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
     yield _dsn(postgres_port, name)
-    await _on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)")
+    _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
 
 
 @pytest.fixture
@@ -112,17 +119,21 @@ async def connection(database: str) -> AsyncIterator["asyncpg.Connection[asyncpg
 def valkey_port(scratch: Path) -> Iterator[int]:
     port = choose_port()
     with running(valkey.command(port=port, password=PASSWORD, user=server_user()), scratch / "valkey.log"):
-        asyncio.run(valkey.wait_until_ready(valkey.url(password=PASSWORD, port=port, db=valkey.BALANCES_DB), timeout_s=READY_TIMEOUT_S))
+        _do(valkey.wait_until_ready(valkey.url(password=PASSWORD, port=port, db=valkey.BALANCES_DB), timeout_s=READY_TIMEOUT_S))
         yield port
 
 
 @pytest.fixture
-async def redis_url(valkey_port: int) -> str:
+def redis_url(valkey_port: int) -> str:
     """The URL of an empty balance database; the queue's is emptied with it."""
     url = valkey.url(password=PASSWORD, port=valkey_port, db=valkey.BALANCES_DB)
+    _do(_flush(url))
+    return url
+
+
+async def _flush(url: str) -> None:
     async with Redis.from_url(url) as client:
         await client.flushall()
-    return url
 
 
 @pytest.fixture

@@ -1,12 +1,25 @@
-"""Servers in the foreground, for tests."""
+"""Servers and processes for tests: each is started by the test that needs it and ended by its handle."""
 
+import asyncio
 import contextlib
+import os
 import subprocess
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
 
 from service.local.command import Command
+from service.local.ports import choose_port
+from service.local.programs import wait_until_answering
+from service.settings import Settings
 
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+READY_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
 
@@ -30,3 +43,78 @@ def running(command: Command, log: Path) -> Iterator[subprocess.Popen[bytes]]:
                 process.wait(STOP_TIMEOUT_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+class Program:
+    """One process of ours, `service.api` or `workers`: started, killed and started again as a supervisor would."""
+
+    def __init__(self, module: str, settings: Settings, log: Path) -> None:
+        self.port = choose_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._module = module
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        own = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")}
+        urls = {"DATABASE_URL": settings.database_url, "BALANCE_REDIS_URL": settings.balance_redis_url, "QUEUE_REDIS_URL": settings.queue_redis_url}
+        self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
+
+    async def start(self) -> None:
+        """Start it; an API is awaited until it takes credits."""
+        with self._log.open("ab") as out:
+            argv = [sys.executable, "-P", "-m", self._module]
+            self._process = subprocess.Popen(argv, env=self._environ, stdout=out, stderr=subprocess.STDOUT)
+        if self._module == "service.api":
+            await wait_until_answering("127.0.0.1", self.port, "/readyz", timeout_s=READY_TIMEOUT_S)
+
+    def kill(self) -> None:
+        """SIGKILL it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+
+    def end(self) -> None:
+        """Let it end by itself, if it still runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextlib.asynccontextmanager
+async def programs(settings: Settings, folder: Path, *, apis: int = 2, workers: int = 0) -> AsyncIterator[tuple[list[Program], list[Program]]]:
+    """API processes, each on a port of its own, and workers; ended afterwards by their handles."""
+    made = [Program("service.api", settings, folder / f"api-{n}.log") for n in range(apis)]
+    made += [Program("workers", settings, folder / f"worker-{n}.log") for n in range(workers)]
+    try:
+        await asyncio.gather(*(program.start() for program in made))
+        yield made[:apis], made[apis:]
+    finally:
+        for program in made:
+            program.end()
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[tuple["Litestar", httpx.AsyncClient]]:
+    """The real application inside this process, and a client that calls it."""
+    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
+
+    app = create_app(settings)
+    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        yield app, client
+
+
+@contextlib.asynccontextmanager
+async def working(settings: Settings) -> AsyncIterator[None]:
+    """A real worker inside this process."""
+    from workers.run import run  # noqa: PLC0415 - pure tests do not wait for it
+
+    stop = asyncio.Event()
+    task = asyncio.create_task(run(settings, stop))
+    try:
+        yield
+    finally:
+        stop.set()
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await task

@@ -27,6 +27,8 @@ class World:
         self.knowledge = Knowledge()
         self.program = 0
         self.platforms: dict[str, Sender] = {}
+        self.keys: dict[str, str] = {}
+        """API keys, by the platform's code."""
         self._numbers = itertools.count(1)
 
     async def found(self) -> "World":
@@ -34,7 +36,7 @@ class World:
             program = await administer.create_program(conn, code="green", name="Green", currency="leaves", time_zone="Asia/Shanghai")
             self.program = program.id
             for code in ("shop", "market"):
-                await administer.create_platform(conn, program=program.id, code=code, name=code.title())
+                self.keys[code] = (await administer.create_platform(conn, program=program.id, code=code, name=code.title())).api_key
                 platform = await administer.find_platform(conn, program=program.id, code=code)
                 self.platforms[code] = Sender(program=program.id, platform=platform.id, platform_code=code)
             await self.certify(conn, "06901234567892", "TP-01", "paper")
@@ -52,7 +54,7 @@ class World:
         await registries.register_certificate(conn, certificate, program=self.program, change=CHANGE)
 
     async def campaign(self, **changes: Any) -> str:
-        code = f"camp-{next(self._numbers)}"
+        code = changes.get("code") or f"camp-{next(self._numbers)}"
         body = {
             "code": code, "name": code, "action": "purchase", "starts_at": "2025-01-01T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z",
             "when": "line.certified", "award": {"kind": "per_unit", "points": 10}, "stacking": "add", "hold": "PT0S", "expires_after": "P12M",

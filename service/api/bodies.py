@@ -6,8 +6,8 @@ import msgspec
 from litestar import Request
 from litestar.exceptions import HTTPException
 
-from service.domain.errors import InvalidRequest, MalformedJson, PayloadTooLarge, UnsupportedMediaType
-from service.domain.pointers import field_error
+from service.domain.errors import PayloadTooLarge, UnsupportedMediaType
+from service.domain.intake import invalid, malformed
 
 T = TypeVar("T")
 

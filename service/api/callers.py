@@ -33,6 +33,8 @@ MAX_LOOKUPS: Final = 256
 PARALLEL_LOOKUPS: Final = 2
 """Connections that look-ups may hold at a time, so that guessing keys cannot take the pool away from credits."""
 LOOKUP_TIMEOUT_S: Final = 0.9
+REFRESH_TIMEOUT_S: Final = 2.0
+"""With the 2 s between two calls this stays below the 5 s after which a revoked key must be refused."""
 
 PROGRAM_HEADER: Final = "X-Greenpoints-Program"
 
@@ -248,7 +250,7 @@ class Callers:
         Raises nothing while PostgreSQL cannot be asked: who is remembered stays so, and nothing can be revoked then either.
         """
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._pool.acquire() as conn:
+            async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire() as conn:
                 version = await store.version(conn)
         except UNREACHABLE:
             return

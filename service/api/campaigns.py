@@ -5,26 +5,32 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Request, get, patch, post
-from litestar.params import QueryParameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
-from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Statistics
+from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Simulation, Statistics
+from schemas.events import Event
 from schemas.pages import Page
-from service.api.bodies import decode_body
+from service.api.bodies import decode_body, read_body, require_json
 from service.api.callers import callers_of
 from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
 from service.api.database import connection
 from service.domain.campaigns import Step
 from service.domain.errors import InvalidRequest, NotFound
-from service.domain.intake import invalid
+from service.domain.fold import Fact
+from service.domain.intake import Sender, decode_json, invalid, read_fact
 from service.domain.roles import MAY
-from service.flows import campaigns, statistics
+from service.flows import campaigns, simulate, statistics
+from service.runtime import Resources
 
 TAGS: Final = ["Campaigns"]
 
 AnyRequest = Request[Any, Any, Any]
 From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset; rounded down to the hour.")]
 To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset; not included.")]
+Platform = Annotated[str | None, QueryParameter(max_length=64, description="Whose event it is; else the campaign's first platform.")]
+
+MAX_SIMULATION_BYTES: Final = 2**20
 
 
 @post("/v1/campaigns", tags=TAGS, opt={"body": CampaignBody, "answer": CampaignAnswer})
@@ -38,7 +44,7 @@ async def create_campaign(request: AnyRequest) -> CampaignAnswer:
 
 @get("/v1/campaigns", tags=TAGS, opt={"answer": Page[CampaignAnswer]})
 async def list_campaigns(
-    request: AnyRequest, status: CampaignStatus | None = None, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+    request: AnyRequest, status: FromQuery[CampaignStatus | None] = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[CampaignAnswer]:
     """List the program's campaigns by code, perhaps of one status only."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
@@ -49,7 +55,7 @@ async def list_campaigns(
 
 
 @get("/v1/campaigns/{code:str}", tags=TAGS, opt={"answer": CampaignAnswer})
-async def read_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+async def read_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
     """Read a campaign in its newest version."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
     async with connection(request) as conn:
@@ -57,7 +63,7 @@ async def read_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
 
 
 @patch("/v1/campaigns/{code:str}", tags=TAGS, opt={"body": dict, "answer": CampaignAnswer})
-async def change_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+async def change_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
     """Change a campaign by a JSON merge patch: a new version, for what occurs from now on."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     changes = await decode_body(request, dict[str, Any])
@@ -70,7 +76,7 @@ async def change_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
 
 @get("/v1/campaigns/{code:str}/versions", tags=TAGS, opt={"answer": Page[CampaignVersion]})
 async def list_versions(
-    request: AnyRequest, code: str, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+    request: AnyRequest, code: FromPath[str], cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[CampaignVersion]:
     """List a campaign's versions, newest first."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
@@ -81,26 +87,39 @@ async def list_versions(
 
 
 @post("/v1/campaigns/{code:str}/activate", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def activate_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+async def activate_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
     """Let a draft or paused campaign award, on every process at once. A repeat changes nothing."""
     return await _step(request, code, "activate")
 
 
 @post("/v1/campaigns/{code:str}/pause", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def pause_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+async def pause_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
     """Stop a running campaign from awarding until it is activated again. A repeat changes nothing."""
     return await _step(request, code, "pause")
 
 
 @post("/v1/campaigns/{code:str}/end", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def end_campaign(request: AnyRequest, code: str) -> CampaignAnswer:
+async def end_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
     """End a campaign for good; what it awarded stays. A repeat changes nothing."""
     return await _step(request, code, "end")
 
 
+@post("/v1/campaigns/{code:str}/simulate", tags=TAGS, status_code=200, opt={"body": Event, "answer": Simulation})
+async def simulate_campaign(request: AnyRequest, code: FromPath[str], platform: Platform = None) -> Simulation:
+    """Try a campaign out on one event or a JSON array of at most 100, also a draft: nothing is written or counted."""
+    caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
+    require_json(request.headers.get("content-type"))
+    events = _events(await read_body(request, MAX_SIMULATION_BYTES))
+    resources = request.app.state.resources
+    async with connection(request) as conn:
+        sender = await simulate.sender_for(conn, _code(code), program=caller.program, platform=platform)
+        facts = [_fact(raw, at, sender, resources) for at, raw in events]
+        return await simulate.simulate(conn, code, facts, sender=sender, now=resources.clock.now())
+
+
 @get("/v1/campaigns/{code:str}/statistics", tags=TAGS, opt={"answer": Statistics})
 async def read_statistics(
-    request: AnyRequest, code: str, from_: From = None, to: To = None, granularity: Granularity = "day"
+    request: AnyRequest, code: FromPath[str], from_: From = None, to: To = None, granularity: FromQuery[Granularity] = "day"
 ) -> Statistics:
     """Totals, a series by hour, day or week in the program's time zone, and sums by platform; without from and to of its whole life."""
     caller = await callers_of(request).operator(request, *MAY["statistics:read"])
@@ -122,6 +141,25 @@ async def _step(request: AnyRequest, code: str, step: Step) -> CampaignAnswer:
         return await campaigns.step(conn, _code(code), step, program=caller.program, change=change_by(caller, request))
 
 
+def _events(body: bytes) -> list[tuple[str, bytes | msgspec.Raw]]:
+    """The events of a body, one or an array, each with its JSON pointer. Raises MalformedJson, InvalidRequest."""
+    if not body.lstrip().startswith(b"["):
+        return [("", body)]
+    decode_json(body)
+    found = msgspec.json.decode(body, type=list[msgspec.Raw])
+    if len(found) > simulate.MAX_EVENTS:
+        raise InvalidRequest.at("", f"has {len(found)} events, more than {simulate.MAX_EVENTS}")
+    return [(f"/{n}", raw) for n, raw in enumerate(found)]
+
+
+def _fact(raw: bytes | msgspec.Raw, at: str, sender: Sender, resources: Resources) -> Fact:
+    try:
+        return read_fact(raw, sender, now=resources.clock.now(), hash_key=resources.hash_key)
+    except InvalidRequest as error:
+        errors = [msgspec.structs.replace(e, pointer=at + e.pointer) for e in error.errors]
+        raise InvalidRequest(error.detail, errors) from None
+
+
 def _code(code: str) -> str:
     """A code from the path. Raises NotFound for what no campaign can be called."""
     if not code.isascii() or not code.isprintable():
@@ -138,5 +176,6 @@ routes = [
     activate_campaign,
     pause_campaign,
     end_campaign,
+    simulate_campaign,
     read_statistics,
 ]

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
-from litestar.params import Parameter
+from litestar.params import FromPath, QueryParameter
 
 from schemas.consumers import ActivityItem, BalanceAnswer
 from schemas.pages import Page
@@ -21,7 +21,7 @@ TAGS = ["Consumers"]
 JSON = "application/json"
 
 AnyRequest = Request[Any, Any, Any]
-MinVersion = Annotated[int, Parameter(ge=0, le=2**53, description="Never answer data older than this version.")]
+MinVersion = Annotated[int, QueryParameter(ge=0, le=2**53, description="Never answer data older than this version.")]
 
 
 @get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
@@ -36,7 +36,7 @@ async def my_balance(request: AnyRequest, min_version: MinVersion = 0) -> Respon
 
 
 @get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
-async def consumer_balance(request: AnyRequest, ref: str, min_version: MinVersion = 0) -> Response[bytes]:
+async def consumer_balance(request: AnyRequest, ref: FromPath[str], min_version: MinVersion = 0) -> Response[bytes]:
     """Read the balance of one of the platform's consumers; 404 before its first event."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("consumers:read")
@@ -57,7 +57,7 @@ async def _balance(request: AnyRequest, platform: int, consumer: str, min_versio
 
 
 @get("/v1/me/activity", tags=TAGS, opt={"answer": Page[ActivityItem]})
-async def my_activity(request: AnyRequest, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
+async def my_activity(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
     """List what happened on the calling consumer's account, newest first."""
     caller = await callers_of(request).consumer(request.headers.get("authorization"), "balance:read")
     found = await _activity(request, caller.platform, caller.reference, cursor, limit)
@@ -65,7 +65,7 @@ async def my_activity(request: AnyRequest, cursor: Cursor | None = None, limit: 
 
 
 @get("/v1/consumers/{ref:str}/activity", tags=TAGS, opt={"answer": Page[ActivityItem]})
-async def consumer_activity(request: AnyRequest, ref: str, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
+async def consumer_activity(request: AnyRequest, ref: FromPath[str], cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
     """List what happened on the account of one of the platform's consumers, newest first; 404 before its first event."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("consumers:read")

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
@@ -36,13 +36,15 @@ READ_AT_ONCE = 25
 """Events of a bulk body that are decoded before other requests get a turn."""
 
 AnyRequest = Request[Any, Any, Any]
+DryRun = Annotated[bool, QueryParameter(description="Answer the same, but write nothing and count nothing.")]
+AsOf = Annotated[datetime | None, QueryParameter(description="With dry_run: decide as if it were then.")]
 
 
 @post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer})
 async def receive_event(
     request: AnyRequest,
-    dry_run: bool = Parameter(default=False, description="Answer the same, but write nothing and count nothing."),
-    as_of: datetime | None = Parameter(default=None, description="With dry_run: decide as if it were then."),
+    dry_run: DryRun = False,  # noqa: FBT002 - a flag of the query
+    as_of: AsOf = None,
 ) -> Response[bytes]:
     """Report one event and get its points.
 
@@ -162,7 +164,7 @@ def _chunks(count: int, size: int) -> Iterator[range]:
 
 @get("/v1/events", tags=TAGS, opt={"answer": Page[EventAnswer]})
 async def list_events(
-    request: AnyRequest, consumer: str | None = None, status: Status | None = None, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+    request: AnyRequest, consumer: FromQuery[str | None] = None, status: FromQuery[Status | None] = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[EventAnswer]:
     """List the platform's own events, newest first, of one consumer or in one status."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
@@ -177,7 +179,7 @@ async def list_events(
 
 
 @get("/v1/events/{event_id:path}", tags=TAGS, opt={"answer": EventAnswer})
-async def read_event(request: AnyRequest, event_id: str) -> EventAnswer:
+async def read_event(request: AnyRequest, event_id: FromPath[str]) -> EventAnswer:
     """Read one event with its status, awards and balance as they are now."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("events:read")

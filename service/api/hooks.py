@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, post
+from litestar.params import FromPath
 
 from schemas.connectors import HookSettings
 from schemas.events import EventAnswer
@@ -31,7 +32,7 @@ _answers = msgspec.json.Decoder(EventAnswer)
 
 
 @post("/v1/hooks/{hook_id:str}", tags=TAGS, media_type=JSON, status_code=200, opt={"answer": HookAnswer})
-async def receive_hook(request: Request[Any, Any, Any], hook_id: str) -> Response[bytes]:
+async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) -> Response[bytes]:
     """Take a delivery of a platform's own webhooks, signed as the platform signs."""
     resources: Resources = request.app.state.resources
     stored = await callers_of(request).hook(hook_id)

@@ -6,8 +6,6 @@ from service.domain.fold import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
 
-SINGLE_WRITERS = 2
-BULK_WRITERS = 2
 BULK_ANSWER_TIMEOUT_S = 30.0
 
 
@@ -26,11 +24,11 @@ class Lanes:
         self.single = Lane(
             "single", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.batch_events,
             queue_requests=settings.queue_events, batch_wait_s=settings.batch_wait_ms / 1_000,
-            answer_timeout_s=settings.answer_timeout_s, writers=SINGLE_WRITERS,
+            answer_timeout_s=settings.answer_timeout_s, writers=settings.single_writers,
         )  # fmt: skip
         self.bulk = Lane(
             "bulk", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.bulk_batch_events,
-            queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S, writers=BULK_WRITERS,
+            queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S, writers=settings.bulk_writers,
         )  # fmt: skip
         self.bodies = 0
         """Bulk bodies being read or committed."""

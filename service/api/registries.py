@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from litestar import Request, Response, get, post
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 
 from schemas.pages import Page
 from schemas.registries import (
@@ -32,7 +32,7 @@ PRODUCTS: Final = ["Products"]
 MAX_IMPORT_BYTES: Final = 8 * 2**20
 
 AnyRequest = Request[Any, Any, Any]
-SchemeFilter = Annotated[str | None, Parameter(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+SchemeFilter = Annotated[str | None, QueryParameter(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 # Certificates --------------------------------------------------------------------------------------------
@@ -59,7 +59,7 @@ async def import_certificates(request: AnyRequest) -> ImportAnswer:
 
 @get("/v1/certificates", tags=CERTIFICATES, opt={"answer": Page[CertificateAnswer]})
 async def list_certificates(
-    request: AnyRequest, scheme: SchemeFilter = None, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT
+    request: AnyRequest, scheme: SchemeFilter = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
 ) -> Page[CertificateAnswer]:
     """List the program's certificates, oldest first, perhaps of one scheme only."""
     caller = await callers_of(request).operator(request, *MAY["registries:read"])
@@ -70,7 +70,7 @@ async def list_certificates(
 
 
 @get("/v1/certificates/{certificate:str}", tags=CERTIFICATES, opt={"answer": CertificateAnswer})
-async def read_certificate(request: AnyRequest, certificate: str) -> CertificateAnswer:
+async def read_certificate(request: AnyRequest, certificate: FromPath[str]) -> CertificateAnswer:
     """Read one certificate in its present state."""
     caller = await callers_of(request).operator(request, *MAY["registries:read"])
     async with connection(request) as conn:
@@ -80,7 +80,7 @@ async def read_certificate(request: AnyRequest, certificate: str) -> Certificate
 @post(
     "/v1/certificates/{certificate:str}/revoke", tags=CERTIFICATES, status_code=200, opt={"body": Revocation, "answer": CertificateAnswer}
 )
-async def revoke_certificate(request: AnyRequest, certificate: str) -> CertificateAnswer:
+async def revoke_certificate(request: AnyRequest, certificate: FromPath[str]) -> CertificateAnswer:
     """Revoke a certificate: it counts no more for what occurs from `at` on, for ever."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, Revocation)
@@ -93,7 +93,7 @@ async def revoke_certificate(request: AnyRequest, certificate: str) -> Certifica
 @post(
     "/v1/certificates/{certificate:str}/suspend", tags=CERTIFICATES, status_code=200, opt={"body": Revocation, "answer": CertificateAnswer}
 )
-async def suspend_certificate(request: AnyRequest, certificate: str) -> CertificateAnswer:
+async def suspend_certificate(request: AnyRequest, certificate: FromPath[str]) -> CertificateAnswer:
     """Suspend a certificate: it does not count for what occurs from `at` on, until it is resumed."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, Revocation)
@@ -104,7 +104,7 @@ async def suspend_certificate(request: AnyRequest, certificate: str) -> Certific
 
 
 @post("/v1/certificates/{certificate:str}/resume", tags=CERTIFICATES, status_code=200, opt={"answer": CertificateAnswer})
-async def resume_certificate(request: AnyRequest, certificate: str) -> CertificateAnswer:
+async def resume_certificate(request: AnyRequest, certificate: FromPath[str]) -> CertificateAnswer:
     """Lift a suspension. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     async with connection(request) as conn:
@@ -135,7 +135,7 @@ async def import_products(request: AnyRequest) -> ImportAnswer:
 
 
 @get("/v1/products", tags=PRODUCTS, opt={"answer": Page[ProductAnswer]})
-async def list_products(request: AnyRequest, cursor: Cursor | None = None, limit: Limit = DEFAULT_LIMIT) -> Page[ProductAnswer]:
+async def list_products(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[ProductAnswer]:
     """List the program's products by GTIN."""
     caller = await callers_of(request).operator(request, *MAY["registries:read"])
     after = read_cursor(cursor, Name, "")
@@ -145,7 +145,7 @@ async def list_products(request: AnyRequest, cursor: Cursor | None = None, limit
 
 
 @get("/v1/products/{gtin:str}", tags=PRODUCTS, opt={"answer": ProductAnswer})
-async def read_product(request: AnyRequest, gtin: str) -> ProductAnswer:
+async def read_product(request: AnyRequest, gtin: FromPath[str]) -> ProductAnswer:
     """Read one product; its GTIN may be written with 8, 12, 13 or 14 digits."""
     caller = await callers_of(request).operator(request, *MAY["registries:read"])
     async with connection(request) as conn:
@@ -153,7 +153,9 @@ async def read_product(request: AnyRequest, gtin: str) -> ProductAnswer:
 
 
 @get("/v1/products/{gtin:str}/certificates", tags=PRODUCTS, opt={"answer": ProductCertificates})
-async def list_product_certificates(request: AnyRequest, gtin: str, as_of: datetime | None = None) -> ProductCertificates:
+async def list_product_certificates(
+    request: AnyRequest, gtin: FromPath[str], as_of: FromQuery[datetime | None] = None
+) -> ProductCertificates:
     """Show the certificates that name a GTIN, each in its state at `as_of` (now, if it is left out)."""
     caller = await callers_of(request).operator(request, *MAY["registries:read"])
     if as_of is not None and as_of.tzinfo is None:

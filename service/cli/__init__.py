@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import callers, database, imports, running
+from service.cli import callers, check, database, demo, imports, running
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -32,12 +32,16 @@ def cli() -> None:
 
 for command in (
     running.up,
+    demo.demo,
     running.serve,
     running.worker,
+    running.bench,
     database.migrate,
     callers.token,
     callers.platform,
     callers.operator,
+    check.check,
+    check.rebuild,
     imports.import_,
 ):
     cli.add_command(command)

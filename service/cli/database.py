@@ -1,4 +1,4 @@
-"""`greenpoints migrate`, `check` and `rebuild`."""
+"""`greenpoints migrate`."""
 
 import click
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from service.cli.servers import DATA_DIR_VARIABLE, DEFAULT_DATA_DIR, environment
+from service.local.identity import LocalError
 from service.local.programs import MODULES, run_programs
 from service.local.up import UpOptions
 from service.local.up import up as run_up
 from service.settings import load_settings
 
+CHECKOUT = Path(__file__).resolve().parents[2]
 PROCESSES = click.IntRange(1, 64)
 
 
@@ -68,3 +70,16 @@ def _run(kind: str, processes: int) -> None:
     if processes == 1:
         os.execve(sys.executable, [sys.executable, "-P", "-m", MODULES[kind]], environ)  # noqa: S606 - no shell is meant
     asyncio.run(run_programs(kind, processes, environ))
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def bench(*, arguments: tuple[str, ...]) -> None:
+    """Run the benchmarks of loadtests/ on a system of their own.
+
+    Both sides of every ratio are measured in the same run and printed. Arguments are passed on: `greenpoints bench -- --help` lists them.
+    """
+    if not (CHECKOUT / "loadtests").is_dir():
+        raise LocalError("the benchmarks are in loadtests/ of the checkout: run `make bench` there")
+    os.chdir(CHECKOUT)
+    os.execv(sys.executable, [sys.executable, "-m", "loadtests", *arguments])  # noqa: S606 - no shell is meant

@@ -89,6 +89,8 @@ class Condition(Struct, frozen=True, eq=False):
 
     source: str
     expression: cel.Expression
+    names: frozenset[str]
+    """What it may read; only these need a value."""
 
     def holds(self, activation: cel.Activation) -> bool:
         """Whether it is true for these values. An error at run time, such as a missing attribute, counts as false."""
@@ -103,12 +105,18 @@ def compile_condition(action: Action, source: str, *, pointer: str = "/when") ->
 
     Raises InvalidCondition with the JSON pointer and the 0-based character position.
     """
-    return Condition(source, _compile(_ENVIRONMENTS[action], source, pointer))
+    return Condition(source, _compile(_ENVIRONMENTS[action], source, pointer), _names_in(source, NAMES[action]))
 
 
 def compile_segment(source: str, *, pointer: str = "/segment") -> Condition:
     """Check a campaign's `segment`, which sees only the consumer, the event and the platform."""
-    return Condition(source, _compile(_SEGMENT_ENVIRONMENT, source, pointer))
+    return Condition(source, _compile(_SEGMENT_ENVIRONMENT, source, pointer), _names_in(source, _EVERYWHERE))
+
+
+def _names_in(source: str, names: Mapping[str, object]) -> frozenset[str]:
+    """The names that occur in a checked expression, perhaps more: texts may look like one, comments split, backticks quote one."""
+    joined = "".join(source.split())
+    return frozenset(names) if "//" in source or "`" in source else frozenset(name for name in names if name in joined)
 
 
 def activation(action: Action, data: Mapping[str, object]) -> cel.Activation:

@@ -24,8 +24,8 @@ from schemas.events import (
     Status,
 )
 from service.domain.catalogue import Catalogue
-from service.domain.granting import Granted, Granter
-from service.domain.keys import bucket_of
+from service.domain.granting import Granted, Granter, Terms
+from service.domain.keys import bucket_of, platform_key
 from service.domain.ledger import Book, Kind, Lot, claw_back
 from service.domain.orders import OrderFacts
 from service.domain.products import Products
@@ -48,12 +48,15 @@ class Fact(Struct, kw_only=True, gc=False):
     """Of the JSON value as sent."""
     newer_wins: bool = False
     """From a hook: the same id with other content is a newer state of the same thing, not a conflict."""
+    key: tuple[int, str] = (0, "")
+    """(program, registry key) of the event."""
+    order_key: OrderKey | None = None
+    """The order that it is about."""
 
-    @property
-    def order_key(self) -> OrderKey | None:
-        """The order that it is about."""
+    def __post_init__(self) -> None:
+        self.key = (self.program, platform_key(self.platform, self.event.id))
         order = self.event.order_id
-        return None if order is None else (self.platform, order)
+        self.order_key = None if order is None else (self.platform, order)
 
 
 class Account:
@@ -203,6 +206,7 @@ class Fold:
         self.accounts = accounts
         self.orders = orders
         self.lots = lots
+        self._terms: Terms = {}
         self.stored: list[Stored] = []
         self.parked: list[Stored] = []
         self.granted: list[tuple[Account, PostedAward]] = []
@@ -313,6 +317,7 @@ class Fold:
         return Granter(
             event=fact.event, platform=fact.platform, platform_code=fact.platform_code, account=account.id,
             program=self.catalogue.programs[fact.program], catalogue=self.catalogue, products=self.products, usage=self.usage, now=self.now,
+            terms=self._terms,
         )  # fmt: skip
 
     def _post(self, granter: Granter, account: Account, fact: Fact, number: int) -> list[PostedAward]:

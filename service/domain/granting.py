@@ -12,23 +12,19 @@ A *thing* is what a campaign of the action looks at: a line (purchase), an order
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from schemas.campaigns import Multiplier, PerAmount
+from schemas.campaigns import Action, Multiplier, PerAmount
 from schemas.events import ActivityCompleted, Award, Event, OrderPaid, Packaging, PackagingReturned, Refusal
 from service.domain import earning
 from service.domain.campaigns import CompiledCampaign, expires_on
 from service.domain.catalogue import Catalogue, Program
 from service.domain.certificates import CertificateFacts
 from service.domain.conditions import activation
-from service.domain.money import minor_units
-from service.domain.orders import line_amount
-from service.domain.products import Products, Standing
+from service.domain.products import Products
+from service.domain.things import Thing, activity_thing, item_thing, line_thing, packaging_thing, values_of
 from service.domain.usage import Usage
-
-DEFAULT_TIER = "seed"
 
 
 class Granted(Struct, kw_only=True, gc=False):
@@ -53,17 +49,8 @@ class Granted(Struct, kw_only=True, gc=False):
         )  # fmt: skip
 
 
-class Thing(Struct, kw_only=True, gc=False):
-    """What a campaign looks at, with what its rule and its condition need."""
-
-    data: dict[str, Any]
-    quantity: Decimal
-    amount: Decimal | None = None
-    currency: str | None = None
-    mass_g: Decimal | None = None
-    line: str | None = None
-    index: int | None = None
-    standing: Standing | None = None
+Terms = dict[int, tuple[datetime, date | None]]
+"""id() of a campaign's version → when the hold of points granted now ends, and their last day. The same for a whole batch."""
 
 
 class Granter:
@@ -71,7 +58,7 @@ class Granter:
 
     def __init__(
         self, *, event: Event, platform: int, platform_code: str, account: int, program: Program,
-        catalogue: Catalogue, products: Products, usage: Usage, now: datetime, order_used: dict[int, int] | None = None,
+        catalogue: Catalogue, products: Products, usage: Usage, now: datetime, terms: Terms,
     ) -> None:  # fmt: skip
         self.event = event
         self.platform = platform
@@ -85,85 +72,43 @@ class Granter:
         self.day = event.occurred_at.astimezone(program.zone).date()
         self.granted: list[Granted] = []
         self.refused: list[Refusal] = []
-        self._order_used = order_used if order_used is not None else {}
-        self._common: dict[str, Any] = {
-            "event.type": event.TYPE,
-            "event.occurred_at": event.occurred_at,
-            "event.attributes": event.attributes,
-            "platform.code": platform_code,
-            "consumer.tier": DEFAULT_TIER,
-            "consumer.attributes": {},
-        }
+        self._in_order: dict[int, int] = {}
+        self._terms = terms
 
     def purchase(self, event: OrderPaid) -> None:
         """Grant for every line of a paid order."""
-        campaigns = self._candidates("purchase")
-        if not campaigns:
-            return
-        order = self._order_data(event) | _packaging_data(event.packaging)
-        for line in event.lines:
+        for line in event.lines if (campaigns := self._candidates("purchase")) else ():
             standing = self.products.standing(self.program.id, self.platform, line, event.occurred_at, self.program.zone)
             if standing.contradictory:
                 self.refused.append(Refusal(code=standing.code, detail=standing.detail, line=line.id))
-                continue
-            quantity, amount = Decimal(line.quantity), line_amount(line.quantity, line.unit_price, line.amount)
-            currency = event.order.currency
-            unit_price = None if line.unit_price is None else Decimal(line.unit_price)
-            data = {
-                "line.id": line.id, "line.sku": line.sku or "", "line.gtin": standing.gtin, "line.category": standing.category,
-                "line.merchant": line.merchant or "", "line.quantity": float(quantity),
-                "line.unit_price": minor_units(unit_price, currency), "line.amount": minor_units(amount, currency),
-                "line.certified": standing.certified, "line.schemes": standing.schemes,
-            }  # fmt: skip
-            self._grant(
-                campaigns, "purchase",
-                Thing(data=order | data, quantity=quantity, amount=amount, currency=currency, line=line.id, standing=standing),
-            )  # fmt: skip
+            else:
+                self._grant(campaigns, "purchase", line_thing(event, line, standing, self.platform_code))
 
-    def packaging(self, event: Any, packaging: Packaging) -> None:
-        """Grant for how an order is packed, once per order: its parcels are the quantity."""
+    def packaging(self, event: Event, packaging: Packaging) -> None:
+        """Grant for how an order is packed, once per order."""
         if campaigns := self._candidates("packaging"):
-            data = self._order_data(event) | _packaging_data(packaging)
-            self._grant(campaigns, "packaging", Thing(data=data, quantity=Decimal(packaging.parcels)))
+            self._grant(campaigns, "packaging", packaging_thing(event, packaging, self.platform_code))
 
     def returns(self, event: PackagingReturned) -> None:
         """Grant for every returned item."""
-        if not (campaigns := self._candidates("return")):
-            return
-        for index, item in enumerate(event.returns):
-            mass = None if item.mass_g is None else Decimal(item.mass_g)
-            data = self._common | {
-                "item.class": item.class_, "item.quantity": float(Decimal(item.quantity)), "item.mass_g": float(mass or 0),
-                "item.asset": item.asset or "", "item.station": item.station or "",
-            }  # fmt: skip
-            self._grant(campaigns, "return", Thing(data=data, quantity=Decimal(item.quantity), mass_g=mass, index=index))
+        for index, item in enumerate(event.returns) if (campaigns := self._candidates("return")) else ():
+            self._grant(campaigns, "return", item_thing(event, item, index, self.platform_code))
 
     def activity(self, event: ActivityCompleted) -> None:
         """Grant for an activity."""
         if campaigns := self._candidates("activity"):
-            mass = event.evidence.get("mass_g")
-            mass_g = Decimal(mass) if isinstance(mass, int) or (isinstance(mass, str) and mass.isdigit()) else None
-            data = self._common | {"activity.name": event.activity, "activity.evidence": event.evidence}
-            self._grant(campaigns, "activity", Thing(data=data, quantity=Decimal(1), mass_g=mass_g))
+            self._grant(campaigns, "activity", activity_thing(event, self.platform_code))
 
-    def _candidates(self, action: str) -> list[CompiledCampaign]:
+    def _candidates(self, action: Action) -> list[CompiledCampaign]:
+        candidates = self.catalogue.candidates(self.program.id, action, self.platform_code, self.event.occurred_at)
+        if all(c.segment is None for c in candidates):
+            return candidates
+        whole = Thing(event=self.event, platform_code=self.platform_code, quantity=Decimal(1))
         return [
-            c
-            for c in self.catalogue.candidates(self.program.id, action, self.platform_code, self.event.occurred_at)
-            if c.segment is None or c.segment.holds(activation(action, self._common))  # type: ignore[arg-type]
+            c for c in candidates if c.segment is None or c.segment.holds(activation(action, values_of(whole, c.segment.names)))
         ]
 
-    def _order_data(self, event: Any) -> dict[str, Any]:
-        channel = event.attributes.get("channel")
-        total = None if event.order.total is None else Decimal(event.order.total)
-        return self._common | {
-            "order.id": event.order.id,
-            "order.currency": event.order.currency or "",
-            "order.total": minor_units(total, event.order.currency),
-            "order.channel": channel if isinstance(channel, str) else "",
-        }
-
-    def _grant(self, campaigns: list[CompiledCampaign], action: str, thing: Thing) -> None:
+    def _grant(self, campaigns: list[CompiledCampaign], action: Action, thing: Thing) -> None:
         """Match, weigh, stack, multiply and cut for one thing."""
         matched = self._matching(campaigns, action, thing)
         if not matched:
@@ -179,7 +124,7 @@ class Granter:
                 if points := earning.multiplied(rule.factor, base):
                     self._cut(campaign, points, thing)
 
-    def _matching(self, campaigns: list[CompiledCampaign], action: str, thing: Thing) -> list[CompiledCampaign]:
+    def _matching(self, campaigns: list[CompiledCampaign], action: Action, thing: Thing) -> list[CompiledCampaign]:
         """The campaigns whose condition holds; one that fails only for want of a certificate says so."""
         facts = None
         matched = []
@@ -188,12 +133,12 @@ class Granter:
                 matched.append(campaign)
                 continue
             if facts is None:
-                facts = activation(action, thing.data)  # type: ignore[arg-type]
+                facts = activation(action, values_of(thing, _read_by(campaigns)))
             if campaign.when.holds(facts):
                 matched.append(campaign)
             elif (standing := thing.standing) is not None and not standing.certified:
-                as_if = thing.data | {"line.certified": True, "line.schemes": standing.known_schemes}
-                if campaign.when.holds(activation(action, as_if)):  # type: ignore[arg-type]
+                as_if = values_of(thing, campaign.when.names) | {"line.certified": True, "line.schemes": standing.known_schemes}
+                if campaign.when.holds(activation(action, as_if)):
                     self._refuse(thing, campaign, standing.code, standing.detail)
         return matched
 
@@ -209,35 +154,45 @@ class Granter:
 
     def _cut(self, campaign: CompiledCampaign, points: int, thing: Thing) -> int:
         """Cut to what caps and budgets allow, count it and grant it; returns the points granted."""
-        in_order = self._order_used.get(campaign.id, 0)
+        in_order = self._in_order.get(campaign.id, 0)
         left, code = self.usage.allowed(campaign, self.account, self.day, in_order)
         allowed = points if left is None else min(points, left)
         if allowed <= 0:
             words = "The cap on this campaign's points" if code == "cap_reached" else "This campaign's budget"
             self._refuse(thing, campaign, code, f"{words} is used up.")
             return 0
-        self._order_used[campaign.id] = in_order + allowed
+        self._in_order[campaign.id] = in_order + allowed
         self.usage.count(campaign.id, self.catalogue.tracked(campaign.id), self.account, self.day, allowed)
-        due_at = self.now + timedelta(seconds=campaign.hold_s)
+        due_at, last_day = self._terms_of(campaign)
         self.granted.append(
             Granted(
-                campaign=campaign, points=allowed, day=self.day, due_at=due_at, line=thing.line, index=thing.index,
-                expires_on=None if campaign.expires is None else expires_on(due_at, campaign.expires, self.program.zone),
+                campaign=campaign, points=allowed, day=self.day, due_at=due_at, expires_on=last_day,
+                line=None if thing.line is None else thing.line.id, index=thing.index,
                 reason=_reason(campaign, points, allowed, code), certificate=thing.standing.certificate if thing.standing else None,
             )  # fmt: skip
         )
         return allowed
 
+    def _terms_of(self, campaign: CompiledCampaign) -> tuple[datetime, date | None]:
+        """When the hold of points granted now ends, and on which day they can be spent for the last time."""
+        terms = self._terms.get(id(campaign))
+        if terms is None:
+            due_at = self.now + timedelta(seconds=campaign.hold_s)
+            last_day = None if campaign.expires is None else expires_on(due_at, campaign.expires, self.program.zone)
+            terms = self._terms[id(campaign)] = (due_at, last_day)
+        return terms
+
     def _refuse(self, thing: Thing, campaign: CompiledCampaign, code: str, detail: str) -> None:
-        line: str | UnsetType = UNSET if thing.line is None else thing.line
+        line: str | UnsetType = UNSET if thing.line is None else thing.line.id
         index: int | UnsetType = UNSET if thing.index is None else thing.index
         self.refused.append(Refusal(code=code, detail=detail, line=line, return_=index, campaign=campaign.code))
 
 
-def _packaging_data(packaging: Packaging | None) -> dict[str, Any]:
-    if packaging is None:
-        return {"packaging.class": "", "packaging.parcels": 0}
-    return {"packaging.class": packaging.class_, "packaging.parcels": packaging.parcels}
+def _read_by(campaigns: list[CompiledCampaign]) -> frozenset[str]:
+    """The names that their conditions read."""
+    if len(campaigns) == 1:
+        return campaigns[0].when.names if campaigns[0].when else frozenset()
+    return frozenset().union(*(c.when.names for c in campaigns if c.when))
 
 
 def _stack(worth: list[tuple[CompiledCampaign, int]]) -> list[tuple[CompiledCampaign, int]]:

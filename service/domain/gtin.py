@@ -44,8 +44,10 @@ def _of_carrier(text: str) -> str | None:
         if text.startswith("("):
             element = GS1Message.parse_hri(text).element_strings.get(ai="01")
             gtin = element.gtin if element else None
-        else:
+        elif text[:1].isdigit() or text.startswith(("https://", "http://")):
             gtin = biip.parse(text).gtin
+        else:
+            return None
     except (ParseError, ValueError):  # ValueError: a URI that is none
         return None
     return gtin.as_gtin_14() if gtin else None

@@ -12,7 +12,7 @@ _NONE = Fraction(0)
 class OrderFacts:
     """What is known about one order: what was bought, what was refunded (by refund id), whether it was cancelled."""
 
-    __slots__ = ("amounts", "cancelled", "quantities", "refunds", "total")
+    __slots__ = ("amounts", "cancelled", "known", "quantities", "refunds", "total")
 
     def __init__(self) -> None:
         self.quantities: dict[str, Decimal] = {}
@@ -20,9 +20,14 @@ class OrderFacts:
         self.total = Decimal(0)
         self.refunds: dict[str, Refund] = {}
         self.cancelled = False
+        self.known = False
+        """Its order.paid is among the facts."""
 
     def paid(self, event: OrderPaid) -> None:
-        """Add what was bought."""
+        """Add what was bought. The first report counts; a later one with other lines or another total changes nothing."""
+        if self.known:
+            return
+        self.known = True
         self.total = Decimal(event.order.total or 0)
         for line in event.lines:
             self.quantities[line.id] = Decimal(line.quantity)

@@ -2,6 +2,7 @@
 
 from datetime import date
 from enum import IntEnum
+from functools import lru_cache
 
 from service.domain.campaigns import CompiledCampaign
 from service.domain.catalogue import Tracked
@@ -24,13 +25,19 @@ BudgetKey = tuple[int, date]
 """campaign, day (WHOLE_LIFE: all of it)."""
 
 
+@lru_cache(maxsize=1_024)
+def first_of_year(day: date) -> date:
+    """January 1st of its year."""
+    return day.replace(month=1, day=1)
+
+
 def cap_keys(account: int, campaign: int, tracked: Tracked, day: date) -> list[CapKey]:
     """The windows that points awarded on a local day count in."""
     keys: list[CapKey] = []
     if tracked.day:
         keys.append((account, campaign, Span.DAY, day))
     if tracked.year:
-        keys.append((account, campaign, Span.YEAR, day.replace(month=1, day=1)))
+        keys.append((account, campaign, Span.YEAR, first_of_year(day)))
     if tracked.total:
         keys.append((account, campaign, Span.TOTAL, WHOLE_LIFE))
     return keys
@@ -64,23 +71,24 @@ class Usage:
         """
         left, code = None, ""
         if (caps := campaign.body.caps) is not None:
-            limits = (
-                (caps.order, in_order),
-                (caps.consumer_day, self.caps.get((account, campaign.id, Span.DAY, day), 0)),
-                (caps.consumer_year, self.caps.get((account, campaign.id, Span.YEAR, day.replace(month=1, day=1)), 0)),
-                (caps.consumer_total, self.caps.get((account, campaign.id, Span.TOTAL, WHOLE_LIFE), 0)),
+            windows = (
+                (caps.consumer_day, Span.DAY, day),
+                (caps.consumer_year, Span.YEAR, first_of_year(day)),
+                (caps.consumer_total, Span.TOTAL, WHOLE_LIFE),
             )
-            for limit, used in limits:
-                if limit is not None and (left is None or limit - used < left):
-                    left, code = limit - used, "cap_reached"
+            if caps.order is not None:
+                left, code = caps.order - in_order, "cap_reached"
+            for limit, span, start in windows:
+                if limit is not None:
+                    room = limit - self.caps.get((account, campaign.id, span, start), 0)
+                    if left is None or room < left:
+                        left, code = room, "cap_reached"
         if (budget := campaign.body.budget) is not None:
-            bounds = (
-                (budget.points, self.budgets.get((campaign.id, WHOLE_LIFE), 0)),
-                (budget.per_day, self.budgets.get((campaign.id, day), 0)),
-            )
-            for limit, used in bounds:
-                if limit is not None and (left is None or limit - used < left):
-                    left, code = limit - used, "budget_exhausted"
+            for limit, start in ((budget.points, WHOLE_LIFE), (budget.per_day, day)):
+                if limit is not None:
+                    room = limit - self.budgets.get((campaign.id, start), 0)
+                    if left is None or room < left:
+                        left, code = room, "budget_exhausted"
         return (None if left is None else max(left, 0)), code
 
     def count(self, campaign: int, tracked: Tracked, account: int, day: date, points: int) -> None:

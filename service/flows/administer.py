@@ -37,6 +37,7 @@ from service.domain.tokens import UnusableKey
 from service.flows.jwks import UnusableUrl, check_url
 from service.store import audit
 from service.store import callers as store
+from service.store.campaigns import raise_catalogue_version
 from service.store.connection import Connection
 
 COMMAND = "command"
@@ -71,6 +72,7 @@ async def create_program(
         program = await store.insert_program(conn, code=code, name=name, currency=currency, time_zone=time_zone)
         if program is None:
             raise InvalidState(f"There is a program {code!r} already.")
+        await raise_catalogue_version(conn)
         after = {"code": code, "name": name, "currency": currency, "time_zone": time_zone}
         await _record(conn, change, program.id, "program.create", f"program:{code}", after=after)
     return program

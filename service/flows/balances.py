@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from schemas.consumers import Available, BalanceDetails, Expiring
-from service.domain.granting import DEFAULT_TIER
+from service.domain.things import DEFAULT_TIER
 from service.flows.knowledge import Knowledge
 from service.projection import Projection
 from service.store import balances as store

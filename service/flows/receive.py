@@ -11,7 +11,7 @@ from msgspec import Struct
 from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
 from service.domain.errors import GreenpointsError, IdReused
 from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward
-from service.domain.keys import Kind, platform_key
+from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
 from service.domain.products import Products
 from service.domain.usage import BudgetKey, CapKey, Usage, budget_keys, cap_keys
@@ -24,6 +24,7 @@ MAX_CATALOGUE_RELOADS = 3
 _ACTIONS = {"order.paid": "purchase", "packaging.returned": "return", "activity.completed": "activity"}
 _event_decoder = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
+EVENT, ORDER = int(Kind.EVENT), int(Kind.ORDER)
 
 
 class Outcome(Struct, kw_only=True, gc=False):
@@ -51,15 +52,8 @@ class _Batch:
         self.first: dict[tuple[int, str], int] = {}
         """(program, event key) → index of the first fact with it; later ones are repeats."""
         for i, fact in enumerate(facts):
-            self.first.setdefault(event_key(fact), i)
-
-    def distinct(self) -> list[Fact]:
-        return [self.facts[i] for i in self.first.values()]
-
-
-def event_key(fact: Fact) -> tuple[int, str]:
-    """(program, registry key) of an event."""
-    return fact.program, platform_key(fact.platform, fact.event.id)
+            self.first.setdefault(fact.key, i)
+        self.distinct = [facts[i] for i in self.first.values()]
 
 
 async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Knowledge) -> Received:
@@ -70,17 +64,23 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     """
     batch = _Batch(facts)
     async with connection.transaction():
-        accounts = await _accounts_of_references(connection, batch, knowledge)
+        accounts, opened = await _accounts_of_references(connection, batch, knowledge)
         new, orders = await _register(connection, batch, accounts)
-        repeats = [fact for fact in batch.distinct() if event_key(fact) not in new]
-        fresh = [fact for fact in batch.distinct() if event_key(fact) in new]
-        stored = await store.stored_answers(connection, [(*event_key(f), f.platform) for f in repeats]) if repeats else {}
+        repeats = [fact for fact in batch.distinct if fact.key not in new]
+        fresh = [fact for fact in batch.distinct if fact.key in new]
+        if needless := opened - {(fact.platform, fact.event.consumer or "") for fact in fresh}:
+            # Only a changed repeat names a consumer that nobody knew: it is refused, and a refusal changes nothing.
+            await store.close_accounts(connection, sorted(needless))
+            accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
+        stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
         fold = await _fold(connection, fresh, accounts, orders, knowledge)
-        answers = {event_key(f): fold.credit(f, new[event_key(f)], _account(fold, f, accounts)) for f in _paid_first(fresh)}
-        await _write(connection, fold, knowledge)
+        for fact in _paid_first(fresh):
+            fold.credit(fact, new[fact.key], _account(fold, fact, accounts))
+        written = await _write(connection, fold, knowledge)
     knowledge.remember(accounts)
-    encoded = {key: _encoder.encode(answer) for key, answer in answers.items()}
-    outcomes = [_outcome(fact, i, batch, encoded, stored) for i, fact in enumerate(facts)]
+    # What was parked by an earlier batch and picked up by this one keeps its first answer.
+    answers = {key: answer for key, answer in written.items() if key in new}
+    outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(facts)]
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.now + timedelta(seconds=1)
     return Received(
@@ -105,11 +105,14 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
 # Register --------------------------------------------------------------------------------------------
 
 
-async def _accounts_of_references(connection: Connection, batch: _Batch, knowledge: Knowledge) -> dict[tuple[int, str], int]:
-    """Accounts by (platform, reference); opened for those that earn for the first time."""
+async def _accounts_of_references(
+    connection: Connection, batch: _Batch, knowledge: Knowledge
+) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
+    """Accounts by (platform, reference); opened for those that earn for the first time, and which these are."""
     accounts: dict[tuple[int, str], int] = {}
+    opened: set[tuple[int, str]] = set()
     unknown: dict[tuple[int, str], int] = {}
-    for fact in batch.distinct():
+    for fact in batch.distinct:
         if fact.event.consumer is None or not _opens_account(fact.event):
             continue
         reference = (fact.platform, fact.event.consumer)
@@ -120,8 +123,9 @@ async def _accounts_of_references(connection: Connection, batch: _Batch, knowled
             accounts[reference] = account
     if unknown:
         wanted = sorted((program, *reference, secrets.randbits(63)) for reference, program in unknown.items())
-        accounts |= await store.find_or_create_accounts(connection, wanted)
-    return accounts
+        found, opened = await store.find_or_create_accounts(connection, wanted)
+        accounts |= found
+    return accounts, opened
 
 
 def _opens_account(event: Event) -> bool:
@@ -134,24 +138,25 @@ async def _register(
 ) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState]]:
     """Register event and order keys. Returns the number of each new event, and the state of each order that is met."""
     keys: dict[tuple[int, int, str], store.NewKey] = {}
+    bucket: int | None
     order_keys: dict[tuple[int, str], OrderKey] = {}
-    for fact in batch.distinct():
+    for fact in batch.distinct:
         account = accounts.get((fact.platform, fact.event.consumer or "")) if _opens_account(fact.event) else None
-        program, key = event_key(fact)
-        keys[program, Kind.EVENT, key] = store.NewKey(
-            program=program, kind=Kind.EVENT, key=key, request_hash=fact.request_hash, account=account
-        )
+        bucket = None if account is None else bucket_of(account)
+        program, key = fact.key
+        keys[program, EVENT, key] = (program, EVENT, key, fact.request_hash, bucket, account)
         if (order := fact.order_key) is not None:
             key = platform_key(*order)
             order_keys[program, key] = order
             # The first order.paid fixes the order's account; what else is about the order fixes nothing.
-            owner = account if isinstance(fact.event, OrderPaid) else None
-            if (known := keys.get((program, Kind.ORDER, key))) is None or known.account is None:
-                keys[program, Kind.ORDER, key] = store.NewKey(program=program, kind=Kind.ORDER, key=key, request_hash=None, account=owner)
+            known = keys.get((program, ORDER, key))
+            if known is None or (known[-1] is None and isinstance(fact.event, OrderPaid)):
+                paid = isinstance(fact.event, OrderPaid)
+                keys[program, ORDER, key] = (program, ORDER, key, None, bucket if paid else None, account if paid else None)
     made = await store.register(connection, [keys[k] for k in sorted(keys)])
-    new = {(program, key): number for (program, kind, key), number in made.items() if kind == Kind.EVENT}
+    new = {(program, key): number for (program, kind, key), number in made.items() if kind == EVENT}
     orders = {order: OrderState(None) for order in order_keys.values()}
-    registered = sorted(k for k in order_keys if (k[0], Kind.ORDER, k[1]) not in made)
+    registered = sorted(k for k in order_keys if (k[0], ORDER, k[1]) not in made)
     if registered:
         for key_of_order, owner in (await store.lock_orders(connection, registered)).items():
             orders[order_keys[key_of_order]].account = owner
@@ -291,12 +296,13 @@ def _account(fold: Fold, fact: Fact, references: dict[tuple[int, str], int]) -> 
     return None if id_ is None else fold.accounts[id_]
 
 
-async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> None:
-    """Write what the fold decided: one statement for what every credit does, more for what few do."""
+async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> dict[tuple[int, str], bytes]:
+    """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
+    answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
     hours = {id_: start_of_hour(fold.now, program.zone) for id_, program in fold.catalogue.programs.items()}
     stored = []
     for event in fold.stored:
-        answer = _encoder.encode(event.answer).decode()
+        answer = answers[event.fact.key].decode()
         stored.append((event, answer, None) if event.first_answer is None else (event, event.first_answer, answer))
     if stored:
         await store.write(
@@ -317,8 +323,9 @@ async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> No
     if fold.lot_uses:
         await store.use_lots(connection, fold.lot_uses)
     if fold.parked:
-        await store.park(connection, [(p, _encoder.encode(p.answer).decode()) for p in fold.parked])
+        await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
     await _pick_up(connection, fold)
+    return answers
 
 
 async def _pick_up(connection: Connection, fold: Fold) -> None:
@@ -338,7 +345,7 @@ def _outcome(
     fact: Fact, index: int, batch: _Batch, answers: dict[tuple[int, str], bytes], stored: dict[tuple[int, str], tuple[bytes, str]]
 ) -> Outcome:
     """The answer to one fact: its own, that of an earlier one in the batch, or the stored one."""
-    key = event_key(fact)
+    key = fact.key
     first = batch.first[key]
     if key in answers:
         answer, known_hash = answers[key], batch.facts[first].request_hash

@@ -11,7 +11,6 @@ from service.domain import secrets
 from service.domain.errors import GreenpointsError
 from service.flows import administer
 from service.flows.demo import seed_demo
-from service.flows.demo import seed_demo
 from service.local.data_dir import DataDir, read_private, write_private
 from service.local.identity import LocalError
 from service.store import callers

@@ -60,6 +60,7 @@ def postgres_part(data_dir: DataDir, servers: EmbeddedServers) -> PartSpec:
         command=postgres.command(data_dir.cluster, port=servers.postgres.port, user=user),
         signals=postgres.STOP_SIGNALS,
         patience_s=POSTGRES_PATIENCE_S,
+        patience_as_leftover_s=POSTGRES_PATIENCE_S,
         log=log,
         before_start=lambda: postgres.remove_stale_pid_file(data_dir.cluster),
     )
@@ -75,5 +76,6 @@ def valkey_part(data_dir: DataDir, servers: EmbeddedServers) -> PartSpec:
         command=valkey.command(port=servers.valkey.port, password=servers.valkey.password, user=server_user()),
         signals=valkey.STOP_SIGNALS,
         patience_s=VALKEY_PATIENCE_S,
+        patience_as_leftover_s=1.0,
         log=log,
     )

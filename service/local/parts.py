@@ -29,6 +29,8 @@ class PartSpec(Struct, frozen=True, kw_only=True):
     """How to stop it: tried in turn, the gentle one first."""
     patience_s: float
     """How long to wait after each signal."""
+    patience_as_leftover_s: float
+    """The same for a process that a killed run has left behind: nobody waits for its answers any more."""
     log: Path | None
     """Where its output goes; None: to ours."""
     before_start: Callable[[], None] | None = None
@@ -69,7 +71,7 @@ class Part:
             if self.pid is None:
                 break
             with contextlib.suppress(ProcessLookupError):
-                assert self._process is not None  # noqa: S101 - said by `pid`
+                assert self._process is not None
                 self._process.send_signal(signal.Signals[f"SIG{name}"])
             await self._ended(hurry if name != self.spec.signals[-1] else None)
         if self._watcher is not None:
@@ -77,7 +79,7 @@ class Part:
 
     async def _ended(self, hurry: asyncio.Event | None) -> None:
         """Wait until the process has ended, patience is used up, or `hurry`."""
-        assert self._process is not None  # noqa: S101 - only called while it runs
+        assert self._process is not None
         waits = [asyncio.ensure_future(self._process.wait())]
         if hurry is not None:
             waits.append(asyncio.ensure_future(_is_set(hurry)))

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -54,19 +55,21 @@ def is_alive(record: ProcessRecord) -> bool:
     return record.boot == boot_id() and started_ticks(record.pid) == record.started_ticks
 
 
-def end(record: ProcessRecord) -> bool:
-    """End a leftover and wait until it is gone; False when it was gone before. Never signals a process that merely has its number."""
-    if not is_alive(record):
-        return False
-    for name in record.signals:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(record.pid, signal.Signals[f"SIG{name}"])
-        deadline = time.monotonic() + record.patience_s
-        while time.monotonic() < deadline:
-            if not is_alive(record):
-                return True
+def end(records: Sequence[ProcessRecord]) -> list[ProcessRecord]:
+    """End leftovers, all at once, and wait until they are gone; returns those that were still there.
+
+    Never signals a process that merely has the number of one.
+    """
+    found = left = [record for record in records if is_alive(record)]
+    for attempt in range(max((len(record.signals) for record in found), default=0)):
+        for record in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(record.pid, signal.Signals[f"SIG{record.signals[min(attempt, len(record.signals) - 1)]}"])
+        deadline = time.monotonic() + max((record.patience_s for record in left), default=0)
+        while left and time.monotonic() < deadline:
             time.sleep(0.02)
-    return not is_alive(record)
+            left = [record for record in left if is_alive(record)]
+    return found
 
 
 def working_directory(pid: int) -> Path | None:

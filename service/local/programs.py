@@ -29,7 +29,17 @@ def program_parts(kind: str, count: int, environ: Mapping[str, str], logs: Path 
         if log is not None:
             rotate(log)
         command = Command(argv=argv, env={**environ, "PYTHONUNBUFFERED": "1"})
-        parts.append(PartSpec(kind=kind, name=name, command=command, signals=SIGNALS, patience_s=PATIENCE_S, log=log))
+        parts.append(
+            PartSpec(
+                kind=kind,
+                name=name,
+                command=command,
+                signals=SIGNALS,
+                patience_s=PATIENCE_S,
+                patience_as_leftover_s=1.0,
+                log=log,
+            )
+        )
     return parts
 
 

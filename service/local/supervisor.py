@@ -23,10 +23,12 @@ class StopRequest:
         self.hurry = asyncio.Event()
 
     def listen(self) -> None:
-        """Take over the signals; call from the main thread's loop. What nohup(1) has told us to ignore stays ignored."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                asyncio.get_running_loop().add_signal_handler(number, self.ask)
+        """Take over the signals; call from the main thread's loop. A hangup that nohup(1) has told us to ignore stays ignored."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.ask)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            loop.add_signal_handler(signal.SIGHUP, self.ask)
 
     def ask(self) -> None:
         """Stop, or hurry when that was asked before."""

@@ -116,9 +116,9 @@ class _System:
         load_settings(self._environ)
         self._data_dir.up.unlink(missing_ok=True)
         leftovers = read_private(self._data_dir.parts, list[ProcessRecord]) or []
-        for record in sorted(leftovers, key=lambda record: STOP_ORDER.index(record.part)):
-            if processes.end(record):
-                self._reporter.say(f"ended a {record.part} process that the last run had left behind")
+        for kind in STOP_ORDER:
+            for record in processes.end([record for record in leftovers if record.part == kind]):
+                self._reporter.say(f"ended {record.part} process {record.pid}, which the last run had left behind")
         if not is_free(self._options.host, self._options.port):
             raise LocalError(f"port {self._options.port} on {self._options.host} is taken: choose another with --port")
 
@@ -171,7 +171,7 @@ class _System:
     def _parts_changed(self, parts: list[Part]) -> None:
         """After each start of a part: remember its process for the next run, and tell the world once everything is there."""
         found = (
-            processes.record_of(part.spec.kind, part.pid, signals=part.spec.signals, patience_s=part.spec.patience_s)
+            processes.record_of(part.spec.kind, part.pid, signals=part.spec.signals, patience_s=part.spec.patience_as_leftover_s)
             for part in parts
             if part.pid is not None
         )
@@ -208,8 +208,8 @@ class _System:
         say = self._reporter.say
         self._reporter.heading("greenpoints is up")
         say(f"  API        {api}    docs {api}/docs")
-        say(f"  operator   {credentials.operator.email}    dashboard {api}/dashboard")
-        say(f"  secrets    {self._data_dir.up}")
+        say(f"  operator   {credentials.operator.email}")
+        say(f"  secrets    {self._data_dir.up}    (keys, passwords, addresses, pids)")
         if credentials.platforms:
             say("  first credit:")
             for line in first_credit(api, credentials.platforms[0]):

@@ -5,12 +5,14 @@ Lock order everywhere: registry keys sorted → accounts by id → budgets by (c
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 from asyncpg import Record
 from msgspec import Struct
 
 from service.domain.fold import Account, Entry, PostedAward, Stored, Sums
-from service.domain.keys import Kind, bucket_of
+from service.domain.granting import Granted
+from service.domain.keys import bucket_of
 from service.domain.ledger import Lot
 from service.domain.usage import BudgetKey, CapKey
 from service.store.connection import Connection
@@ -34,7 +36,7 @@ WITH wanted AS (
     INSERT INTO account (bucket, id, program)
     SELECT m.bucket, m.account, w.program FROM made m JOIN wanted w USING (platform, reference)
 )
-SELECT platform, reference, account FROM found UNION ALL SELECT platform, reference, account FROM made
+SELECT platform, reference, account, false AS opened FROM found UNION ALL SELECT platform, reference, account, true FROM made
 """
 
 FIND_ACCOUNTS = """
@@ -43,14 +45,20 @@ FROM unnest($1::int[], $2::text[]) AS w (platform, reference) JOIN consumer_refe
 """
 
 
-async def find_or_create_accounts(connection: Connection, wanted: Sequence[tuple[int, int, str, int]]) -> dict[tuple[int, str], int]:
-    """Accounts by (platform, reference); `wanted` is (program, platform, reference, id to use for a new one), sorted and unique."""
+async def find_or_create_accounts(
+    connection: Connection, wanted: Sequence[tuple[int, int, str, int]]
+) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
+    """Accounts by (platform, reference), and which of them were opened now.
+
+    `wanted` is (program, platform, reference, id to use for a new one), sorted and unique.
+    """
     columns = [[w[i] for w in wanted] for i in range(4)]
     rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *columns[:3], [bucket_of(w[3]) for w in wanted], columns[3])
     found = {(r["platform"], r["reference"]): r["account"] for r in rows}
     raced = [(w[1], w[2]) for w in wanted if (w[1], w[2]) not in found]
     # Somebody else created these between our snapshot and our insert: a later statement sees them.
-    return found | (await find_accounts(connection, raced) if raced else {})
+    opened = {(r["platform"], r["reference"]) for r in rows if r["opened"]}
+    return found | (await find_accounts(connection, raced) if raced else {}), opened
 
 
 async def find_accounts(connection: Connection, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
@@ -59,13 +67,28 @@ async def find_accounts(connection: Connection, wanted: Sequence[tuple[int, str]
     return {(r["platform"], r["reference"]): r["account"] for r in rows}
 
 
+CLOSE_ACCOUNTS = """
+WITH gone AS (
+    DELETE FROM consumer_reference r USING unnest($1::int[], $2::text[]) AS w (platform, reference)
+    WHERE r.platform = w.platform AND r.reference = w.reference
+    RETURNING r.bucket, r.account
+)
+DELETE FROM account a USING gone g WHERE a.bucket = g.bucket AND a.id = g.account
+"""
+
+
+async def close_accounts(connection: Connection, references: Sequence[tuple[int, str]]) -> None:
+    """Undo the opening of accounts by (platform, reference), in the transaction that opened them."""
+    await connection.execute(CLOSE_ACCOUNTS, [r[0] for r in references], [r[1] for r in references])
+
+
 # Register ----------------------------------------------------------------------------------------------
 
 REGISTER = """
 WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1)), made AS (
     INSERT INTO registry (program, kind, key, request_hash, bucket, account)
-    SELECT * FROM unnest($2::int[], $3::smallint[], $4::text[], $5::bytea[], $6::smallint[], $7::bigint[]) AS k
-    ORDER BY 1, 2, 3
+    SELECT * FROM unnest($2::new_key[])
+    ORDER BY program, kind, key COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING program, kind, key, number
 )
@@ -75,14 +98,8 @@ SELECT program, kind, key, number FROM made
 """
 
 
-class NewKey(Struct, frozen=True, kw_only=True, gc=False):
-    """A key to register; its account is None while it is not known."""
-
-    program: int
-    kind: Kind
-    key: str
-    request_hash: bytes | None
-    account: int | None
+NewKey = tuple[int, int, str, bytes | None, int | None, int | None]
+"""program, kind, key, request hash, bucket, account: a key to register; bucket and account are None while they are not known."""
 
 
 async def register(connection: Connection, keys: Sequence[NewKey]) -> dict[tuple[int, int, str], int]:
@@ -90,11 +107,7 @@ async def register(connection: Connection, keys: Sequence[NewKey]) -> dict[tuple
 
     Also takes the shared catalogue lock: a campaign changes before this transaction or after it, never within.
     """
-    rows = await connection.fetch(
-        REGISTER, CATALOGUE_LOCK,
-        [k.program for k in keys], [k.kind for k in keys], [k.key for k in keys], [k.request_hash for k in keys],
-        [None if k.account is None else bucket_of(k.account) for k in keys], [k.account for k in keys],
-    )  # fmt: skip
+    rows = await connection.fetch(REGISTER, CATALOGUE_LOCK, keys)
     return {(r["program"], r["kind"], r["key"]): r["number"] for r in rows if r["kind"]}
 
 
@@ -215,7 +228,7 @@ ORDER_EVENTS = """
 SELECT e.platform, e.order_id, e.number, e.facts
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
-ORDER BY e.number
+ORDER BY e.version = 0, e.number
 """
 ORDER_AWARDS = """
 SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line,
@@ -230,7 +243,10 @@ ORDER BY a.event, a.n
 
 
 async def order_events(connection: Connection, orders: Sequence[tuple[int, int, str]]) -> list[Record]:
-    """Facts of known orders, oldest first: platform, order_id, number, facts (JSON). `orders`: (account, platform, order id)."""
+    """Facts of known orders: platform, order_id, number, facts (JSON). `orders`: (account, platform, order id).
+
+    Those that changed something first, then oldest first: of two reports of one thing the one that counted comes first.
+    """
     return await connection.fetch(ORDER_EVENTS, *_order_columns(orders))
 
 
@@ -275,39 +291,33 @@ async def parked(connection: Connection, orders: Sequence[tuple[int, int, str]])
 WRITE = """
 WITH event AS (
     INSERT INTO event (bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts, answer, outcome)
-    SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::int[], $5::int[], $6::text[], $7::text[], $8::text[],
-                         $9::timestamptz[], $10::timestamptz[], $11::bigint[], $12::bigint[], $13::text[], $14::text[], $15::text[])
+    SELECT * FROM unnest($1::new_event[])
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
-    SELECT * FROM unnest($16::smallint[], $17::bigint[], $18::bigint[], $19::smallint[], $20::int[], $21::int[], $22::int[], $23::int[],
-                         $24::text[], $25::bigint[], $26::bigint[], $27::date[], $28::timestamptz[], $29::date[], $30::bigint[])
+    SELECT * FROM unnest($2::new_award[])
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event)
-    SELECT * FROM unnest($31::smallint[], $32::timestamptz[], $33::bigint[], $34::bigint[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT * FROM unnest($3::new_due[])
 ), account AS (
     UPDATE account a
     SET pending = w.pending, available = w.available, debt = w.debt, version = w.version, last_seq = w.last_seq
-    FROM unnest($35::smallint[], $36::bigint[], $37::bigint[], $38::bigint[], $39::bigint[], $40::bigint[], $41::bigint[])
-         AS w (bucket, id, pending, available, debt, version, last_seq)
+    FROM unnest($4::account_change[]) AS w
     WHERE a.bucket = w.bucket AND a.id = w.id
 ), cap AS (
-    INSERT INTO cap_usage (bucket, account, campaign, span, day, used)
-    SELECT * FROM unnest($42::smallint[], $43::bigint[], $44::int[], $45::smallint[], $46::date[], $47::bigint[])
+    INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($5::cap_change[])
     ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
+), consumer AS (
+    INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform) SELECT * FROM unnest($6::new_campaign_consumer[])
+    ON CONFLICT DO NOTHING
 ), budget AS (
     UPDATE budget b SET used = b.used + w.change
-    FROM unnest($48::int[], $49::date[], $50::bigint[]) AS w (campaign, day, change)
+    FROM unnest($7::int[], $8::date[], $9::bigint[]) AS w (campaign, day, change)
     WHERE b.campaign = w.campaign AND b.day = w.day
-), rollup AS (
-    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
-    SELECT * FROM unnest($51::int[], $52::timestamptz[], $53::int[], $54::int[], $55::bigint[], $56::bigint[], $57::bigint[], $58::bigint[])
-    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
-    SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
-        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
 )
-INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
-SELECT * FROM unnest($59::smallint[], $60::int[], $61::timestamptz[], $62::bigint[], $63::int[])
-ON CONFLICT DO NOTHING
+INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
+SELECT * FROM unnest($10::int[], $11::timestamptz[], $12::int[], $13::int[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
+ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
+SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
+    points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
 """
 
 
@@ -331,33 +341,35 @@ class Writing(Struct, kw_only=True):
 
 async def write(connection: Connection, w: Writing) -> None:
     """Write a batch."""
-    events = [s[0] for s in w.stored]
-    awards = [(account, award, award.granted) for account, award in w.granted]
-    dues = sorted({(account.bucket, g.due_at, account.id, award.event) for account, award, g in awards if g is not None})
-    caps = list(w.caps.items())
     budgets = list(w.budgets.items())
     await connection.execute(
         WRITE,
-        [e.bucket for e in events], [e.account for e in events], [e.number for e in events], [e.fact.program for e in events],
-        [e.fact.platform for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
-        [e.fact.event.order_id for e in events], [e.fact.event.occurred_at for e in events], [e.received_at for e in events],
-        [e.points for e in events], [e.version for e in events], [e.fact.facts.decode() for e in events],
-        [s[1] for s in w.stored], [s[2] for s in w.stored],
-        [a.bucket for a, _, _ in awards], [a.id for a, _, _ in awards], [p.event for _, p, _ in awards], [p.n for _, p, _ in awards],
-        [a.program for a, _, _ in awards], [p.platform for _, p, _ in awards], [p.campaign for _, p, _ in awards],
-        [p.version for _, p, _ in awards], [p.line for _, p, _ in awards], [p.points for _, p, _ in awards],
-        [p.reversed for _, p, _ in awards], [p.day for _, p, _ in awards], [g and g.due_at for _, _, g in awards],
-        [g and g.expires_on for _, _, g in awards], [g.certificate.id if g and g.certificate else None for _, _, g in awards],
-        [d[0] for d in dues], [d[1] for d in dues], [d[2] for d in dues], [d[3] for d in dues],
-        [a.bucket for a in w.accounts], [a.id for a in w.accounts], [a.pending for a in w.accounts], [a.available for a in w.accounts],
-        [a.debt for a in w.accounts], [a.version for a in w.accounts], [a.last_seq for a in w.accounts],
-        [bucket_of(k[0]) for k, _ in caps], [k[0] for k, _ in caps], [k[1] for k, _ in caps], [k[2] for k, _ in caps],
-        [k[3] for k, _ in caps], [used for _, used in caps],
+        [_event_row(*stored) for stored in w.stored],
+        [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
+        sorted({(a.bucket, p.granted.due_at, a.id, p.event) for a, p in w.granted if p.granted is not None}),
+        [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
+        [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps.items()],
+        [(bucket_of(account), campaign, hour, account, platform) for campaign, hour, account, platform in w.consumers],
         [k[0] for k, _ in budgets], [k[1] for k, _ in budgets], [change for _, change in budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
-        [bucket_of(c[2]) for c in w.consumers], [c[0] for c in w.consumers], [c[1] for c in w.consumers], [c[2] for c in w.consumers],
-        [c[3] for c in w.consumers],
+    )  # fmt: skip
+
+
+def _event_row(stored: Stored, answer: str, outcome: str | None) -> tuple[Any, ...]:
+    fact = stored.fact
+    event = fact.event
+    return (
+        stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE, event.order_id,
+        event.occurred_at, stored.received_at, stored.points, stored.version, fact.facts.decode(), answer, outcome,
+    )  # fmt: skip
+
+
+def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
+    certificate = None if granted.certificate is None else granted.certificate.id
+    return (
+        account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
+        award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
     )  # fmt: skip
 
 

@@ -183,3 +183,11 @@ def test_the_worst_that_is_allowed_ends_soon(source: str, attributes: dict[str, 
 def test_more_than_10_000_iterations_are_false() -> None:
     source = "||".join(["event.attributes.l.exists(x, x != x)"] * 4)
     assert not holds(source, **{"event.attributes": {"l": [1] * 4_000}})
+
+
+@pytest.mark.parametrize(
+    "source", ["line.certified", "line . certified", "line.`certified`", "line. // a comment\n certified", ".line.certified"]
+)
+def test_every_name_that_is_read_is_known(source: str) -> None:
+    assert "line.certified" in compile_condition("purchase", source).names
+    assert holds(source)

@@ -24,7 +24,9 @@ STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 
 def spec(program: str, *, log: Path, kind: str = "worker", patience_s: float = 5.0) -> PartSpec:
     command = Command(argv=[sys.executable, "-c", program], env=dict(os.environ))
-    return PartSpec(kind=kind, name=kind, command=command, signals=("TERM", "KILL"), patience_s=patience_s, log=log)
+    return PartSpec(
+        kind=kind, name=kind, command=command, signals=("TERM", "KILL"), patience_s=patience_s, patience_as_leftover_s=1.0, log=log
+    )
 
 
 def test_pauses_double_up_to_a_bound_and_start_anew_after_a_healthy_life() -> None:
@@ -52,6 +54,23 @@ async def test_a_part_that_dies_is_started_again_and_can_be_stopped_meanwhile(tm
     await asyncio.wait_for(part.stop(asyncio.Event()), 5)
     assert part.pid is None
     assert started.empty()
+
+
+async def test_a_part_that_cannot_be_started_for_a_while_is_tried_again(tmp_path: Path) -> None:
+    program, away, said = tmp_path / "program", tmp_path / "away", []
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o700)
+    command = Command(argv=[str(program)], env=dict(os.environ))
+    part = Part(msgspec.structs.replace(spec("", log=tmp_path / "log"), command=command), on_start=lambda: None, say=said.append)
+    await part.start()
+    program.rename(away)
+    os.kill(part.pid or 0, signal.SIGKILL)
+    while not any("cannot be started" in line for line in said):
+        await asyncio.sleep(0.01)
+    away.rename(program)
+    while part.pid is None:
+        await asyncio.sleep(0.01)
+    await part.stop(asyncio.Event())
 
 
 async def test_hurry_does_not_wait_for_a_deaf_process(tmp_path: Path) -> None:
@@ -126,13 +145,15 @@ def record_of(pid: int) -> ProcessRecord:
 
 
 def test_a_leftover_is_ended_and_waited_for(sleeper: "subprocess.Popen[bytes]") -> None:
-    assert processes.end(record_of(sleeper.pid))
+    record = record_of(sleeper.pid)
+    assert processes.end([record]) == [record]
+    assert processes.end([record]) == []
     assert sleeper.wait(1) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize("changes", [{"started_ticks": 1}, {"boot": "another"}])
 def test_a_process_that_merely_has_the_number_is_left_alone(sleeper: "subprocess.Popen[bytes]", changes: dict[str, object]) -> None:
-    assert not processes.end(msgspec.structs.replace(record_of(sleeper.pid), **changes))
+    assert processes.end([msgspec.structs.replace(record_of(sleeper.pid), **changes)]) == []
     assert sleeper.poll() is None
 
 

@@ -14,18 +14,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
 from service.local.ports import choose_port
 from service.local.processes import started_ticks
+from service.settings import Settings
 
 CURL = shutil.which("curl")
 UP = [sys.executable, "-m", "service.cli", "up"]
 START_S = 50.0
 STOP_S = 30.0
-
-pytestmark = pytest.mark.xdist_group("up")
 
 
 class Up:
@@ -36,18 +36,26 @@ class Up:
         self.port = choose_port()
         self.output = folder / "output.log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.extra: dict[str, str] = {}
 
     def start(self) -> None:
+        """Start it and wait until it says that it is up; what a killed run has left lying there does not count."""
+        left = self.told_at()
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(self.command(), stdout=output, stderr=subprocess.STDOUT, env=self.environment())
-        self.wait("up.json", (self.data_dir / "up.json").exists, START_S)
+        self.wait("up.json", lambda: self.told_at() not in (None, left), START_S)
+
+    def told_at(self) -> int | None:
+        with contextlib.suppress(FileNotFoundError):
+            return (self.data_dir / "up.json").stat().st_mtime_ns
+        return None
 
     def command(self, *, port: int | None = None) -> list[str]:
         return [*UP, "--data-dir", str(self.data_dir), "--port", str(port or self.port), "--api-processes", "2", "--workers", "1"]
 
     def environment(self) -> dict[str, str]:
         own = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")}
-        return own | {"GREENPOINTS_DATA_DIR": str(self.data_dir)}
+        return own | {"GREENPOINTS_DATA_DIR": str(self.data_dir)} | self.extra
 
     def file(self) -> dict[str, Any]:
         return json.loads((self.data_dir / "up.json").read_bytes())
@@ -120,7 +128,9 @@ def test_the_first_start_tells_addresses_and_keys_to_its_owner_only(running: Up)
 def test_the_curl_command_that_up_prints_credits_points(running: Up) -> None:
     lines = running.output.read_text().splitlines()
     first = next(number for number, line in enumerate(lines) if "first credit:" in line)
-    made = subprocess.run(["/bin/sh", "-c", "\n".join(lines[first + 1 : first + 3])], capture_output=True, text=True, timeout=30, check=True)
+    made = subprocess.run(
+        ["/bin/sh", "-c", "\n".join(lines[first + 1 : first + 3])], capture_output=True, text=True, timeout=30, check=True
+    )
     answer = json.loads(made.stdout)
     assert (answer["status"], answer["points"]) == ("pending", 98)
 
@@ -193,3 +203,19 @@ def test_a_stop_is_clean_and_complete(running: Up) -> None:
     assert not (running.data_dir / "up.json").exists()
     log = (running.data_dir / "logs" / "postgres.log").read_text()
     assert log.rstrip().endswith("database system is shut down")
+
+
+async def test_servers_of_ones_own_are_used_and_not_stopped(settings: Settings, tmp_path: Path) -> None:
+    up = Up(tmp_path)
+    urls = ("database_url", "balance_redis_url", "queue_redis_url")
+    up.extra = {f"GREENPOINTS_{name.upper()}": getattr(settings, name) for name in urls}
+    up.start()
+    up.wait("ready", up.is_ready, START_S)
+    told = up.file()
+    assert {name: told[name] for name in urls} == {name: getattr(settings, name) for name in urls}
+    assert (told["pids"]["postgres"], told["pids"]["valkey"]) == (None, None)
+    assert up.signal(signal.SIGINT) == 0
+    assert not (up.data_dir / "postgres").exists()
+    connection = await asyncpg.connect(settings.database_url)
+    assert await connection.fetchval("SELECT count(*) FROM operator") == 1
+    await connection.close()

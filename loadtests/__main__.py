@@ -1,0 +1,264 @@
+"""`make bench`: start a system of its own, measure both sides of every ratio in the same run, print them, remove everything.
+
+What each line means is in docs/benchmarks.md. Exit code 0: every bar was met, 1: one was not, 2: wrong usage.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from loadtests.generator import Result, closed, open_loop, request
+from loadtests.world import World
+from service.flows.settle import settle_due
+from service.local.ports import choose_port
+from service.local.temporary import TemporarySystem, temporary_system
+from service.runtime import open_resources
+from service.settings import load_settings
+
+CHECKOUT = Path(__file__).parents[1]
+START_TIMEOUT_S = 20.0
+NAIVE_WRITERS = 8
+BULK = 500
+LARGE_BULK = 5_000
+
+console = Console(highlight=False)
+
+
+class Bar:
+    """One measured ratio or value and what it must reach."""
+
+    def __init__(self, name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> None:
+        self.name, self.left, self.right, self.value, self.bar, self.met = name, left, right, value, bar, met
+
+
+@contextlib.contextmanager
+def process(*words: str, **environ: str) -> Iterator[None]:
+    """A server beside the system, ended by its handle."""
+    with subprocess.Popen([sys.executable, "-m", *words], cwd=CHECKOUT, env=os.environ | environ) as running:
+        try:
+            yield
+        finally:
+            running.terminate()
+
+
+async def until_listening(port: int) -> None:
+    """Wait until somebody accepts connections there."""
+    end = time.monotonic() + START_TIMEOUT_S
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            await asyncio.sleep(0.05)
+        else:
+            writer.close()
+            return
+
+
+async def alternate(sides: dict[str, Callable[[], Awaitable[Result]]], rounds: int) -> dict[str, float]:
+    """Run the sides in turn, and again; the median rate of each."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, side in sides.items():
+            result = await side()
+            _only_successes(name, result)
+            rates[name].append(result.rate)
+    return {name: statistics.median(values) for name, values in rates.items()}
+
+
+def _only_successes(name: str, result: Result) -> None:
+    bad = {status: count for status, count in result.statuses.items() if status not in (200, 201)}
+    if bad:
+        raise SystemExit(f"bench: {name} was answered {bad}: a rate of errors means nothing")
+
+
+class Bench:
+    """The measurements, on one running system."""
+
+    def __init__(self, system: TemporarySystem, world: World, *, seconds: float, rounds: int) -> None:
+        self.system, self.world, self.seconds, self.rounds = system, world, seconds, rounds
+        self.port = int(system.up.api.rsplit(":", 1)[1])
+        self.baseline_port = choose_port()
+        self.naive_port = choose_port()
+        self.key = world.key
+        self.bars: list[Bar] = []
+        self.single_rate = 0.0
+
+    def single(self, port: int, connections: int) -> Callable[[], Awaitable[Result]]:
+        """Single credits, each with an id of its own."""
+        return lambda: closed(port, self._credits(), connections=connections, seconds=self.seconds)
+
+    def _credits(self) -> Iterator[bytes]:
+        while True:
+            yield request("POST", "/v1/events", token=self.key, body=self.world.event())
+
+    def echo(self, connections: int) -> Callable[[], Awaitable[Result]]:
+        """The same bodies to the bare echo route."""
+        bodies = (request("POST", "/echo", token=self.key, body=self.world.event()) for _ in iter(int, 1))
+        return lambda: closed(self.baseline_port, bodies, connections=connections, seconds=self.seconds)
+
+    async def credits(self) -> None:
+        """Single credits against echo and against one transaction per request; bulk against single."""
+        for connections in (256, 64):
+            rates = await alternate({"echo": self.echo(connections), "single": self.single(self.port, connections)}, self.rounds)
+            ratio = rates["single"] / rates["echo"]
+            self.single_rate = self.single_rate or rates["single"]
+            self._bar(
+                f"single credits, {connections} connections", f"{rates['single']:,.0f}/s", f"echo {rates['echo']:,.0f}/s", ratio,
+                "≥ 0.5" if connections == 256 else "shown", met=ratio >= 0.5 or connections != 256,
+            )  # fmt: skip
+        rates = await alternate({"naive": self.single(self.naive_port, 64), "grouped": self.single(self.port, 256)}, self.rounds)
+        ratio = rates["grouped"] / rates["naive"]
+        self._bar(
+            "group commit", f"{rates['grouped']:,.0f}/s", f"one transaction per request {rates['naive']:,.0f}/s", ratio, "≥ 4", met=ratio >= 4
+        )
+
+        async def bulk() -> Result:
+            bodies = (request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(BULK)) for _ in iter(int, 1))
+            return await closed(self.port, bodies, connections=4, seconds=self.seconds)
+
+        rates = await alternate({"single": self.single(self.port, 256), "bulk": bulk}, self.rounds)
+        ratio = rates["bulk"] * BULK / rates["single"]
+        self._bar(
+            f"bodies of {BULK}", f"{rates['bulk'] * BULK:,.0f} events/s", f"single {rates['single']:,.0f}/s", ratio, "≥ 2.5", met=ratio >= 2.5
+        )
+
+    async def balances(self) -> None:
+        """The balance by JWT against a bare route that answers JSON."""
+        token = self.world.consumer_token(self.system)
+        mine = request("GET", "/v1/me/balance", token=token)
+        bare = request("GET", "/json", token=token)
+        rates = await alternate(
+            {
+                "bare": lambda: closed(self.baseline_port, iter(lambda: bare, None), connections=64, seconds=self.seconds),
+                "balance": lambda: closed(self.port, iter(lambda: mine, None), connections=64, seconds=self.seconds),
+            },
+            self.rounds,
+        )
+        ratio = rates["balance"] / rates["bare"]
+        self._bar("balance by JWT", f"{rates['balance']:,.0f}/s", f"bare JSON {rates['bare']:,.0f}/s", ratio, "≥ 0.5", met=ratio >= 0.5)
+
+    async def latency(self) -> None:
+        """Single credits at half their rate, alone and while bodies of 5,000 arrive one after the other."""
+        rate = self.single_rate / 2
+        count = int(rate * self.seconds * 2)
+        for busy in (False, True):
+            requests = [request("POST", "/v1/events", token=self.key, body=self.world.event()) for _ in range(count)]
+            bulk = asyncio.create_task(self._large_bodies()) if busy else None
+            result = await open_loop(self.port, requests, rate=rate, seconds=self.seconds * 2)
+            if bulk is not None:
+                bulk.cancel()
+                await asyncio.gather(bulk, return_exceptions=True)
+            _only_successes("half load", result)
+            p50, p99 = result.percentile_ms(0.5), result.percentile_ms(0.99)
+            name = "p99 at half load" + (f" while bodies of {LARGE_BULK:,} arrive" if busy else "")
+            self._bar(name, f"p99 {p99:.1f} ms, p50 {p50:.1f} ms", f"offered {rate:,.0f}/s", p99, "≤ 50 ms", met=p99 <= 50)
+
+    async def _large_bodies(self) -> None:
+        async with httpx.AsyncClient(base_url=self.system.up.api, timeout=60) as client:
+            while True:
+                body = self.world.batch(LARGE_BULK)
+                answer = await client.post(
+                    "/v1/events/batch", content=body, headers={"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+                )
+                answer.raise_for_status()
+
+    async def settlement(self) -> None:
+        """Settle what the other measurements have credited, with the worker's own flow in one process."""
+        settings = load_settings(_urls(self.system))
+        async with open_resources(settings) as resources:
+            waiting = await _make_due(settings.database_url)
+            start = time.perf_counter()
+            done = 0
+            while done < waiting:
+                done += await settle_due(
+                    resources.pool, resources.projection, stripe=1, buckets=settings.settle_buckets, batch_events=settings.settle_batch_events
+                )
+            rate = waiting / (time.perf_counter() - start)
+        self._bar("settlement", f"{rate:,.0f} events/s", f"{waiting:,} events", rate, "≥ 10,000", met=rate >= 10_000)
+
+    def _bar(self, name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> None:
+        self.bars.append(Bar(name, left, right, value, bar, met=met))
+        console.print(f"{'ok ' if met else 'LOW'} {name}: {left} against {right} → {value:.2f} (bar {bar})")
+
+
+def _urls(system: TemporarySystem) -> dict[str, str]:
+    """Its servers, as settings."""
+    up = system.up
+    return {
+        "GREENPOINTS_DATABASE_URL": up.database_url, "GREENPOINTS_BALANCE_REDIS_URL": up.balance_redis_url,
+        "GREENPOINTS_QUEUE_REDIS_URL": up.queue_redis_url,
+    }  # fmt: skip
+
+
+async def _make_due(database_url: str) -> int:
+    """End the hold of everything at once; the number of events that are due."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("UPDATE award SET due_at = now() - interval '1 second' WHERE (bucket, event) IN (SELECT bucket, event FROM due)")
+            await connection.execute("UPDATE due SET due_at = now() - interval '1 second'")
+        count: int = await connection.fetchval("SELECT count(*) FROM due")
+    finally:
+        await connection.close()
+    return count
+
+
+async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> list[Bar]:
+    """All measurements."""
+    with World.made(system) as world:
+        bench = Bench(system, world, seconds=arguments.seconds, rounds=arguments.rounds)
+        naive = _urls(system) | {
+            "GREENPOINTS_PORT": str(bench.naive_port), "GREENPOINTS_BATCH_EVENTS": "1", "GREENPOINTS_BATCH_WAIT_MS": "0",
+            "GREENPOINTS_SINGLE_WRITERS": str(NAIVE_WRITERS), "GREENPOINTS_DATABASE_POOL": str(NAIVE_WRITERS + 6),
+        }  # fmt: skip
+        with process("loadtests.baseline", str(bench.baseline_port)), process("service.api", **naive):
+            await until_listening(bench.baseline_port)
+            await until_listening(bench.naive_port)
+            for name in arguments.only or ("credits", "balances", "latency"):
+                if name != "settlement":
+                    await getattr(bench, name)()
+        if not arguments.only or "settlement" in arguments.only:
+            world.stop_worker()
+            await bench.settlement()
+        return bench.bars
+
+
+def main() -> int:
+    """Run the benchmarks."""
+    parser = argparse.ArgumentParser(prog="greenpoints bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one side of one round (default %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; sides alternate, medians count (default %(default)s)")
+    parser.add_argument("--only", action="append", choices=["credits", "balances", "latency", "settlement"], help="only this part")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout, too")
+    arguments = parser.parse_args()
+    with temporary_system(console) as system:
+        bars = uvloop.run(measure(system, arguments))
+    table = Table("measurement", "measured", "against", "value", "bar", "", title="greenpoints bench")
+    for bar in bars:
+        table.add_row(bar.name, bar.left, bar.right, f"{bar.value:.2f}", bar.bar, "met" if bar.met else "NOT MET")
+    console.print(table)
+    if arguments.json:
+        results: list[dict[str, Any]] = [vars(bar) for bar in bars]
+        print(json.dumps(results))
+    return 0 if all(bar.met for bar in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""What the benchmarks credit: one campaign of each family with caps and a budget, certified goods, twenty thousand consumers."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+
+from service.local.temporary import TemporarySystem
+
+GTIN = "09521234500117"
+SKU = "BENCH-PAPER"
+CATEGORY = "bench-paper"
+CONSUMERS = 20_000
+PLATFORM = "demo-shop"
+WHEN = {
+    "purchase": f"line.certified && line.category == '{CATEGORY}'",
+    "packaging": "packaging.class == 'circular_box' && platform.code == 'bench'",
+    "return": "item.class == 'circular_box' && platform.code == 'bench'",
+    "activity": "activity.name == 'refill' && platform.code == 'bench'",
+}
+
+
+class World:
+    """Bodies to send; each event has an id and an order of its own."""
+
+    def __init__(self, system: TemporarySystem, operator: httpx.Client) -> None:
+        self.system = system
+        self.operator = operator
+        self.key = next(p for p in system.up.platforms if p.code == PLATFORM).api_key
+        self._numbers = itertools.count(1)
+        self._run = uuid.uuid4().hex[:6]
+
+    @classmethod
+    @contextlib.contextmanager
+    def made(cls, system: TemporarySystem) -> "Iterator[World]":
+        """Register the goods and start the campaigns."""
+        with httpx.Client(base_url=system.up.api, headers={"authorization": f"Bearer {system.up.operator.token}"}, timeout=30) as operator:
+            world = cls(system, operator)
+            world._found()
+            yield world
+
+    def _found(self) -> None:
+        self._post("/v1/products", {"gtin": GTIN, "name": "Paper", "category": CATEGORY, "skus": [{"platform": PLATFORM, "sku": SKU}]})
+        certificate = {"scheme": "eu-ecolabel", "number": "IT/016/900", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2035-12-31"}
+        self._post("/v1/certificates", certificate | {"gtins": [GTIN]})
+        for code in [c["code"] for c in self.operator.get("/v1/campaigns").json()["items"]]:
+            self._post(f"/v1/campaigns/{code}/end", None)  # the demo's: one campaign per family is what is measured
+        for action, when in WHEN.items():
+            code = f"bench-{action}"
+            self._post("/v1/campaigns", {
+                "code": code, "name": code, "action": action, "starts_at": "2025-01-01T00:00:00Z", "ends_at": "2035-01-01T00:00:00Z", "when": when,
+                "award": {"kind": "per_unit", "points": 10}, "hold": "P14D", "expires_after": "P12M",
+                "caps": {"order": 500, "consumer_day": 100_000, "consumer_year": 1_000_000}, "budget": {"points": 10**12, "per_day": 10**11},
+            })  # fmt: skip
+            self._post(f"/v1/campaigns/{code}/activate", None)
+
+    def _post(self, path: str, body: dict[str, Any] | None) -> None:
+        answer = self.operator.post(path, json=body) if body is not None else self.operator.post(path)
+        if answer.status_code not in (200, 201, 204):
+            raise SystemExit(f"bench: {path} was answered {answer.status_code}: {answer.text}")
+
+    def event(self) -> bytes:
+        """One order.paid of a certified line."""
+        return json.dumps(self._event()).encode()
+
+    def batch(self, size: int) -> bytes:
+        """A JSON array of them."""
+        return json.dumps([self._event() for _ in range(size)]).encode()
+
+    def _event(self) -> dict[str, Any]:
+        number = next(self._numbers)
+        order = f"{self._run}-{number}"
+        return {
+            "id": f"{order}:paid", "type": "order.paid", "occurred_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "consumer": f"consumer-{number * 7_919 % CONSUMERS}", "order": {"id": order, "currency": "CNY", "total": "78.00"},
+            "lines": [
+                {"id": "1", "sku": SKU, "gtin": GTIN, "quantity": "2", "unit_price": "39.00", "category": "paper", "merchant": "m-7"}
+            ],
+            "attributes": {"channel": "app"},
+        }  # fmt: skip
+
+    def consumer_token(self, system: TemporarySystem) -> str:
+        """A token of one of the consumers."""
+        made = system.command("token", "--platform", PLATFORM, "--consumer", "consumer-5")
+        return made.stdout.strip()
+
+    def stop_worker(self) -> None:
+        """Pause the workers, so that settling is measured in one process."""
+        for pid in self.system.up.pids.worker:
+            os.kill(pid, signal.SIGSTOP)

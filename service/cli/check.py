@@ -1,0 +1,144 @@
+"""`greenpoints check` and `greenpoints rebuild`."""
+
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import click
+import msgspec
+from redis.asyncio import Redis
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from schemas.checks import Invariant, Report
+from service.cli.servers import CONNECT_TIMEOUT_S, run, settings
+from service.flows import check as check_flow
+from service.flows import rebuild as rebuild_flow
+from service.projection import Projection
+from service.store import deployment
+from service.store.connection import Pool
+
+LINES_APART = 20
+"""Plain progress lines of a rebuild, at most."""
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole report as JSON.")
+def check(*, as_json: bool) -> int:
+    """Verify every invariant of the ledger, and Redis against PostgreSQL; exit code 1 when one is broken.
+
+    Reads one snapshot and changes nothing: safe while the system works. What is broken is named with the first rows that break it.
+    """
+    report = run(_check(quiet=as_json))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+    else:
+        _show(report)
+    return 0 if report.ok else 1
+
+
+@click.command()
+def rebuild() -> None:
+    """Write every balance in Redis again from PostgreSQL.
+
+    Safe while the system works, and to repeat: a balance that is missing for a moment is read from PostgreSQL.
+    """
+    print(f"wrote {run(_rebuild()):,} balances")
+
+
+async def _check(*, quiet: bool) -> Report:
+    async with _servers() as (pool, projection):
+        if quiet or not sys.stderr.isatty():
+            return await check_flow.check(pool, projection)
+        with _bar() as bar:
+            task = bar.add_task("check", total=None)
+            return await check_flow.check(
+                pool, projection, progress=lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
+            )
+
+
+async def _rebuild() -> int:
+    async with _servers() as (pool, projection):
+        with _told() as told:
+            return await rebuild_flow.rebuild(pool, projection, progress=told)
+
+
+@contextlib.asynccontextmanager
+async def _servers() -> AsyncIterator[tuple[Pool, Projection]]:
+    """PostgreSQL and the balance Redis, with more patience than a request has."""
+    chosen = settings()
+    redis: Redis[bytes] = Redis.from_url(
+        chosen.balance_redis_url, socket_timeout=rebuild_flow.WAIT_S, socket_connect_timeout=CONNECT_TIMEOUT_S
+    )
+    try:
+        async with asyncpg.create_pool(
+            chosen.database_url, min_size=0, max_size=check_flow.CONNECTIONS + 1, timeout=CONNECT_TIMEOUT_S,
+            server_settings={"application_name": "greenpoints command", "timezone": "UTC"},
+        ) as pool:  # fmt: skip
+            async with pool.acquire() as connection:
+                epoch = (await deployment.read(connection)).epoch
+            yield pool, Projection(redis, epoch=epoch, ttl_s=chosen.balance_ttl_s, wait_ms=rebuild_flow.WAIT_S * 1_000)
+    finally:
+        await redis.aclose()
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description:>17}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[rebuild_flow.Progress]:
+    """A bar on a terminal, a plain line now and then otherwise."""
+    if sys.stderr.isatty():
+        with _bar() as bar:
+            task = bar.add_task("rebuild", total=None)
+            yield lambda done, of: bar.update(task, completed=done, total=of)
+        return
+    told = 0
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if (part := done * LINES_APART // of) > told:
+            told = part
+            print(f"{done:,} of {of:,} balances", file=sys.stderr)
+
+    yield tell
+
+
+# What people read ------------------------------------------------------------------------------------------
+
+
+def _show(report: Report) -> None:
+    broken = [i for i in report.invariants if not i.ok]
+    if sys.stdout.isatty():
+        _show_table(report)
+    else:
+        for invariant in report.invariants:
+            print(f"{'ok' if invariant.ok else 'BROKEN':<7}{invariant.number:>2} {invariant.name}: {invariant.sentence}")
+    for invariant in broken:
+        print(f"{invariant.number} {invariant.name} is broken by {_rows(invariant)}:")
+        for words in invariant.broken:
+            print(f"  {words}")
+    counted = ", ".join(f"{number:,} {name.replace('_', ' ')}" for name, number in report.checked.items())
+    verdict = f"broken: {', '.join(i.name for i in broken)}" if broken else "every invariant holds"
+    print(f"{verdict} ({counted}; {report.took_s:.1f} s)")
+
+
+def _show_table(report: Report) -> None:
+    table = Table("", "", "invariant", "must be true", "s", box=None, pad_edge=False)
+    for i in report.invariants:
+        mark = "[green]✓[/]" if i.ok else "[red]✗[/]"
+        table.add_row(mark, str(i.number), i.name, escape(i.sentence), f"{i.took_s:.1f}")
+    Console().print(table)
+
+
+def _rows(invariant: Invariant) -> str:
+    shown = len(invariant.broken)
+    if invariant.found == 1:
+        return "1 row"
+    return f"{invariant.found:,} rows" if invariant.found <= shown else f"{invariant.found:,} rows, the first of them"

@@ -1,0 +1,89 @@
+"""What one campaign would award, before it runs: for whoever writes its condition."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from schemas.campaigns import CampaignBody, Multiplier, Simulation, SimulationResult
+from schemas.events import ActivityCompleted, OrderFulfilled, OrderPaid, PackagingReturned
+from service.domain.campaigns import compile_campaign
+from service.domain.catalogue import Catalogue, Program
+from service.domain.errors import InvalidRequest, NotFound
+from service.domain.fold import Fact
+from service.domain.granting import Granter
+from service.domain.intake import Sender
+from service.domain.usage import Usage
+from service.flows.knowledge import Knowledge
+from service.store import campaigns, registries
+from service.store import statistics as platforms
+from service.store.connection import Connection
+
+MAX_EVENTS: Final = 100
+
+_NOBODY: Final = 0
+
+
+async def sender_for(conn: Connection, code: str, *, program: int, platform: str | None) -> Sender:
+    """On whose behalf events are tried out: the platform named, else the first that the campaign runs on.
+
+    Raises NotFound (no such campaign), InvalidRequest (no such platform).
+    """
+    row = await campaigns.get(conn, program=program, code=code)
+    if row is None:
+        raise NotFound("There is no such campaign.")
+    own = msgspec.json.decode(row.body, type=CampaignBody).platforms
+    known = await platforms.platform_codes(conn, program)
+    for number in sorted(known):
+        if known[number] == platform or (platform is None and (own is None or known[number] in own)):
+            return Sender(program=program, platform=number, platform_code=known[number])
+    raise InvalidRequest.at("/platform", "is not a platform of this program")
+
+
+async def simulate(conn: Connection, code: str, facts: Sequence[Fact], *, sender: Sender, now: datetime) -> Simulation:
+    """Judge each event by itself, as if the campaign ran in its newest version and nothing of its caps and budget were used.
+
+    A multiplier is tried out together with the campaigns that it multiplies. Writes nothing. Raises NotFound.
+    """
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        row = await campaigns.get(conn, program=sender.program, code=code)
+        if row is None:
+            raise NotFound("There is no such campaign.")
+        rule = msgspec.json.decode(row.body, type=CampaignBody).award
+        others = (
+            [await campaigns.get(conn, program=sender.program, code=other) for other in rule.of] if isinstance(rule, Multiplier) else []
+        )
+        _, time_zone = await registries.clock(conn, sender.program)
+        products = await Knowledge(stripe=0).refresh_products(conn, 1, facts)
+    program = Program(id=sender.program, code="", zone=ZoneInfo(time_zone))
+    versions = [compile_campaign(c.id, "running", c.version, None, c.body) for c in (row, *others) if c is not None]
+    catalogue = Catalogue(0, [program], [(sender.program, version) for version in versions])
+    results = []
+    for fact in facts:
+        granter = Granter(
+            event=fact.event, platform=sender.platform, platform_code=sender.platform_code, account=_NOBODY, program=program,
+            catalogue=catalogue, products=products, usage=Usage({}, {}), now=now, terms={},
+        )  # fmt: skip
+        _grant(granter, fact)
+        awards = [granted.as_award() for granted in granter.granted if granted.campaign.code == code]
+        refused = [refusal for refusal in granter.refused if refusal.campaign in (msgspec.UNSET, code)]
+        results.append(SimulationResult(id=fact.event.id, points=sum(a.points for a in awards), awards=awards, refused=refused))
+    points = sum(result.points for result in results)
+    return Simulation(campaign=code, version=row.version, platform=sender.platform_code, points=points, results=results)
+
+
+def _grant(granter: Granter, fact: Fact) -> None:
+    match fact.event:
+        case OrderPaid() as event:
+            granter.purchase(event)
+            if event.packaging is not None:
+                granter.packaging(event, event.packaging)
+        case OrderFulfilled() as event:
+            if event.packaging is not None:
+                granter.packaging(event, event.packaging)
+        case PackagingReturned() as event:
+            granter.returns(event)
+        case ActivityCompleted() as event:
+            granter.activity(event)
