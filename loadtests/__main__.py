@@ -126,7 +126,12 @@ class Bench:
         rates = await alternate({"naive": self.single(self.naive_port, 64), "grouped": self.single(self.port, 256)}, self.rounds)
         ratio = rates["grouped"] / rates["naive"]
         self._bar(
-            "group commit", f"{rates['grouped']:,.0f}/s", f"one transaction per request {rates['naive']:,.0f}/s", ratio, "≥ 4", met=ratio >= 4
+            "group commit",
+            f"{rates['grouped']:,.0f}/s",
+            f"one transaction per request {rates['naive']:,.0f}/s",
+            ratio,
+            "≥ 4",
+            met=ratio >= 4,
         )
 
         async def bulk() -> Result:
@@ -136,7 +141,12 @@ class Bench:
         rates = await alternate({"single": self.single(self.port, 256), "bulk": bulk}, self.rounds)
         ratio = rates["bulk"] * BULK / rates["single"]
         self._bar(
-            f"bodies of {BULK}", f"{rates['bulk'] * BULK:,.0f} events/s", f"single {rates['single']:,.0f}/s", ratio, "≥ 2.5", met=ratio >= 2.5
+            f"bodies of {BULK}",
+            f"{rates['bulk'] * BULK:,.0f} events/s",
+            f"single {rates['single']:,.0f}/s",
+            ratio,
+            "≥ 2.5",
+            met=ratio >= 2.5,
         )
 
     async def balances(self) -> None:
@@ -188,7 +198,11 @@ class Bench:
             done = 0
             while done < waiting:
                 done += await settle_due(
-                    resources.pool, resources.projection, stripe=1, buckets=settings.settle_buckets, batch_events=settings.settle_batch_events
+                    resources.pool,
+                    resources.projection,
+                    stripe=1,
+                    buckets=settings.settle_buckets,
+                    batch_events=settings.settle_batch_events,
                 )
             rate = waiting / (time.perf_counter() - start)
         self._bar("settlement", f"{rate:,.0f} events/s", f"{waiting:,} events", rate, "≥ 10,000", met=rate >= 10_000)
@@ -212,7 +226,9 @@ async def _make_due(database_url: str) -> int:
     connection = await asyncpg.connect(database_url)
     try:
         async with connection.transaction():
-            await connection.execute("UPDATE award SET due_at = now() - interval '1 second' WHERE (bucket, event) IN (SELECT bucket, event FROM due)")
+            await connection.execute(
+                "UPDATE award SET due_at = now() - interval '1 second' WHERE (bucket, event) IN (SELECT bucket, event FROM due)"
+            )
             await connection.execute("UPDATE due SET due_at = now() - interval '1 second'")
         count: int = await connection.fetchval("SELECT count(*) FROM due")
     finally:

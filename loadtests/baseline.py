@@ -1,6 +1,5 @@
 """The baseline server: bare routes on the same framework and server, that decode the same bodies and touch nothing else."""
 
-import asyncio
 import sys
 from typing import Any
 
@@ -14,7 +13,17 @@ from litestar import Litestar, Request, Response, get, post
 from schemas.events import Event
 
 _decoder = msgspec.json.Decoder(Event)
-_balance = {"consumer": "c", "pending": 10, "reserved": 0, "available": 0, "debt": 0, "version": 1, "next_available": None, "expiring": [], "tier": "seed"}
+_balance = {
+    "consumer": "c",
+    "pending": 10,
+    "reserved": 0,
+    "available": 0,
+    "debt": 0,
+    "version": 1,
+    "next_available": None,
+    "expiring": [],
+    "tier": "seed",
+}
 
 
 @post("/echo", media_type="application/json", status_code=201)

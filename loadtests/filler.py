@@ -201,7 +201,9 @@ async def _found(connection: Connection) -> tuple[int, list[int], list[int]]:
 async def _execute(connection: Connection, statement: str, values: tuple[object, ...]) -> None:
     """A statement with those of the numbered values that it names, written into it: CREATE TABLE AS takes no parameters."""
     for number, value in enumerate(values, start=1):
-        literal = f"'{value}'" if isinstance(value, str) else f"'{{{','.join(map(str, value))}}}'" if isinstance(value, list) else str(value)
+        literal = (
+            f"'{value}'" if isinstance(value, str) else f"'{{{','.join(map(str, value))}}}'" if isinstance(value, list) else str(value)
+        )
         statement = statement.replace(f"${number}", literal)
     await connection.execute(statement)
 

@@ -48,7 +48,13 @@ class World:
 
     def _found(self) -> None:
         self._post("/v1/products", {"gtin": GTIN, "name": "Paper", "category": CATEGORY, "skus": [{"platform": PLATFORM, "sku": SKU}]})
-        certificate = {"scheme": "eu-ecolabel", "number": "IT/016/900", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2035-12-31"}
+        certificate = {
+            "scheme": "eu-ecolabel",
+            "number": "IT/016/900",
+            "holder": "Mill",
+            "valid_from": "2025-01-01",
+            "valid_until": "2035-12-31",
+        }
         self._post("/v1/certificates", certificate | {"gtins": [GTIN]})
         for code in [c["code"] for c in self.operator.get("/v1/campaigns").json()["items"]]:
             self._post(f"/v1/campaigns/{code}/end", None)  # the demo's: one campaign per family is what is measured

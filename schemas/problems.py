@@ -1,7 +1,5 @@
 """RFC 9457 problem documents (CONTRACT §3.2)."""
 
-from typing import Any
-
 from msgspec import UNSET, UnsetType
 
 from schemas.base import Body
@@ -24,10 +22,3 @@ class Problem(Body, frozen=True, kw_only=True):
     detail: str
     code: str
     errors: list[FieldError] | UnsetType = UNSET
-
-    def as_dict(self) -> dict[str, Any]:
-        """The document as plain data."""
-        import msgspec
-
-        result: dict[str, Any] = msgspec.to_builtins(self)
-        return result

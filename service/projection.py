@@ -37,7 +37,9 @@ return accepted
 MAX_KEYS = 500
 """Keys of one call; more are sent in turn, so that Redis is never busy for long."""
 PAUSE_S = 1.0
-"""After a failure Redis is left alone for that long, so that a slow one costs one wait a second, not one a request."""
+"""Redis is left alone for that long when it is gone, so that it costs one wait a second, not one a request."""
+PATIENCE = 3
+"""Waits in a row that Redis may exceed before it counts as gone: a single one may have been our own hiccup."""
 VERSION_DIGITS = 20
 
 log = structlog.get_logger("greenpoints.projection")
@@ -55,13 +57,14 @@ class Held(Struct, frozen=True, kw_only=True, gc=False):
 class Projection:
     """Reads and writes balances; every wait is bounded, a failure is an answer, never an exception."""
 
-    def __init__(self, redis: "Redis[bytes]", *, epoch: int, ttl_s: int, wait_ms: float) -> None:
+    def __init__(self, redis: Redis, *, epoch: int, ttl_s: int, wait_ms: float) -> None:
         self.redis = redis
         self.epoch = epoch
         self.wait_s = wait_ms / 1_000
         self._ttl_ms = ttl_s * 1_000
         self._script = redis.register_script(ACCEPT_NEWER)
         self._paused_until = 0.0
+        self._late = 0
         self._wanted: dict[int, asyncio.Future[Held | None]] = {}
         self.fence_misses = 0
         self.failures = 0
@@ -90,14 +93,15 @@ class Projection:
             part = values[start : start + MAX_KEYS]
             arguments: list[bytes | int] = []
             for _, value in part:
-                arguments += (value, int(self._ttl_ms * random.uniform(0.8, 1.2)))
+                arguments += (value, int(self._ttl_ms * random.uniform(0.8, 1.2)))  # noqa: S311 - jitter
             try:
                 async with asyncio.timeout(wait_s or self.wait_s):
                     accepted = await self._script(keys=[self.key(account) for account, _ in part], args=arguments)
             except (RedisError, OSError, TimeoutError) as error:
-                self._pause(error)
+                self._failed(error)
                 return False
             self.fence_misses += len(part) - accepted
+            self._late = 0
         return True
 
     def read(self, account: int) -> "asyncio.Future[Held | None]":
@@ -124,14 +128,18 @@ class Projection:
         try:
             async with asyncio.timeout(self.wait_s):
                 values = await self.redis.mget([self.key(account) for account in wanted])
+            self._late = 0
         except (RedisError, OSError, TimeoutError) as error:
-            self._pause(error)
+            self._failed(error)
         for future, value in zip(wanted.values(), values, strict=True):
             if not future.done():
                 future.set_result(None if value is None else parse(value))
 
-    def _pause(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> None:
         self.failures += 1
+        self._late += 1
+        if isinstance(error, TimeoutError) and self._late < PATIENCE:
+            return
         if self.usable:
             log.warning("balance Redis does not answer; reads go to PostgreSQL, a sweep will catch up", error=repr(error))
         self._paused_until = time.monotonic() + PAUSE_S
@@ -139,7 +147,9 @@ class Projection:
 
 def parse(value: bytes) -> Held:
     """A stored value."""
-    return Held(version=int(value[:VERSION_DIGITS]), body=value[VERSION_DIGITS + 1 :], detailed=value[VERSION_DIGITS : VERSION_DIGITS + 1] == b"d")
+    return Held(
+        version=int(value[:VERSION_DIGITS]), body=value[VERSION_DIGITS + 1 :], detailed=value[VERSION_DIGITS : VERSION_DIGITS + 1] == b"d"
+    )
 
 
 def _value(version: int, flag: str, body: bytes) -> bytes:

@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
-from tests.worlds import World, order_paid, refund
 
 from service.flows.check import check
 from service.projection import Projection
+from tests.worlds import World, order_paid, refund
 
 GIVE_UP_S = 20.0
 PAUSE_S = 0.02

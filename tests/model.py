@@ -259,7 +259,8 @@ class Model:
     @staticmethod
     def _line_share(order: Order, line: Fact) -> Fraction:
         back = sum(
-            (Fraction(item["quantity"]) for r in order.refunds.values() for item in r.get("lines", ()) if item["id"] == line["id"]), Fraction(0)
+            (Fraction(item["quantity"]) for r in order.refunds.values() for item in r.get("lines", ()) if item["id"] == line["id"]),
+            Fraction(0),
         )
         bought = Fraction(line["quantity"])
         return max(Fraction(0), bought - back) / bought

@@ -55,7 +55,11 @@ class Program:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
         own = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")}
-        urls = {"DATABASE_URL": settings.database_url, "BALANCE_REDIS_URL": settings.balance_redis_url, "QUEUE_REDIS_URL": settings.queue_redis_url}
+        urls = {
+            "DATABASE_URL": settings.database_url,
+            "BALANCE_REDIS_URL": settings.balance_redis_url,
+            "QUEUE_REDIS_URL": settings.queue_redis_url,
+        }
         self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
 
     async def start(self) -> None:
@@ -83,7 +87,9 @@ class Program:
 
 
 @contextlib.asynccontextmanager
-async def programs(settings: Settings, folder: Path, *, apis: int = 2, workers: int = 0) -> AsyncIterator[tuple[list[Program], list[Program]]]:
+async def programs(
+    settings: Settings, folder: Path, *, apis: int = 2, workers: int = 0
+) -> AsyncIterator[tuple[list[Program], list[Program]]]:
     """API processes, each on a port of its own, and workers; ended afterwards by their handles."""
     made = [Program("service.api", settings, folder / f"api-{n}.log") for n in range(apis)]
     made += [Program("workers", settings, folder / f"worker-{n}.log") for n in range(workers)]

@@ -88,7 +88,9 @@ class World:
 _orders = itertools.count(1)
 
 
-def order_paid(consumer: str = "c-1", *, quantity: int = 1, price: str = "20.00", order: str | None = None, **changes: Any) -> dict[str, Any]:
+def order_paid(
+    consumer: str = "c-1", *, quantity: int = 1, price: str = "20.00", order: str | None = None, **changes: Any
+) -> dict[str, Any]:
     order = order or f"o-{next(_orders)}"
     return {
         "id": f"{order}:paid", "type": "order.paid", "occurred_at": now(), "consumer": consumer,

@@ -6,6 +6,7 @@ still end, at most one sweep interval late.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 from arq.connections import ArqRedis
@@ -56,8 +57,8 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung:
             await work()
         except UNREACHABLE as error:
             log.warning("PostgreSQL does not answer; trying again", error=repr(error))
-        except Exception as error:  # noqa: BLE001 - a sweep must go on whatever happened in one round
-            log.error("a sweep failed; trying again", exc_info=error)
+        except Exception:
+            log.exception("a sweep failed; trying again")
         if rung is None:
             await asyncio.sleep(interval_s)
             continue
@@ -73,7 +74,7 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung:
 async def _listen(resources: Resources, rung: asyncio.Event) -> None:
     """Run arq's worker; it dies with its Redis, so it is started again."""
 
-    async def on_ring(_: object) -> None:
+    async def on_ring(_: dict[Any, Any], *__: Any, **___: Any) -> None:
         rung.set()
 
     attempt = 0

@@ -1,49 +1,58 @@
 """Request bodies: bounded before they are parsed, decoded strictly, errors with a JSON pointer."""
 
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import HTTPException
 
-from service.domain.errors import PayloadTooLarge, UnsupportedMediaType
+from service.domain.errors import InvalidRequest, PayloadTooLarge, Unavailable, UnsupportedMediaType
 from service.domain.intake import invalid, malformed
 
 T = TypeVar("T")
+MAX_QUERY_FIELDS = 20
+
+
+def raw_headers(request: Request[Any, Any, Any]) -> dict[bytes, bytes]:
+    """The headers by lower-case name, as they came; of a repeated one the last. Cheaper than Litestar's, for the busiest routes."""
+    return dict(request.scope["headers"])
 
 
 async def read_body(request: Request[Any, Any, Any], max_bytes: int) -> bytes:
-    """The raw body, at most `max_bytes`. Raises PayloadTooLarge without reading on, UnsupportedMediaType for a compressed one."""
-    declared = request.headers.get("content-length")
+    """The raw body, at most `max_bytes`.
+
+    Raises PayloadTooLarge without reading on, UnsupportedMediaType for a compressed one, Unavailable when the sender went away.
+    """
+    headers = raw_headers(request)
+    declared = headers.get(b"content-length")
     if declared is not None and (not declared.isdigit() or int(declared) > max_bytes):
         raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
-    if request.headers.get("content-encoding", "identity") != "identity":
+    if headers.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
-    if declared is not None:
-        try:
-            return await request.body()
-        except HTTPException as error:
-            if error.status_code == 413:
-                raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.") from None
-            raise
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
+    body = b""
+    more = True
+    while more:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise Unavailable("The connection ended before the body did.")
+        body += message["body"]
+        more = message["more_body"]
+        if len(body) > max_bytes:
             raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
-        chunks.append(chunk)
-    return b"".join(chunks)
+    return body
 
 
 async def decode_body(request: Request[Any, Any, Any], type_: type[T], max_bytes: int = 262_144) -> T:
     """The body as `type_`. Raises MalformedJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType."""
-    require_json(request.headers.get("content-type"))
+    require_json(raw_headers(request).get(b"content-type"))
     return decode(await read_body(request, max_bytes), type_)
 
 
-def require_json(content_type: str | None) -> None:
+def require_json(content_type: bytes | None) -> None:
     """Raises UnsupportedMediaType unless the body is declared as JSON (or not declared at all)."""
-    essence = (content_type or "application/json").split(";", 1)[0].strip().lower()
+    if content_type is None or content_type == b"application/json":
+        return
+    essence = content_type.decode("latin-1").split(";", 1)[0].strip().lower()
     if essence != "application/json" and not essence.endswith("+json"):
         raise UnsupportedMediaType(f"Send application/json, not {essence[:64]!r}.")
 
@@ -56,3 +65,19 @@ def decode(body: bytes, type_: type[T]) -> T:
         raise invalid(error) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise malformed(error) from None
+
+
+def read_query(request: Request[Any, Any, Any], type_: type[T]) -> T | None:
+    """The query string as a Struct, unknown names ignored; None without one. Raises InvalidRequest.
+
+    For the busiest routes, which mostly have none; documentation finds the Struct in the route's `opt`.
+    """
+    query = request.scope["query_string"]
+    if not query:
+        return None
+    try:
+        return msgspec.convert(dict(parse_qsl(query.decode("latin-1"), max_num_fields=MAX_QUERY_FIELDS)), type_, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid(error) from None
+    except ValueError:
+        raise InvalidRequest("The query string cannot be read.") from None

@@ -10,7 +10,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Simulation, Statistics
 from schemas.events import Event
 from schemas.pages import Page
-from service.api.bodies import decode_body, read_body, require_json
+from service.api.bodies import decode_body, raw_headers, read_body, require_json
 from service.api.callers import callers_of
 from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
@@ -108,7 +108,7 @@ async def end_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnsw
 async def simulate_campaign(request: AnyRequest, code: FromPath[str], platform: Platform = None) -> Simulation:
     """Try a campaign out on one event or a JSON array of at most 100, also a draft: nothing is written or counted."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
-    require_json(request.headers.get("content-type"))
+    require_json(raw_headers(request).get(b"content-type"))
     events = _events(await read_body(request, MAX_SIMULATION_BYTES))
     resources = request.app.state.resources
     async with connection(request) as conn:

@@ -3,10 +3,12 @@
 from typing import Annotated, Any
 
 from litestar import Request, Response, get
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
+from msgspec import Meta, Struct
 
 from schemas.consumers import ActivityItem, BalanceAnswer
 from schemas.pages import Page
+from service.api.bodies import raw_headers, read_query
 from service.api.callers import callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import connection
@@ -21,34 +23,42 @@ TAGS = ["Consumers"]
 JSON = "application/json"
 
 AnyRequest = Request[Any, Any, Any]
-MinVersion = Annotated[int, QueryParameter(ge=0, le=2**53, description="Never answer data older than this version.")]
 
 
-@get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
-async def my_balance(request: AnyRequest, min_version: MinVersion = 0) -> Response[bytes]:
+class Freshness(Struct, frozen=True, kw_only=True):
+    """The query of a balance."""
+
+    min_version: Annotated[int, Meta(ge=0, le=2**53, description="Never answer data older than this version.")] = 0
+
+
+@get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})
+async def my_balance(request: AnyRequest) -> Response[bytes]:
     """Read the calling consumer's balance."""
-    authorization = request.headers.get("authorization")
+    raw = raw_headers(request).get(b"authorization")
+    authorization = None if raw is None else raw.decode("latin-1")
     callers = callers_of(request)
     caller = callers.consumer_cached(authorization) or await callers.consumer(authorization, "balance:read")
     caller.require("balance:read")
-    body = await _balance(request, caller.platform, caller.reference, min_version)
+    body = await _balance(request, caller.platform, caller.reference)
     return Response(content=flow.answer(caller.reference, flow.ZERO_BODY if body is None else body), media_type=JSON)
 
 
-@get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer})
-async def consumer_balance(request: AnyRequest, ref: FromPath[str], min_version: MinVersion = 0) -> Response[bytes]:
+@get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})
+async def consumer_balance(request: AnyRequest, ref: FromPath[str]) -> Response[bytes]:
     """Read the balance of one of the platform's consumers; 404 before its first event."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("consumers:read")
     consumer = reference(ref)
-    body = await _balance(request, caller.platform, consumer, min_version)
+    body = await _balance(request, caller.platform, consumer)
     if body is None:
         raise NotFound("This consumer has no events yet.")
     return Response(content=flow.answer(consumer, body), media_type=JSON)
 
 
-async def _balance(request: AnyRequest, platform: int, consumer: str, min_version: int) -> bytes | None:
+async def _balance(request: AnyRequest, platform: int, consumer: str) -> bytes | None:
     resources: Resources = request.app.state.resources
+    query = read_query(request, Freshness)
+    min_version = 0 if query is None else query.min_version
     try:
         account = await flow.account_of(resources.pool, resources.knowledge, platform, consumer)
         return None if account is None else await flow.balance_body(resources.pool, resources.projection, account, min_version)
@@ -65,7 +75,9 @@ async def my_activity(request: AnyRequest, cursor: Cursor = None, limit: Limit =
 
 
 @get("/v1/consumers/{ref:str}/activity", tags=TAGS, opt={"answer": Page[ActivityItem]})
-async def consumer_activity(request: AnyRequest, ref: FromPath[str], cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityItem]:
+async def consumer_activity(
+    request: AnyRequest, ref: FromPath[str], cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+) -> Page[ActivityItem]:
     """List what happened on the account of one of the platform's consumers, newest first; 404 before its first event."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("consumers:read")

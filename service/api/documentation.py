@@ -1,6 +1,7 @@
 """/openapi.json and /docs, made from the routes themselves: their types, docstrings and refusals."""
 
 import html
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -25,7 +26,14 @@ CONFIG = OpenAPIConfig(
     ),
 )
 REF = "#/components/schemas/{name}"
-REFUSALS = {"400": "malformed", "401": "not authenticated", "403": "not allowed", "404": "not found", "422": "not valid", "503": "try again"}
+REFUSALS = {
+    "400": "malformed",
+    "401": "not authenticated",
+    "403": "not allowed",
+    "404": "not found",
+    "422": "not valid",
+    "503": "try again",
+}
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -53,6 +61,7 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec["openapi"] = "3.1.0"
     types = [Problem]
     used: list[tuple[dict[str, Any], Any, Any]] = []
+    queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             for method in getattr(handler, "http_methods", ()):
@@ -61,6 +70,8 @@ def _document(app: Litestar) -> dict[str, Any]:
                     body, answer = handler.opt.get("body"), handler.opt.get("answer")
                     types += [t for t in (body, answer) if t is not None]
                     used.append((operation, body, answer))
+                    if (query := handler.opt.get("query")) is not None:
+                        queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
@@ -72,8 +83,17 @@ def _document(app: Litestar) -> dict[str, Any]:
                 response["content"] = {"application/json": {"schema": named[repr(answer)]}}
         for status, description in REFUSALS.items():
             operation.setdefault("responses", {})[status] = {"description": description, **problem}
+    for operation, query in queries:
+        operation.setdefault("parameters", []).extend(_parameters(query))
     spec.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return spec
+
+
+def _parameters(query: type[msgspec.Struct]) -> Iterator[dict[str, Any]]:
+    """The fields of a query's Struct as parameters."""
+    (shape,), found = msgspec.json.schema_components([query], ref_template=REF)
+    for name, schema in found[shape["$ref"].rsplit("/", 1)[-1]]["properties"].items():
+        yield {"name": name, "in": "query", "required": False, "description": schema.pop("description", ""), "schema": schema}
 
 
 def _page(spec: dict[str, Any]) -> str:
@@ -82,7 +102,9 @@ def _page(spec: dict[str, Any]) -> str:
         for method, operation in operations.items():
             if isinstance(operation, dict) and "responses" in operation:
                 sections.append(_section(method, path, operation))
-    return _PAGE.format(title=html.escape(spec["info"]["title"]), about=html.escape(spec["info"]["description"]), sections="".join(sections))
+    return _PAGE.format(
+        title=html.escape(spec["info"]["title"]), about=html.escape(spec["info"]["description"]), sections="".join(sections)
+    )
 
 
 def _section(method: str, path: str, operation: dict[str, Any]) -> str:

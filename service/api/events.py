@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, FromQuery
+from msgspec import Meta, Struct
 
+from schemas.base import Instant
 from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
-from service.api.bodies import read_body, require_json
+from service.api.bodies import raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import connection
@@ -22,8 +23,7 @@ from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Ov
 from service.domain.fold import Fact
 from service.domain.intake import Sender, decode_json, read_fact
 from service.flows import events as flow
-from service.flows.batcher import Outcome
-from service.flows.receive import preview
+from service.flows.receive import Outcome, preview
 from service.runtime import Resources
 
 TAGS = ["Events"]
@@ -36,27 +36,30 @@ READ_AT_ONCE = 25
 """Events of a bulk body that are decoded before other requests get a turn."""
 
 AnyRequest = Request[Any, Any, Any]
-DryRun = Annotated[bool, QueryParameter(description="Answer the same, but write nothing and count nothing.")]
-AsOf = Annotated[datetime | None, QueryParameter(description="With dry_run: decide as if it were then.")]
 
 
-@post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer})
-async def receive_event(
-    request: AnyRequest,
-    dry_run: DryRun = False,  # noqa: FBT002 - a flag of the query
-    as_of: AsOf = None,
-) -> Response[bytes]:
+class TryOut(Struct, frozen=True, kw_only=True):
+    """The query of `POST /v1/events`."""
+
+    dry_run: Annotated[bool, Meta(description="Answer the same, but write nothing and count nothing.")] = False
+    as_of: Annotated[Instant | None, Meta(description="With dry_run: decide as if it were then.")] = None
+
+
+@post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer, "query": TryOut})
+async def receive_event(request: AnyRequest) -> Response[bytes]:
     """Report one event and get its points.
 
     `(platform, id)` is the idempotency key, for ever: an exact repeat gets the first answer with status 200.
     """
     resources: Resources = request.app.state.resources
-    caller = await _platform(request)
-    require_json(request.headers.get("content-type"))
+    headers = raw_headers(request)
+    caller = await _platform(request, headers)
+    require_json(headers.get(b"content-type"))
+    try_out = read_query(request, TryOut)
     body = await read_body(request, resources.settings.max_body_bytes)
     fact = read_fact(body, _sender(caller), now=resources.clock.now(), hash_key=resources.hash_key)
-    if dry_run or as_of is not None:
-        return await _dry_run(request, fact, dry_run, as_of)
+    if try_out is not None and (try_out.dry_run or try_out.as_of is not None):
+        return await _dry_run(request, fact, try_out)
     lanes: Lanes = request.app.state.lanes
     outcome = (await lanes.single.submit([fact]))[0]
     if outcome.error is not None:
@@ -66,13 +69,11 @@ async def receive_event(
     return Response(content=outcome.answer, status_code=201, media_type=JSON)
 
 
-async def _dry_run(request: AnyRequest, fact: Fact, dry_run: bool, as_of: datetime | None) -> Response[bytes]:  # noqa: FBT001 - the query's flag
-    if not dry_run:
+async def _dry_run(request: AnyRequest, fact: Fact, try_out: TryOut) -> Response[bytes]:
+    if not try_out.dry_run:
         raise InvalidRequest("as_of needs dry_run=true: an event is credited now or not at all.")
-    if as_of is not None and as_of.tzinfo is None:
-        raise InvalidRequest("as_of needs an offset, such as 2026-11-22T09:00:00Z.")
     async with connection(request) as conn:
-        answer = await preview(conn, fact, request.app.state.resources.knowledge, as_of)
+        answer = await preview(conn, fact, request.app.state.resources.knowledge, try_out.as_of)
     return Response(content=msgspec.json.encode(answer), status_code=200, media_type=JSON)
 
 
@@ -80,7 +81,7 @@ async def _dry_run(request: AnyRequest, fact: Fact, dry_run: bool, as_of: dateti
 async def receive_batch(request: AnyRequest) -> Response[bytes]:
     """Report up to 5,000 events, as a JSON array or as NDJSON. One bad event never blocks the others."""
     resources: Resources = request.app.state.resources
-    caller = await _platform(request)
+    caller = await _platform(request, raw_headers(request))
     lanes: Lanes = request.app.state.lanes
     if lanes.bodies >= resources.settings.bulk_queue_bodies:
         lanes.bulk.statistics.overloaded += 1
@@ -102,7 +103,7 @@ def _split(body: bytes, content_type: str | None) -> list[msgspec.Raw | bytes]:
         events = [line for line in body.split(b"\n") if line.strip()]
     elif essence == JSON:
         try:
-            events = msgspec.json.decode(body, type=list[msgspec.Raw])  # type: ignore[assignment]
+            events = msgspec.json.decode(body, type=list[msgspec.Raw])
         except msgspec.ValidationError:
             decode_json(body)
             raise InvalidRequest.at("", "The body must be a list of events.") from None
@@ -164,7 +165,11 @@ def _chunks(count: int, size: int) -> Iterator[range]:
 
 @get("/v1/events", tags=TAGS, opt={"answer": Page[EventAnswer]})
 async def list_events(
-    request: AnyRequest, consumer: FromQuery[str | None] = None, status: FromQuery[Status | None] = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
+    request: AnyRequest,
+    consumer: FromQuery[str | None] = None,
+    status: FromQuery[Status | None] = None,
+    cursor: Cursor = None,
+    limit: Limit = DEFAULT_LIMIT,
 ) -> Page[EventAnswer]:
     """List the platform's own events, newest first, of one consumer or in one status."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
@@ -190,9 +195,10 @@ async def read_event(request: AnyRequest, event_id: FromPath[str]) -> EventAnswe
     return found
 
 
-async def _platform(request: AnyRequest) -> PlatformCaller:
+async def _platform(request: AnyRequest, headers: dict[bytes, bytes]) -> PlatformCaller:
     """The calling platform; a dictionary look-up for one that has called before."""
-    authorization = request.headers.get("authorization")
+    raw = headers.get(b"authorization")
+    authorization = None if raw is None else raw.decode("latin-1")
     callers = callers_of(request)
     caller = callers.platform_cached(authorization) or await callers.platform(authorization)
     caller.require("events:write")

@@ -55,9 +55,7 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
 
 
 def _hook(stored: StoredHook) -> Hook:
-    return Hook(
-        id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}")
-    )
+    return Hook(id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}"))
 
 
 _settings = msgspec.json.Decoder(HookSettings)

@@ -17,7 +17,8 @@ class Application(Litestar):
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        raw = scope.get("raw_path") if scope["type"] == "http" else None
+        """Route a request."""
+        raw = scope.get("raw_path")  # absent for the lifespan
         if raw and b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
         await super().__call__(scope, receive, send)

@@ -38,9 +38,7 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     lines = []
     for lane in (lanes.single, lanes.bulk):
         s = lane.statistics
-        for name, value in (
-            ("batches", s.batches), ("events", s.events), ("overloaded", s.overloaded), ("isolated", s.isolated), ("timed_out", s.timed_out),
-        ):  # fmt: skip
+        for name, value in msgspec.structs.asdict(s).items():
             lines.append(f'greenpoints_lane_{name}_total{{lane="{lane.name}"}} {value}')
         lines.append(f'greenpoints_lane_waiting_requests{{lane="{lane.name}"}} {lane.waiting}')
     lines.append(f"greenpoints_balance_fence_misses_total {resources.projection.fence_misses}")

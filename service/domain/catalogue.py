@@ -53,7 +53,7 @@ class Catalogue:
         self._tracked = {id_: _tracked(versions) for id_, versions in self._versions.items()}
 
     def candidates(self, program: int, action: str, platform: str, occurred_at: datetime) -> list[CompiledCampaign]:
-        """Running campaigns of the action that the event may meet, each in the version in force when it occurred; highest priority first."""
+        """Running campaigns that the event may meet, each in the version in force when it occurred; highest priority first."""
         found = []
         for versions in self._running.get((program, action), ()):
             for campaign in versions:

@@ -65,7 +65,16 @@ class Account:
     __slots__ = ("available", "bucket", "debt", "id", "last_seq", "pending", "program", "reserved", "version", "was")
 
     def __init__(
-        self, *, id: int, program: int, pending: int = 0, available: int = 0, reserved: int = 0, debt: int = 0, version: int = 0, last_seq: int = 0
+        self,
+        *,
+        id: int,  # noqa: A002 - the column's name
+        program: int,
+        pending: int = 0,
+        available: int = 0,
+        reserved: int = 0,
+        debt: int = 0,
+        version: int = 0,
+        last_seq: int = 0,
     ) -> None:
         self.bucket = bucket_of(id)
         self.id = id
@@ -86,11 +95,26 @@ class Account:
 class PostedAward:
     """An award as posted so far: what it granted, what of it was taken back, whether it settled."""
 
-    __slots__ = ("action", "campaign", "code", "day", "event", "granted", "line", "n", "platform", "points", "reversed", "reversed_was", "settled", "version")
+    __slots__ = (
+        "action",
+        "campaign",
+        "code",
+        "day",
+        "event",
+        "granted",
+        "line",
+        "n",
+        "platform",
+        "points",
+        "reversed",
+        "reversed_was",
+        "settled",
+        "version",
+    )
 
     def __init__(
         self, *, event: int, n: int, campaign: int, code: str, version: int, action: str, platform: int, line: str | None,
-        points: int, reversed: int, day: date, settled: bool, granted: Granted | None = None,
+        points: int, reversed: int, day: date, settled: bool, granted: Granted | None = None,  # noqa: A002 - the column's name
     ) -> None:  # fmt: skip
         self.event = event
         self.n = n
@@ -273,7 +297,9 @@ class Fold:
                 refused=[Refusal(code="order_unknown", detail="Waits for the order.paid event of its order.")],
                 balance=Balance() if account is None else account.balance(),
             )  # fmt: skip
-            self.parked.append(Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.now, points=0, version=0, answer=answer))
+            self.parked.append(
+                Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.now, points=0, version=0, answer=answer)
+            )
             return answer
         return self._apply(fact, number, self.accounts[order.account], order)
 
@@ -380,10 +406,21 @@ class Fold:
                 account.last_seq += 1
                 self.entries.append(
                     Entry(
-                        bucket=account.bucket, account=account.id, seq=account.last_seq, transfer=number, kind=Kind.CLAWBACK, book=book,
-                        amount=amount, program=account.program, platform=award.platform, campaign=award.campaign,
-                        event=number, award=award.event, n=award.n, version=account.version,
-                    )  # fmt: skip
+                        bucket=account.bucket,
+                        account=account.id,
+                        seq=account.last_seq,
+                        transfer=number,
+                        kind=Kind.CLAWBACK,
+                        book=book,
+                        amount=amount,
+                        program=account.program,
+                        platform=award.platform,
+                        campaign=award.campaign,
+                        event=number,
+                        award=award.event,
+                        n=award.n,
+                        version=account.version,
+                    )
                 )
 
     def _sums(self, program: int, award: PostedAward) -> Sums:
@@ -414,10 +451,16 @@ class Fold:
         )
         self.stored.append(
             Stored(
-                bucket=account.bucket, account=account.id, number=number, fact=fact, points=answer.points,
-                received_at=parked.received_at if parked else self.now, version=account.version if awards else 0,
-                answer=answer, first_answer=parked.answer if parked else None,
-            )  # fmt: skip
+                bucket=account.bucket,
+                account=account.id,
+                number=number,
+                fact=fact,
+                points=answer.points,
+                received_at=parked.received_at if parked else self.now,
+                version=account.version if awards else 0,
+                answer=answer,
+                first_answer=parked.answer if parked else None,
+            )
         )
         return answer
 
@@ -427,4 +470,3 @@ def _taken_back(award: PostedAward, points: int) -> Award:
         campaign=award.code, version=award.version, action=award.action, points=-points, line=UNSET if award.line is None else award.line,
         reason=f"{points} points taken back: the order was refunded or cancelled",
     )  # fmt: skip
-

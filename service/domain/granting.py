@@ -104,9 +104,7 @@ class Granter:
         if all(c.segment is None for c in candidates):
             return candidates
         whole = Thing(event=self.event, platform_code=self.platform_code, quantity=Decimal(1))
-        return [
-            c for c in candidates if c.segment is None or c.segment.holds(activation(action, values_of(whole, c.segment.names)))
-        ]
+        return [c for c in candidates if c.segment is None or c.segment.holds(activation(action, values_of(whole, c.segment.names)))]
 
     def _grant(self, campaigns: list[CompiledCampaign], action: Action, thing: Thing) -> None:
         """Match, weigh, stack, multiply and cut for one thing."""
@@ -166,10 +164,16 @@ class Granter:
         due_at, last_day = self._terms_of(campaign)
         self.granted.append(
             Granted(
-                campaign=campaign, points=allowed, day=self.day, due_at=due_at, expires_on=last_day,
-                line=None if thing.line is None else thing.line.id, index=thing.index,
-                reason=_reason(campaign, points, allowed, code), certificate=thing.standing.certificate if thing.standing else None,
-            )  # fmt: skip
+                campaign=campaign,
+                points=allowed,
+                day=self.day,
+                due_at=due_at,
+                expires_on=last_day,
+                line=None if thing.line is None else thing.line.id,
+                index=thing.index,
+                reason=_reason(campaign, points, allowed, code),
+                certificate=thing.standing.certificate if thing.standing else None,
+            )
         )
         return allowed
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     platform_code: str
 
 
-def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: Any, hash_key: bytes) -> Fact:
+def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: datetime, hash_key: bytes) -> Fact:
     """One event from its JSON. Raises MalformedJson or InvalidRequest; `now` is PostgreSQL's clock."""
     value = decode_json(body)
     try:
@@ -40,7 +41,7 @@ def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: Any, hash_key: 
 
 
 def fact_of(
-    event: Event, sender: Sender, *, now: Any, hash_key: bytes, request_hash: bytes | None = None, newer_wins: bool = False
+    event: Event, sender: Sender, *, now: datetime, hash_key: bytes, request_hash: bytes | None = None, newer_wins: bool = False
 ) -> Fact:
     """A decoded event as a fact. Raises InvalidRequest. Without `request_hash` the event itself is hashed."""
     check_event(event, now)

@@ -154,7 +154,7 @@ class Lane:
             received = await self._receive(connection, [fact for waiting in taken for fact in waiting.facts])
         except UNREACHABLE:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, only the fact that causes it may suffer
             if len(taken) > 1:
                 middle = len(taken) // 2
                 await self._credit(connection, taken[:middle])
@@ -181,7 +181,7 @@ class Lane:
                 received = await self._receive(connection, half)
             except UNREACHABLE:
                 raise
-            except Exception as cause:
+            except Exception as cause:  # noqa: BLE001 - as above
                 outcomes += await self._isolate(connection, half, cause)
             else:
                 await self._publish(received.changed, received.due_now)

@@ -269,7 +269,9 @@ async def _judge(pool: Pool, projection: Projection, accounts: Sequence[int], fi
         elif value.version > balance.version:
             findings.add(f"account {account}: Redis has version {value.version}, PostgreSQL only {balance.version}")
         elif value.version == balance.version and not _same(value, balance):
-            findings.add(f"account {account}: at version {balance.version} Redis has {_words(_decoded(value))}, PostgreSQL {_words(balance)}")
+            findings.add(
+                f"account {account}: at version {balance.version} Redis has {_words(_decoded(value))}, PostgreSQL {_words(balance)}"
+            )
         elif value.version < balance.version and quiet:
             findings.add(f"account {account}: Redis has version {value.version}, PostgreSQL has had {balance.version} for more than 5 s")
 

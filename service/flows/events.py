@@ -87,9 +87,7 @@ def _current(event: store.StoredEvent, balance: Balance) -> EventAnswer:
     if event.kept is not None:
         own = [award for award in awards if award.points > 0]
         awards = [msgspec.structs.replace(award, points=kept) for award, kept in zip(own, event.kept, strict=True)]
-    return msgspec.structs.replace(
-        answer, status=event.status, awards=awards, points=sum(a.points for a in awards), balance=balance
-    )
+    return msgspec.structs.replace(answer, status=event.status, awards=awards, points=sum(a.points for a in awards), balance=balance)
 
 
 def _reason(event: store.StoredEvent) -> str:
@@ -100,4 +98,3 @@ def _reason(event: store.StoredEvent) -> str:
         return "; ".join(reasons[:5])
     refused = answer.refused[0].detail if answer.refused else "nothing here earns points"
     return f"{_REASONS[event.type]}: {refused}"
-

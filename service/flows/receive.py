@@ -2,20 +2,19 @@
 
 import secrets
 from collections.abc import Sequence
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
 
 import msgspec
 from msgspec import Struct
 
 from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
 from service.domain.errors import GreenpointsError, IdReused
-from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward
+from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward, Stored
+from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
 from service.domain.products import Products
 from service.domain.usage import BudgetKey, CapKey, Usage, budget_keys, cap_keys
-from service.domain.hours import start_of_hour
 from service.flows.knowledge import Knowledge
 from service.store import credit as store
 from service.store.connection import Connection
@@ -88,7 +87,7 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     )
 
 
-async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: Any) -> EventAnswer:
+async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
     """What `receive` would answer, with nothing written, locked or counted. `as_of`: the time to decide at (None: now)."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         reference = (fact.platform, fact.event.consumer or "")
@@ -188,7 +187,7 @@ async def _fold(
     ids |= {o.account for o in orders.values() if o.account is not None}
     accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     lots = await _read_orders(connection, facts, orders)
-    reading, products = await _read(connection, facts, references, orders, knowledge, dry)
+    reading, products = await _read(connection, facts, references, orders, knowledge, dry=dry)
     return Fold(
         now=reading.now, catalogue=knowledge.catalogue, products=products, usage=Usage(reading.caps, reading.budgets),
         accounts=accounts, orders=orders, lots=lots,
@@ -198,7 +197,9 @@ async def _fold(
 async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> dict[int, list[Lot]]:
     """Facts, awards and lots of the orders that were known before; facts that wait for those that are paid now."""
     programs = {f.order_key: f.program for f in facts if f.order_key is not None}
-    waiting = [(programs[key], *key) for key, order in orders.items() if order.registered_before and order.account is None and key in programs]
+    waiting = [
+        (programs[key], *key) for key, order in orders.items() if order.registered_before and order.account is None and key in programs
+    ]
     codes = {f.platform: f.platform_code for f in facts}
     for row in await store.parked(connection, waiting) if waiting else ():
         fact = Fact(
@@ -217,9 +218,19 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
     for row in await store.order_awards(connection, known):
         orders[row["order_platform"], row["order_id"]].awards.append(
             PostedAward(
-                event=row["event"], n=row["n"], campaign=row["campaign"], code=row["code"], version=row["version"], action=row["action"],
-                platform=row["platform"], line=row["line"], points=row["points"], reversed=row["reversed"], day=row["day"], settled=row["settled"],
-            )  # fmt: skip
+                event=row["event"],
+                n=row["n"],
+                campaign=row["campaign"],
+                code=row["code"],
+                version=row["version"],
+                action=row["action"],
+                platform=row["platform"],
+                line=row["line"],
+                points=row["points"],
+                reversed=row["reversed"],
+                day=row["day"],
+                settled=row["settled"],
+            )
         )
         if row["settled"]:
             settled.add(row["account"])
@@ -228,7 +239,7 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
 
 async def _read(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, dry: bool,
+    knowledge: Knowledge, *, dry: bool,
 ) -> tuple[store.Reading, Products]:  # fmt: skip
     """Versions, caps and budgets; again if the campaigns have changed since this process read them."""
     for _ in range(MAX_CATALOGUE_RELOADS):
@@ -300,7 +311,7 @@ async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> di
     """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
     answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
     hours = {id_: start_of_hour(fold.now, program.zone) for id_, program in fold.catalogue.programs.items()}
-    stored = []
+    stored: list[tuple[Stored, str, str | None]] = []
     for event in fold.stored:
         answer = answers[event.fact.key].decode()
         stored.append((event, answer, None) if event.first_answer is None else (event, event.first_answer, answer))

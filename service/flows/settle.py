@@ -31,16 +31,15 @@ async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets
 
 
 async def _settle_batch(pool: Pool, projection: Projection, group: list[int], stripe: int, batch_events: int) -> int:
-    async with pool.acquire() as connection:
-        async with connection.transaction():
-            mine, now = await store.try_group(connection, group[0])
-            if not mine:
-                return 0
-            accounts = await store.lock_due_accounts(connection, group, now, batch_events)
-            if not accounts:
-                return 0
-            zones = await store.program_zones(connection)
-            hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
-            settled = await store.settle(connection, accounts, now, stripe, hours)
+    async with pool.acquire() as connection, connection.transaction():
+        mine, now = await store.try_group(connection, group[0])
+        if not mine:
+            return 0
+        accounts = await store.lock_due_accounts(connection, group, now, batch_events)
+        if not accounts:
+            return 0
+        zones = await store.program_zones(connection)
+        hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
+        settled = await store.settle(connection, accounts, now, stripe, hours)
     await projection.push(settled.balances, wait_s=PUSH_WAIT_S)
     return settled.due_rows

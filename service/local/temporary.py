@@ -52,7 +52,7 @@ def temporary_system(console: Console) -> Iterator[TemporarySystem]:
     KeyboardInterrupt. Call from the main thread.
     """
     before = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
-    root = Path(tempfile.mkdtemp(prefix="greenpoints-demo-"))
+    root = Path(tempfile.mkdtemp(prefix="greenpoints-"))
     try:
         root.chmod(0o711)  # root's servers run as another user, who must be able to pass through
         environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
+from asyncpg import Record
 from msgspec import Struct
 
 from schemas.events import Balance
@@ -111,6 +112,8 @@ async def balances(connection: Connection, accounts: Sequence[int]) -> list[tupl
     return [_pair(r) for r in await connection.fetch(BALANCES, [bucket_of(a) for a in accounts], accounts)]
 
 
-def _pair(row: object) -> tuple[int, Balance]:
-    id_, pending, available, reserved, debt, version = row  # type: ignore[misc,attr-defined]
-    return id_, Balance(pending=pending, available=available, reserved=reserved, debt=debt, version=version)
+def _pair(row: Record) -> tuple[int, Balance]:
+    balance = Balance(
+        pending=row["pending"], available=row["available"], reserved=row["reserved"], debt=row["debt"], version=row["version"]
+    )
+    return row["id"], balance

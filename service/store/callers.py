@@ -334,7 +334,7 @@ async def insert_key(
 ) -> ApiKey:
     """The new key; no scopes: everything a platform may do."""
     row = await conn.fetchrow(INSERT_KEY, platform, key_hash, hint, scopes, expires_at)
-    assert row is not None  # noqa: S101 - an INSERT without ON CONFLICT returns its row
+    assert row is not None
     return ApiKey(**row)
 
 
@@ -383,7 +383,7 @@ async def insert_signing_key(
 ) -> SigningKey:
     """The new signing key: either `public_pem` or `jwks_url`; `private_pem` for a development key only."""
     row = await conn.fetchrow(INSERT_SIGNING_KEY, platform, kid, algorithm, public_pem, jwks_url, private_pem)
-    assert row is not None  # noqa: S101 - an INSERT without ON CONFLICT returns its row
+    assert row is not None
     return SigningKey(**row)
 
 
@@ -407,7 +407,7 @@ UPDATE_HOOK = "UPDATE hook SET secrets = $2, settings = $3, active = $4 WHERE id
 async def insert_hook(conn: Connection, *, hook_id: str, platform: int, connector: str, secrets: list[str], settings: str) -> Hook:
     """A new inbound hook."""
     row = await conn.fetchrow(INSERT_HOOK, hook_id, platform, connector, secrets, settings)
-    assert row is not None  # noqa: S101 - the platform was read in this transaction
+    assert row is not None
     return Hook(**row)
 
 

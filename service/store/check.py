@@ -182,7 +182,7 @@ SELECT format('account %s: campaign %s, %s from %s: counted %s, its awards sum t
               coalesce(nullif(w.bound, 9223372036854775807)::text, 'none')) AS words
 FROM windows w FULL JOIN cap_usage c USING (bucket, account, campaign, span, day)
 WHERE coalesce(c.used, 0) <> coalesce(w.used, 0) OR w.used > w.bound
-"""  # noqa: S608 - constants
+"""
 ORDER_CAPS = f"""
 WITH {_LIMITS}
 SELECT format('account %s: campaign %s awarded %s points for event %s, more than its cap of %s per order', w.account, w.campaign,
@@ -190,7 +190,7 @@ SELECT format('account %s: campaign %s awarded %s points for event %s, more than
 FROM award w JOIN limits l USING (campaign, version)
 WHERE l.per_order IS NOT NULL
 GROUP BY w.bucket, w.account, w.event, w.campaign, l.per_order HAVING sum(w.points) > l.per_order::bigint
-"""  # noqa: S608 - constants
+"""
 BUDGETS = f"""
 WITH {_LIMITS}, days AS MATERIALIZED (
     SELECT w.campaign, w.day, sum(w.points - w.reversed)::bigint AS used, {_WIDEST.format("budget")}, {_WIDEST.format("budget_day")}
@@ -208,7 +208,7 @@ SELECT format('campaign %s, %s: counted %s against its budget, its awards sum to
               coalesce(nullif(w.bound, 9223372036854775807)::text, 'none')) AS words
 FROM windows w FULL JOIN budget b USING (campaign, day)
 WHERE coalesce(b.used, 0) <> coalesce(w.used, 0) OR w.used > w.bound
-"""  # noqa: S608 - constants
+"""
 
 # 6. Facts and targets (the targets themselves are computed by the domain) ---------------------------------------
 
@@ -341,7 +341,7 @@ PREPARE = f"""
 SELECT set_config(name, value, true) FROM (VALUES
     ('work_mem', '256MB'), ('enable_nestloop', 'off'), ('jit', 'off'), ('statement_timeout', '{STATEMENT_TIMEOUT_S:.0f}s')
 ) AS s (name, value)
-"""  # noqa: S608 - constants
+"""
 EXPORT_SNAPSHOT = "SELECT pg_export_snapshot(), now()"
 
 
@@ -365,7 +365,7 @@ async def import_snapshot(connection: Connection, name: str) -> None:
 async def broken(connection: Connection, statement: str, shown: int) -> tuple[list[str], int]:
     """The first rows that a statement finds, in words, and how many it finds."""
     rows = await connection.fetch(
-        f"SELECT words, count(*) OVER () AS found FROM ({statement}) AS rows LIMIT {shown}",  # noqa: S608 - constants
+        f"SELECT words, count(*) OVER () AS found FROM ({statement}) AS rows LIMIT {shown}",
         timeout=STATEMENT_TIMEOUT_S,
     )
     return [r["words"] for r in rows], rows[0]["found"] if rows else 0
@@ -378,7 +378,7 @@ async def count(connection: Connection, table: str) -> int:
     """How many rows one of the COUNTED tables has."""
     if table not in COUNTED:
         raise ValueError(table)
-    number: int = await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=STATEMENT_TIMEOUT_S)  # noqa: S608 - one of ours
+    number: int = await connection.fetchval(f"SELECT count(*) FROM {table}", timeout=STATEMENT_TIMEOUT_S)
     return number
 
 
@@ -406,7 +406,9 @@ ACCOUNTS = "SELECT id, pending, available, reserved, debt, version FROM account"
 async def account_pages(connection: Connection) -> AsyncIterator[list[tuple[int, Balance]]]:
     """All balances, page by page."""
     page: list[tuple[int, Balance]] = []
-    async for id_, pending, available, reserved, debt, version in connection.cursor(ACCOUNTS, prefetch=PAGE_ROWS, timeout=STATEMENT_TIMEOUT_S):
+    async for id_, pending, available, reserved, debt, version in connection.cursor(
+        ACCOUNTS, prefetch=PAGE_ROWS, timeout=STATEMENT_TIMEOUT_S
+    ):
         page.append((id_, Balance(pending=pending, available=available, reserved=reserved, debt=debt, version=version)))
         if len(page) == PAGE_ROWS:
             yield page

@@ -397,7 +397,22 @@ SELECT w.*, $15 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigi
 
 async def insert_entries(connection: Connection, entries: Sequence[Entry], at: datetime) -> None:
     """Append to the book."""
-    names = ("bucket", "account", "seq", "transfer", "kind", "book", "amount", "program", "platform", "campaign", "event", "award", "n", "version")
+    names = (
+        "bucket",
+        "account",
+        "seq",
+        "transfer",
+        "kind",
+        "book",
+        "amount",
+        "program",
+        "platform",
+        "campaign",
+        "event",
+        "award",
+        "n",
+        "version",
+    )
     await connection.execute(INSERT_ENTRIES, *([getattr(e, name) for e in entries] for name in names), at)
 
 
@@ -461,4 +476,3 @@ async def set_order_accounts(connection: Connection, orders: Sequence[tuple[int,
     await connection.execute(
         SET_ORDER_ACCOUNT, [o[0] for o in orders], [o[1] for o in orders], [bucket_of(o[2]) for o in orders], [o[2] for o in orders]
     )
-

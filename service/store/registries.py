@@ -120,12 +120,12 @@ SELECT c.id, c.scheme, c.number, c.holder, c.valid_from, c.valid_until, c.suspen
 GET_CERTIFICATE: Final = f"{_CERTIFICATE} WHERE c.program = $1 AND c.id = $2"
 CERTIFICATES_BY_NUMBER: Final = f"""{_CERTIFICATE}
  WHERE c.program = $1 AND (c.scheme, c.number) IN (SELECT * FROM unnest($2::text[], $3::text[]))
-"""  # noqa: S608 - constants
+"""
 CERTIFICATES_OF_GTIN: Final = f"""{_CERTIFICATE}
  WHERE c.program = $1 AND c.id IN (SELECT certificate FROM certificate_gtin WHERE program = $1 AND gtin = $2)
  ORDER BY c.id
  LIMIT 200
-"""  # noqa: S608 - constants
+"""
 CERTIFICATE_PAGE: Final = f"""{_CERTIFICATE}
  WHERE c.program = $1 AND c.id > $2 AND ($3::text IS NULL OR c.scheme = $3)
  ORDER BY c.id

@@ -115,7 +115,9 @@ async def settle(
     connection: Connection, accounts: Sequence[tuple[int, int]], now: datetime, stripe: int, hours: dict[int, datetime]
 ) -> Settled:
     """Settle all that is due of locked accounts. `hours`: program → start of its current hour."""
-    rows = await connection.fetch(SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values()))
+    rows = await connection.fetch(
+        SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values())
+    )
     balances = [
         (r["id"], Balance(pending=r["pending"], available=r["available"], reserved=r["reserved"], debt=r["debt"], version=r["version"]))
         for r in rows[1:]

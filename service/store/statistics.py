@@ -20,14 +20,14 @@ SELECT bucket_at AS at, platform,
   FROM (SELECT {_BUCKET} AS bucket_at, r.* FROM rollup r
          WHERE campaign = $1 AND ($4::timestamptz IS NULL OR hour >= $4) AND ($5::timestamptz IS NULL OR hour < $5)) AS r
  GROUP BY GROUPING SETS ((), (bucket_at), (platform))
-"""  # noqa: S608 - constants
+"""
 CONSUMERS: Final = f"""
 SELECT bucket_at AS at, platform, count(DISTINCT account) AS consumers
   FROM (SELECT {_BUCKET} AS bucket_at, c.account, c.platform FROM campaign_consumer c
          WHERE bucket = ANY(ARRAY(SELECT generate_series(0, 1023)::smallint)) AND campaign = $1
            AND ($4::timestamptz IS NULL OR hour >= $4) AND ($5::timestamptz IS NULL OR hour < $5)) AS c
  GROUP BY GROUPING SETS ((), (bucket_at), (platform))
-"""  # noqa: S608 - constants
+"""
 BUDGET_USED: Final = "SELECT used FROM budget WHERE campaign = $1 AND day = '-infinity'"
 PLATFORM_CODES: Final = "SELECT id, code FROM platform WHERE program = $1"
 

@@ -159,6 +159,19 @@ def test_every_document_can_be_found_from_the_readme() -> None:
     assert sorted(name(path) for path in set(DOCUMENTS) - seen) == []
 
 
+NAMED = re.compile(r"`(?!NNNN)(?P<file>[\w/]+\.(?:py|sql|md|in|toml))(?::\s(?P<names>[\w.]+))?`")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name)
+def test_files_and_functions_that_are_named_are_there(document: Path) -> None:
+    files = tracked()
+    for named in NAMED.finditer(FENCE.sub("", document.read_text(encoding="utf-8"))):
+        found = [path for path in files if f"/{name(path)}".endswith(f"/{named['file']}")]
+        assert found, named[0]
+        for wanted in (named["names"] or "").split("."):
+            assert any(re.search(rf"\b{wanted}\b", path.read_text(encoding="utf-8")) for path in found), named[0]
+
+
 # What no file may hold --------------------------------------------------------------------------------
 
 # Brackets keep the patterns from finding themselves.

@@ -6,9 +6,8 @@ import msgspec
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from loadtests.filler import fill as fill_past
-from tests.worlds import World, cancelled, order_paid, refund
 
+from loadtests.filler import fill as fill_past
 from schemas.checks import Report
 from schemas.events import Balance
 from service.flows.check import RULES, check
@@ -17,6 +16,7 @@ from service.flows.settle import settle_due
 from service.projection import Projection
 from service.store import balances
 from service.store import check as statements
+from tests.worlds import World, cancelled, order_paid, refund
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ TAMPERING = [
     ("UPDATE campaign_version SET body = replace(body, '\"order\":90', '\"order\":9')", "caps_and_budgets"),
     ("UPDATE campaign_version SET body = replace(body, '9000', '90')", "caps_and_budgets"),
     # number 6
-    (change("event", "facts = replace(facts, '\"quantity\":\"1\"', '\"quantity\":\"2\"')", "id LIKE '%r-late'"), "targets"),
+    (change("event", 'facts = replace(facts, \'"quantity":"1"\', \'"quantity":"2"\')', "id LIKE '%r-late'"), "targets"),
     (change("event", "facts = replace(facts, '{', '[')", "id LIKE '%r-late'"), "targets"),
     (change("event", "type = 'order.fulfilled'", "id LIKE '%r-late'"), "targets"),
     (change("award", "reversed = reversed + 1", "campaign = 1 AND points > reversed"), "settlements caps_and_budgets targets statistics"),

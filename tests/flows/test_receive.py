@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from tests.worlds import World, cancelled, order_paid, refund
 
 from service.domain.errors import IdReused
 from service.flows.knowledge import Knowledge
 from service.store import settlement
+from tests.worlds import World, cancelled, order_paid, refund
 
 
 async def settle(world: World) -> None:

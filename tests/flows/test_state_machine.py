@@ -18,15 +18,15 @@ import uvloop
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from tests import books
-from tests.model import Campaign, Expected, Fact, Model
-from tests.worlds import HASH_KEY, World
 
 from service.domain.errors import IdReused
 from service.domain.intake import read_fact
 from service.flows.knowledge import Knowledge
 from service.flows.receive import preview
 from service.store import settlement
+from tests import books
+from tests.model import Campaign, Expected, Fact, Model
+from tests.worlds import HASH_KEY, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 COMMON = settings(
@@ -93,7 +93,9 @@ class Real:
         outcomes = await self.world.send(*facts, platform=platform)
         answers = [None if o.error else json.loads(o.answer) for o in outcomes]
         assert all(isinstance(o.error, IdReused) for o in outcomes if o.error)
-        return [Expected(None) if a is None else Expected(a["status"], a["points"], o.replayed) for a, o in zip(answers, outcomes, strict=True)]
+        return [
+            Expected(None) if a is None else Expected(a["status"], a["points"], o.replayed) for a, o in zip(answers, outcomes, strict=True)
+        ]
 
     async def preview(self, platform: str, fact: Fact) -> Expected:
         real = read_fact(json.dumps(fact).encode(), self.world.platforms[platform], now=datetime.now(UTC), hash_key=HASH_KEY)
@@ -114,7 +116,9 @@ class Real:
                 "SELECT p.code, r.reference, a.pending, a.available, a.debt FROM account a "
                 "JOIN consumer_reference r ON r.bucket = a.bucket AND r.account = a.id JOIN platform p ON p.id = r.platform"
             )
-            kept = await connection.fetch("SELECT c.code, sum(w.points - w.reversed) FROM award w JOIN campaign c ON c.id = w.campaign GROUP BY 1")
+            kept = await connection.fetch(
+                "SELECT c.code, sum(w.points - w.reversed) FROM award w JOIN campaign c ON c.id = w.campaign GROUP BY 1"
+            )
             caps = await connection.fetch(
                 "SELECT c.code, u.span, p.code, r.reference, u.day, u.used FROM cap_usage u JOIN campaign c ON c.id = u.campaign "
                 "JOIN consumer_reference r ON r.bucket = u.bucket AND r.account = u.account JOIN platform p ON p.id = r.platform WHERE u.used <> 0"
@@ -298,17 +302,32 @@ def test_the_ledger_does_what_the_model_says(anyio_backend: Any, real: Real) -> 
 @st.composite
 def one_order(draw: st.DrawFn) -> list[Fact]:
     """The facts of one order, without contradictions, some of them reported twice."""
-    bought = draw(paid()) | {"consumer": "c", "id": "paid", "order": {"id": "o", "currency": "CNY", "total": draw(st.sampled_from(["60.00", "99.99"]))}}
+    bought = draw(paid()) | {
+        "consumer": "c",
+        "id": "paid",
+        "order": {"id": "o", "currency": "CNY", "total": draw(st.sampled_from(["60.00", "99.99"]))},
+    }
     facts: list[Fact] = [bought]
     for name in draw(st.lists(st.sampled_from(["r-a", "r-b", "r-c", "r-d"]), max_size=3, unique=True)):
-        facts.append({"id": name, "type": "order.refunded", "occurred_at": TODAY.isoformat(), "order": {"id": "o"}, "refund": {"id": name} | REFUNDED[name]})
+        facts.append(
+            {
+                "id": name,
+                "type": "order.refunded",
+                "occurred_at": TODAY.isoformat(),
+                "order": {"id": "o"},
+                "refund": {"id": name} | REFUNDED[name],
+            }
+        )
     if draw(st.booleans()):
         parcels = bought["packaging"]["parcels"] if "packaging" in bought else 3
         facts.append(
             {
-                "id": "fulfilled", "type": "order.fulfilled", "occurred_at": bought["occurred_at"], "order": {"id": "o"},
+                "id": "fulfilled",
+                "type": "order.fulfilled",
+                "occurred_at": bought["occurred_at"],
+                "order": {"id": "o"},
                 "packaging": {"class": CLASS, "parcels": parcels},
-            }  # fmt: skip
+            }
         )
     if draw(st.integers(0, 3)) == 0:
         facts.append({"id": "cancelled", "type": "order.cancelled", "occurred_at": TODAY.isoformat(), "order": {"id": "o"}})
@@ -338,7 +357,8 @@ def test_every_order_of_arrival_and_every_grouping_ends_the_same(anyio_backend: 
             await real.send("shop", batch)
         await real.settle()
         rows = await real.world.rows(
-            "SELECT a.pending, a.available, a.debt FROM account a JOIN consumer_reference r ON r.account = a.id WHERE r.reference = $1", name
+            "SELECT a.pending, a.available, a.debt FROM account a JOIN consumer_reference r ON r.account = a.id WHERE r.reference = $1",
+            name,
         )
         awards = await real.world.rows(
             "SELECT c.code, w.line, w.points - w.reversed AS kept FROM award w JOIN campaign c ON c.id = w.campaign "

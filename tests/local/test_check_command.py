@@ -47,7 +47,10 @@ def test_what_is_broken_is_named(settings: Settings, capsys: pytest.CaptureFixtu
     assert (broken["name"], broken["found"], len(broken["broken"])) == ("balances", 12, 10)
     assert run(["check"]) == 1
     out = capsys.readouterr().out
-    assert "2 balances is broken by 12 rows, the first of them:\n  account 1: available 5, reserved 0, debt 0, but its entries sum to 0, 0, 0" in out
+    assert (
+        "2 balances is broken by 12 rows, the first of them:\n  account 1: available 5, reserved 0, debt 0, but its entries sum to 0, 0, 0"
+        in out
+    )
     assert out.splitlines()[-1].startswith("broken: balances (12 accounts, ")
 
 

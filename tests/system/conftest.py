@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
+
 from tests.worlds import World
 
 

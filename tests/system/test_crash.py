@@ -6,12 +6,12 @@ from pathlib import Path
 import httpx
 import pytest
 from redis.asyncio import Redis
-from tests.load import Shoppers, clean, settled
-from tests.servers import programs
-from tests.worlds import World
 
 from service.projection import Projection
 from service.settings import Settings
+from tests.load import Shoppers, clean, settled
+from tests.servers import programs
+from tests.worlds import World
 
 
 @pytest.mark.slow

@@ -15,10 +15,6 @@ import msgspec
 import pytest
 from litestar import Litestar
 from redis.asyncio import Redis
-from tests.conftest import PASSWORD, READY_TIMEOUT_S
-from tests.load import Shoppers, clean
-from tests.servers import running, serving, working
-from tests.worlds import World, order_paid
 
 from service.flows.migrate import migrate
 from service.local import postgres
@@ -26,6 +22,10 @@ from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.projection import Projection
 from service.settings import Settings, load_settings
+from tests.conftest import PASSWORD, READY_TIMEOUT_S
+from tests.load import Shoppers, clean
+from tests.servers import running, serving, working
+from tests.worlds import World, order_paid
 
 BOUND_S = 1.5
 """A second (CONTRACT §3.3), and what a busy test machine adds."""
@@ -56,7 +56,7 @@ class Server:
         """As `pg_ctl stop -m immediate`: no checkpoint, no good-bye; the next start recovers from the WAL."""
         self.process.send_signal(signal.SIGQUIT)
         self.process.wait(10)
-        self._running.__exit__(None, None, None)
+        self._close()
 
     def freeze(self) -> None:
         """SIGSTOP the server with all its backends: connections stay open, nobody answers."""
@@ -75,7 +75,12 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
             self.process.wait(10)
-        self._running.__exit__(None, None, None)
+        self._close()
+
+    def _close(self) -> None:
+        if self._running is not None:
+            self._running.__exit__(None, None, None)
+            self._running = None
 
 
 @pytest.fixture
@@ -141,7 +146,7 @@ class Caller:
 
 
 async def test_an_immediate_stop_under_load(world: World, settings: Settings, server: Server, redis_url: str) -> None:
-    await world.campaign(caps={"consumer_day": 10_000}, budget={"points": 10**9})
+    await world.campaign(caps={"consumer_day": 10_000}, budget={"points": 10**9}, hold="P14D")
     async with serving(settings) as (app, client), working(settings):
         caller = Caller(app, client, world)
         await caller.recovered("known")

@@ -12,10 +12,6 @@ import httpx
 import msgspec
 import pytest
 from redis.asyncio import Redis
-from tests.conftest import PASSWORD, READY_TIMEOUT_S
-from tests.load import Shoppers, clean, settled
-from tests.servers import running, serving, working
-from tests.worlds import World, order_paid
 
 from schemas.events import Balance
 from service.flows import balances
@@ -26,6 +22,10 @@ from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.projection import Projection
 from service.settings import Settings
+from tests.conftest import PASSWORD, READY_TIMEOUT_S
+from tests.load import Shoppers, clean, settled
+from tests.servers import running, serving, working
+from tests.worlds import World, order_paid
 
 BOUND_S = 1.0
 """Far above the 50 ms that an answer waits for Redis, far below what a caller would call hanging."""
@@ -104,9 +104,13 @@ async def test_flushall_under_load_converges(world: World, settings: Settings) -
         projection = Projection(redis, epoch=1, ttl_s=600, wait_ms=2_000)
         await clean(world, projection)
         assert await held(world, projection) == await known(world), "Redis holds every balance again, at the newest version"
-        for row in await world.rows("SELECT r.reference, a.* FROM account a JOIN consumer_reference r ON r.bucket = a.bucket AND r.account = a.id"):
+        for row in await world.rows(
+            "SELECT r.reference, a.* FROM account a JOIN consumer_reference r ON r.bucket = a.bucket AND r.account = a.id"
+        ):
             shown = await read(client, world, row["reference"])
-            assert {name: shown[name] for name in ("pending", "available", "debt", "version")} == {n: row[n] for n in ("pending", "available", "debt", "version")}
+            assert {name: shown[name] for name in ("pending", "available", "debt", "version")} == {
+                n: row[n] for n in ("pending", "available", "debt", "version")
+            }
 
 
 async def known(world: World) -> dict[int, int]:
