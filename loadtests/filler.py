@@ -138,7 +138,8 @@ STATEMENTS: Final = (
     INSERT INTO registry (program, kind, key, number, request_hash, bucket, account)
     SELECT $3, 1, platform || ':' || order_id || ':paid', number, decode(md5(order_id), 'hex'), bucket, account FROM plan
     UNION ALL SELECT $3, 2, platform || ':' || order_id, number + 1, NULL, bucket, account FROM plan
-    UNION ALL SELECT $3, 1, platform || ':' || order_id || ':refund', refund, decode(md5(order_id), 'hex'), NULL, NULL FROM plan WHERE refunded
+    UNION ALL
+    SELECT $3, 1, platform || ':' || order_id || ':refund', refund, decode(md5(order_id), 'hex'), NULL, NULL FROM plan WHERE refunded
     """,
     """
     INSERT INTO cap_usage (bucket, account, campaign, span, day, used)

@@ -1,4 +1,4 @@
-"""What the benchmarks credit: one campaign of each family with caps and a budget, certified goods, twenty thousand consumers."""
+"""What the benchmarks credit: one campaign of each family with caps and a budget, certified goods, a hundred thousand consumers."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ from service.local.temporary import TemporarySystem
 GTIN = "09521234500117"
 SKU = "BENCH-PAPER"
 CATEGORY = "bench-paper"
-CONSUMERS = 20_000
+CONSUMERS = 100_000
 PLATFORM = "demo-shop"
 WHEN = {
     "purchase": f"line.certified && line.category == '{CATEGORY}'",

@@ -357,12 +357,10 @@ CREATE TYPE new_award AS (
     bucket smallint, account bigint, event bigint, n smallint, program integer, platform integer, campaign integer, version integer,
     line text, points bigint, reversed bigint, day date, due_at timestamptz, expires_on date, certificate bigint
 );
-CREATE TYPE new_due AS (bucket smallint, due_at timestamptz, account bigint, event bigint);
 CREATE TYPE account_change AS (
     bucket smallint, id bigint, pending bigint, available bigint, debt bigint, version bigint, last_seq bigint
 );
 CREATE TYPE cap_change AS (bucket smallint, account bigint, campaign integer, span smallint, day date, used bigint);
-CREATE TYPE new_campaign_consumer AS (bucket smallint, campaign integer, hour timestamptz, account bigint, platform integer);
 
 -- Statistics ------------------------------------------------------------------------------------------
 

@@ -109,18 +109,3 @@ async def serving(settings: Settings) -> AsyncIterator[tuple["Litestar", httpx.A
     app = create_app(settings)
     async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
         yield app, client
-
-
-@contextlib.asynccontextmanager
-async def working(settings: Settings) -> AsyncIterator[None]:
-    """A real worker inside this process."""
-    from workers.run import run  # noqa: PLC0415 - pure tests do not wait for it
-
-    stop = asyncio.Event()
-    task = asyncio.create_task(run(settings, stop))
-    try:
-        yield
-    finally:
-        stop.set()
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await task

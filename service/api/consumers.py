@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from litestar import Request, Response, get
 from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
 from schemas.consumers import ActivityItem, BalanceAnswer
@@ -11,7 +12,7 @@ from schemas.pages import Page
 from service.api.bodies import raw_headers, read_query
 from service.api.callers import callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
-from service.api.database import connection
+from service.api.database import short_read
 from service.api.paths import reference
 from service.domain.errors import NotFound, Unavailable
 from service.flows import balances as flow
@@ -32,7 +33,7 @@ class Freshness(Struct, frozen=True, kw_only=True):
 
 
 @get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})
-async def my_balance(request: AnyRequest) -> Response[bytes]:
+async def my_balance(request: AnyRequest) -> ASGIResponse:
     """Read the calling consumer's balance."""
     raw = raw_headers(request).get(b"authorization")
     authorization = None if raw is None else raw.decode("latin-1")
@@ -40,7 +41,7 @@ async def my_balance(request: AnyRequest) -> Response[bytes]:
     caller = callers.consumer_cached(authorization) or await callers.consumer(authorization, "balance:read")
     caller.require("balance:read")
     body = await _balance(request, caller.platform, caller.reference)
-    return Response(content=flow.answer(caller.reference, flow.ZERO_BODY if body is None else body), media_type=JSON)
+    return ASGIResponse(body=flow.answer(caller.reference, flow.ZERO_BODY if body is None else body), media_type=JSON)
 
 
 @get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})
@@ -90,7 +91,7 @@ async def consumer_activity(
 async def _activity(request: AnyRequest, platform: int, consumer: str, cursor: str | None, limit: int) -> Page[ActivityItem] | None:
     resources: Resources = request.app.state.resources
     before = read_cursor(cursor, Position, NEWEST)
-    async with connection(request) as conn:
+    async with short_read(request) as conn:
         account = await flow.find_account(conn, resources.knowledge, platform, consumer)
         if account is None:
             return None

@@ -7,7 +7,7 @@ from typing import Any, Final
 from litestar import Request
 
 from service.domain.errors import Unavailable
-from service.store.connection import UNREACHABLE, Connection
+from service.store.connection import UNREACHABLE, Connection, reading
 
 ACQUIRE_TIMEOUT_S: Final = 0.9
 
@@ -17,6 +17,16 @@ async def connection(request: Request[Any, Any, Any]) -> AsyncIterator[Connectio
     """One of the pool's connections, given back at the end. Raises Unavailable when PostgreSQL is not there or none is free in time."""
     try:
         async with request.app.state.resources.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
+            yield conn
+    except UNREACHABLE:
+        raise Unavailable("The database does not answer; try again in a moment.") from None
+
+
+@asynccontextmanager
+async def short_read(request: Request[Any, Any, Any]) -> AsyncIterator[Connection]:
+    """The same for a read that takes milliseconds: a server that hangs is given up within a second. Raises Unavailable."""
+    try:
+        async with reading(request.app.state.resources.pool) as conn:
             yield conn
     except UNREACHABLE:
         raise Unavailable("The database does not answer; try again in a moment.") from None

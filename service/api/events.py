@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
 from schemas.base import Instant
@@ -15,7 +16,7 @@ from schemas.pages import Page
 from service.api.bodies import raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
-from service.api.database import connection
+from service.api.database import short_read
 from service.api.lanes import Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
@@ -46,7 +47,7 @@ class TryOut(Struct, frozen=True, kw_only=True):
 
 
 @post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer, "query": TryOut})
-async def receive_event(request: AnyRequest) -> Response[bytes]:
+async def receive_event(request: AnyRequest) -> ASGIResponse:
     """Report one event and get its points.
 
     `(platform, id)` is the idempotency key, for ever: an exact repeat gets the first answer with status 200.
@@ -65,16 +66,16 @@ async def receive_event(request: AnyRequest) -> Response[bytes]:
     if outcome.error is not None:
         raise outcome.error
     if outcome.replayed:
-        return Response(content=outcome.answer, status_code=200, media_type=JSON, headers=REPLAYED)
-    return Response(content=outcome.answer, status_code=201, media_type=JSON)
+        return ASGIResponse(body=outcome.answer, status_code=200, media_type=JSON, headers=REPLAYED)
+    return ASGIResponse(body=outcome.answer, status_code=201, media_type=JSON)
 
 
-async def _dry_run(request: AnyRequest, fact: Fact, try_out: TryOut) -> Response[bytes]:
+async def _dry_run(request: AnyRequest, fact: Fact, try_out: TryOut) -> ASGIResponse:
     if not try_out.dry_run:
         raise InvalidRequest("as_of needs dry_run=true: an event is credited now or not at all.")
-    async with connection(request) as conn:
+    async with short_read(request) as conn:
         answer = await preview(conn, fact, request.app.state.resources.knowledge, try_out.as_of)
-    return Response(content=msgspec.json.encode(answer), status_code=200, media_type=JSON)
+    return ASGIResponse(body=msgspec.json.encode(answer), status_code=200, media_type=JSON)
 
 
 @post("/v1/events/batch", tags=TAGS, media_type=JSON, status_code=200, opt={"body": list[Event], "answer": BatchAnswer})
@@ -175,7 +176,7 @@ async def list_events(
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("events:read")
     before = read_cursor(cursor, Position, flow.NEWEST)
-    async with connection(request) as conn:
+    async with short_read(request) as conn:
         items, position = await flow.list_events(
             conn, platform=caller.platform, program=caller.program, reference=None if consumer is None else reference(consumer),
             status=status, before=before, limit=limit,
@@ -188,7 +189,7 @@ async def read_event(request: AnyRequest, event_id: FromPath[str]) -> EventAnswe
     """Read one event with its status, awards and balance as they are now."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("events:read")
-    async with connection(request) as conn:
+    async with short_read(request) as conn:
         found = await flow.find_event(conn, platform=caller.platform, program=caller.program, id=reference(event_id.removeprefix("/")))
     if found is None:
         raise NotFound("There is no such event.")

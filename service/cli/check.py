@@ -70,9 +70,7 @@ async def _rebuild() -> int:
 async def _servers() -> AsyncIterator[tuple[Pool, Projection]]:
     """PostgreSQL and the balance Redis, with more patience than a request has."""
     chosen = settings()
-    redis: Redis[bytes] = Redis.from_url(
-        chosen.balance_redis_url, socket_timeout=rebuild_flow.WAIT_S, socket_connect_timeout=CONNECT_TIMEOUT_S
-    )
+    redis: Redis = Redis.from_url(chosen.balance_redis_url, socket_timeout=rebuild_flow.WAIT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
     try:
         async with asyncpg.create_pool(
             chosen.database_url, min_size=0, max_size=check_flow.CONNECTIONS + 1, timeout=CONNECT_TIMEOUT_S,
@@ -86,9 +84,8 @@ async def _servers() -> AsyncIterator[tuple[Pool, Projection]]:
 
 
 def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description:>17}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(stderr=True), transient=True
-    )  # fmt: skip
+    columns = (TextColumn("{task.description:>17}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 @contextlib.contextmanager

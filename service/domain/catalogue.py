@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -73,6 +73,16 @@ class Catalogue:
     def knows(self, campaign: int) -> bool:
         """Whether the campaign existed when this catalogue was read."""
         return campaign in self._versions
+
+    def budget_limits(self, keys: Iterable[tuple[int, date]]) -> dict[tuple[int, date], int]:
+        """The newest limit of each budget window that has one."""
+        limits = {}
+        for campaign, day in keys:
+            if (budget := self._versions[campaign][0].body.budget) is not None:
+                limit = budget.points if day == date.min else budget.per_day
+                if limit is not None:
+                    limits[campaign, day] = limit
+        return limits
 
     def tracked(self, campaign: int) -> Tracked:
         """What is counted for a campaign."""

@@ -239,8 +239,6 @@ class Fold:
         """(account, lot's event, lot's n, transfer) → points used."""
         self.sums: dict[tuple[int, int, int], Sums] = {}
         """(program, campaign, platform) → what to add."""
-        self.consumers: set[tuple[int, int, int, int]] = set()
-        """(program, campaign, account, platform) awarded in this batch."""
 
     def credit(self, fact: Fact, number: int, account: Account | None) -> EventAnswer:
         """Decide one new fact. `account` is its consumer's (None: not known), the order's own account takes precedence."""
@@ -366,7 +364,6 @@ class Fold:
             if g.campaign.id not in campaigns:
                 campaigns.add(g.campaign.id)
                 sums.events += 1
-                self.consumers.add((fact.program, g.campaign.id, account.id, fact.platform))
         account.version += 1
         return posted
 

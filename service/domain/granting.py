@@ -155,6 +155,8 @@ class Granter:
         in_order = self._in_order.get(campaign.id, 0)
         left, code = self.usage.allowed(campaign, self.account, self.day, in_order)
         allowed = points if left is None else min(points, left)
+        if allowed < points and code == "budget_exhausted":
+            self.usage.cut_by_budget = True
         if allowed <= 0:
             words = "The cap on this campaign's points" if code == "cap_reached" else "This campaign's budget"
             self._refuse(thing, campaign, code, f"{words} is used up.")

@@ -1,5 +1,6 @@
 """Caps and budgets inside one batch: what is used, what is left, what this batch changes."""
 
+from collections.abc import Mapping
 from datetime import date
 from enum import IntEnum
 from functools import lru_cache
@@ -18,6 +19,9 @@ class Span(IntEnum):
     YEAR = 2
     TOTAL = 3
 
+
+NEARLY = 0.9
+"""From this share of a budget on, its row is locked before a batch is decided, no longer when it is written."""
 
 CapKey = tuple[int, int, int, date]
 """account, campaign, span, first day of the window."""
@@ -56,13 +60,17 @@ def budget_keys(campaign: int, tracked: Tracked, day: date) -> list[BudgetKey]:
 class Usage:
     """Used points per window as read under locks, with what this batch has added or given back."""
 
-    __slots__ = ("budget_changes", "budgets", "cap_changes", "caps")
+    __slots__ = ("budget_changes", "budget_limits", "budgets", "cap_changes", "caps", "cut_by_budget")
 
     def __init__(self, caps: dict[CapKey, int], budgets: dict[BudgetKey, int]) -> None:
         self.caps = caps
         self.budgets = budgets
         self.cap_changes: dict[CapKey, int] = {}
         self.budget_changes: dict[BudgetKey, int] = {}
+        self.budget_limits: dict[BudgetKey, int] = {}
+        """The lowest limit that a grant of this batch was judged by; the write is guarded with it."""
+        self.cut_by_budget = False
+        """A budget has cut an award: only right if the budget's row was locked when it was read."""
 
     def allowed(self, campaign: CompiledCampaign, account: int, day: date, in_order: int) -> tuple[int | None, str]:
         """How many more points the campaign may grant now (None: no bound) and the code of the tightest bound.
@@ -86,10 +94,16 @@ class Usage:
         if (budget := campaign.body.budget) is not None:
             for limit, start in ((budget.points, WHOLE_LIFE), (budget.per_day, day)):
                 if limit is not None:
+                    key = (campaign.id, start)
+                    self.budget_limits[key] = min(limit, self.budget_limits.get(key, limit))
                     room = limit - self.budgets.get((campaign.id, start), 0)
                     if left is None or room < left:
                         left, code = room, "budget_exhausted"
         return (None if left is None else max(left, 0)), code
+
+    def short(self, limits: Mapping[BudgetKey, int]) -> bool:
+        """Whether a budget is so near its limit that it had better be locked while a batch is decided."""
+        return any(self.budgets.get(key, 0) >= limit * NEARLY for key, limit in limits.items())
 
     def count(self, campaign: int, tracked: Tracked, account: int, day: date, points: int) -> None:
         """Count points (negative: give back) in every tracked window of their local day."""

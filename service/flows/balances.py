@@ -9,7 +9,7 @@ from service.domain.things import DEFAULT_TIER
 from service.flows.knowledge import Knowledge
 from service.projection import Projection
 from service.store import balances as store
-from service.store.connection import Connection, Pool
+from service.store.connection import Connection, Pool, reading
 
 _encode = msgspec.json.Encoder().encode
 ZERO_BODY = _encode(BalanceDetails())[1:-1]
@@ -19,7 +19,7 @@ async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference:
     """The account of a reference; None before its first event."""
     account = knowledge.account_of(platform, reference)
     if account is None:
-        async with pool.acquire() as connection:
+        async with reading(pool) as connection:
             account = await find_account(connection, knowledge, platform, reference)
     return account
 
@@ -40,7 +40,7 @@ async def balance_body(pool: Pool, projection: Projection, account: int, min_ver
     held = await projection.read(account)
     if held is not None and held.detailed and held.version >= min_version:
         return held.body
-    async with pool.acquire() as connection:
+    async with reading(pool) as connection:
         details = await store.details(connection, account)
     if details is None:
         return ZERO_BODY

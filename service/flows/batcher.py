@@ -1,6 +1,7 @@
 """Group commit: requests hand their facts to a lane and wait; a lane commits what has gathered (DESIGN §1)."""
 
 import asyncio
+import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,6 +34,13 @@ class Waiting(Struct, eq=False):
     facts: list[Fact]
     future: "asyncio.Future[list[Outcome]]"
     since: float
+
+
+class Writer(Struct, frozen=True):
+    """A connection that commits, and the roll-up rows that are its own: so two writers never wait for each other's."""
+
+    connection: Connection
+    stripe: int
 
 
 class LaneStatistics(Struct):
@@ -107,8 +115,9 @@ class Lane:
             try:
                 async with self._pool.acquire() as connection:
                     self._down = None
+                    writer = Writer(connection, secrets.randbelow(2**31))
                     while True:
-                        await self._commit(connection, await self._gather())
+                        await self._commit(writer, await self._gather())
             except UNREACHABLE as error:
                 if self._down is None:
                     log.warning("PostgreSQL does not answer", lane=self.name, error=repr(error))
@@ -133,12 +142,12 @@ class Lane:
             events += len(waiting.facts)
         return taken
 
-    async def _commit(self, connection: Connection, taken: list[Waiting]) -> None:
+    async def _commit(self, writer: Writer, taken: list[Waiting]) -> None:
         if not taken:
             return
         self._committing.update(taken)
         try:
-            await self._credit(connection, taken)
+            await self._credit(writer, taken)
         except UNREACHABLE:
             self._fail(taken, "The database went away while this was being committed; the outcome is unknown.")
             raise
@@ -148,19 +157,19 @@ class Lane:
         finally:
             self._committing.difference_update(taken)
 
-    async def _credit(self, connection: Connection, taken: list[Waiting]) -> None:
+    async def _credit(self, writer: Writer, taken: list[Waiting]) -> None:
         """Credit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""
         try:
-            received = await self._receive(connection, [fact for waiting in taken for fact in waiting.facts])
+            received = await self._receive(writer, [fact for waiting in taken for fact in waiting.facts])
         except UNREACHABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fact that causes it may suffer
             if len(taken) > 1:
                 middle = len(taken) // 2
-                await self._credit(connection, taken[:middle])
-                await self._credit(connection, taken[middle:])
+                await self._credit(writer, taken[:middle])
+                await self._credit(writer, taken[middle:])
             else:
-                outcomes = await self._isolate(connection, taken[0].facts, error)
+                outcomes = await self._isolate(writer, taken[0].facts, error)
                 _resolve(taken[0], outcomes)
             return
         self.statistics.batches += 1
@@ -168,7 +177,7 @@ class Lane:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _isolate(self, connection: Connection, facts: list[Fact], error: Exception) -> list[Outcome]:
+    async def _isolate(self, writer: Writer, facts: list[Fact], error: Exception) -> list[Outcome]:
         """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
         if len(facts) == 1:
             self.statistics.isolated += 1
@@ -178,21 +187,21 @@ class Lane:
         middle = len(facts) // 2
         for half in (facts[:middle], facts[middle:]):
             try:
-                received = await self._receive(connection, half)
+                received = await self._receive(writer, half)
             except UNREACHABLE:
                 raise
             except Exception as cause:  # noqa: BLE001 - as above
-                outcomes += await self._isolate(connection, half, cause)
+                outcomes += await self._isolate(writer, half, cause)
             else:
                 await self._publish(received.changed, received.due_now)
                 outcomes += received.outcomes
         return outcomes
 
-    async def _receive(self, connection: Connection, facts: list[Fact]) -> Received:
+    async def _receive(self, writer: Writer, facts: list[Fact]) -> Received:
         """One transaction, again after a deadlock or a serialisation failure."""
         for attempt in range(1, MAX_CONFLICTS + 1):
             try:
-                received = await receive(connection, facts, self._knowledge)
+                received = await receive(writer.connection, facts, self._knowledge, stripe=writer.stripe)
             except _CONFLICTS:
                 if attempt == MAX_CONFLICTS:
                     raise

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +25,8 @@ CONNECTIONS: Final = 2
 SHOWN: Final = 10
 """Broken rows told per invariant."""
 REDIS_WAIT_S: Final = 5.0
+
+T = TypeVar("T")
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 """Called with the steps done, all steps, and the name of the invariant that the last one belongs to."""
@@ -68,7 +70,7 @@ RULES: Final = (
     ),
     Rule(
         6, "targets",
-        "What is reversed of every award is exactly what its order's refunds and cancellations say; no fact waits for an order that is known.",
+        "What is reversed of every award is exactly what its order's refunds and cancellations say; no fact waits for a known order.",
         (store.REVERSALS, store.UNFOUNDED_REVERSALS, store.WAITING_IN_VAIN),
     ),
     Rule(
@@ -78,7 +80,7 @@ RULES: Final = (
     ),
     Rule(
         8, "redis",
-        "No balance in Redis is newer than PostgreSQL's or differs from it at the same version, none is older once it has been quiet for 5 s.",
+        "No balance in Redis is newer than PostgreSQL's or differs from it at the same version; none is older once quiet for 5 s.",
         (),
     ),
     Rule(
@@ -221,11 +223,11 @@ async def _targets(connection: Connection) -> _Findings:
         except msgspec.MsgspecError as error:
             findings.add(f"account {order.account}: the facts behind award {order.awards[0][0]} cannot be read: {error}")
             continue
-        for event, n, line, points, reversed_ in order.awards:
+        for event, n, line, points, posted in order.awards:
             target = points - state.facts.kept(points, line)
-            if reversed_ != target:
+            if posted != target:
                 findings.add(
-                    f"account {order.account}: award {event}/{n} of {points} points has {reversed_} reversed, its order's facts say {target}"
+                    f"account {order.account}: award {event}/{n} of {points} points has {posted} reversed, its order's facts say {target}"
                 )
     findings.checked["refunded_orders"] = orders
     return findings
@@ -282,7 +284,7 @@ async def _held(projection: Projection, accounts: Sequence[int]) -> dict[int, He
     return {account: _parsed(value) for account, value in zip(accounts, values, strict=True) if value is not None}
 
 
-async def _answered(question: Awaitable[Any]) -> Any:
+async def _answered(question: Awaitable[T]) -> T:
     """Redis's answer. Raises _RedisUnreadable."""
     try:
         async with asyncio.timeout(REDIS_WAIT_S):

@@ -13,7 +13,6 @@ from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parke
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
-from service.domain.products import Products
 from service.domain.usage import BudgetKey, CapKey, Usage, budget_keys, cap_keys
 from service.flows.knowledge import Knowledge
 from service.store import credit as store
@@ -55,13 +54,29 @@ class _Batch:
         self.distinct = [facts[i] for i in self.first.values()]
 
 
-async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Knowledge) -> Received:
-    """Credit facts in one transaction; a repeat gets the stored first answer.
+class _BudgetContended(Exception):
+    """The batch was decided on a reading of a budget that does not hold: roll back, and lock it first."""
+
+
+async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Knowledge, *, stripe: int | None = None) -> Received:
+    """Credit facts in one transaction; a repeat gets the stored first answer. `stripe`: which roll-up rows to write.
 
     Safe to repeat: a fact that is registered is never credited again. Raises what PostgreSQL raises; then nothing of the
     batch is written, and the caller may split it.
     """
     batch = _Batch(facts)
+    stripe = knowledge.stripe if stripe is None else stripe
+    try:
+        return await _receive(connection, batch, knowledge, stripe, careful=False)
+    except _BudgetContended:
+        return await _receive(connection, batch, knowledge, stripe, careful=True)
+
+
+async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, *, careful: bool) -> Received:
+    """One attempt. A budget is read without its lock and guarded when it is written, so that batches do not queue for it.
+
+    Near its end, or when `careful`, its row is locked first: only then may it cut an award.
+    """
     async with connection.transaction():
         accounts, opened = await _accounts_of_references(connection, batch, knowledge)
         new, orders = await _register(connection, batch, accounts)
@@ -72,14 +87,16 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
-        fold = await _fold(connection, fresh, accounts, orders, knowledge)
+        fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, careful=careful)
         for fact in _paid_first(fresh):
             fold.credit(fact, new[fact.key], _account(fold, fact, accounts))
-        written = await _write(connection, fold, knowledge)
+        if fold.usage.cut_by_budget and not locked:
+            raise _BudgetContended
+        written = await _write(connection, fold, stripe)
     knowledge.remember(accounts)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
     answers = {key: answer for key, answer in written.items() if key in new}
-    outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(facts)]
+    outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.now + timedelta(seconds=1)
     return Received(
@@ -94,7 +111,7 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
         accounts = await store.find_accounts(connection, [reference])
         account = accounts.get(reference, 0)
         orders = await _known_orders(connection, [fact])
-        fold = await _fold(connection, [fact], accounts, orders, knowledge, dry=True)
+        fold, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True)
         if as_of is not None:
             fold.now = as_of
         known = fold.accounts.get(account) or Account(id=0, program=fact.program)
@@ -180,18 +197,20 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
 
 async def _fold(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, *, dry: bool = False,
-) -> Fold:  # fmt: skip
-    """Lock the accounts, then read what the decision needs, each in a later statement."""
+    knowledge: Knowledge, *, careful: bool = False, dry: bool = False,
+) -> tuple[Fold, bool]:  # fmt: skip
+    """Lock the accounts, then read what the decision needs, each in a later statement; and whether the budgets are locked."""
     ids = {a for f in facts if (a := references.get((f.platform, f.event.consumer or "")))}
     ids |= {o.account for o in orders.values() if o.account is not None}
     accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     lots = await _read_orders(connection, facts, orders)
-    reading, products = await _read(connection, facts, references, orders, knowledge, dry=dry)
-    return Fold(
+    reading, locked = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
+    products = await knowledge.refresh_products(connection, reading.registry_version, facts)
+    fold = Fold(
         now=reading.now, catalogue=knowledge.catalogue, products=products, usage=Usage(reading.caps, reading.budgets),
         accounts=accounts, orders=orders, lots=lots,
     )  # fmt: skip
+    return fold, locked
 
 
 async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> dict[int, list[Lot]]:
@@ -239,20 +258,24 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
 
 async def _read(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, *, dry: bool,
-) -> tuple[store.Reading, Products]:  # fmt: skip
-    """Versions, caps and budgets; again if the campaigns have changed since this process read them."""
+    knowledge: Knowledge, *, careful: bool, dry: bool,
+) -> tuple[store.Reading, bool]:  # fmt: skip
+    """Versions, caps and budgets; again if the campaigns have changed since this process read them. And: are budgets locked?"""
     for _ in range(MAX_CATALOGUE_RELOADS):
         caps, budgets = _windows(facts, references, orders, knowledge)
-        reading = await store.read(connection, sorted(budgets), sorted(caps), lock=not dry)
+        reading = await store.read(connection, sorted(budgets), sorted(caps), lock=False)
         if await knowledge.refresh_catalogue(connection, reading.catalogue_version):
             continue
-        missing = budgets - reading.budgets.keys()
-        if missing and not dry:
-            # The first award of a day in a daily budget: there must be a row to lock before anybody counts.
+        if dry:
+            return reading, False
+        if missing := budgets - reading.budgets.keys():
+            # The first award of a day in a daily budget: there must be a row before anybody counts. Before any of them is
+            # locked, too: who waits here for another's new row must not hold what that one will lock next.
             await store.create_budgets(connection, sorted(missing))
-            reading = await store.read(connection, sorted(budgets), sorted(caps))
-        return reading, await knowledge.refresh_products(connection, reading.registry_version, facts)
+        locked = careful or Usage({}, reading.budgets).short(knowledge.catalogue.budget_limits(budgets))
+        if locked:
+            reading = await store.read(connection, sorted(budgets), sorted(caps), lock=True)
+        return reading, locked
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
 
@@ -307,7 +330,7 @@ def _account(fold: Fold, fact: Fact, references: dict[tuple[int, str], int]) -> 
     return None if id_ is None else fold.accounts[id_]
 
 
-async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> dict[tuple[int, str], bytes]:
+async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[int, str], bytes]:
     """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
     answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
     hours = {id_: start_of_hour(fold.now, program.zone) for id_, program in fold.catalogue.programs.items()}
@@ -320,9 +343,8 @@ async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> di
             connection,
             store.Writing(
                 stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
-                caps={key: fold.usage.caps[key] for key in fold.usage.cap_changes}, budgets=fold.usage.budget_changes,
-                sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
-                stripe=knowledge.stripe, consumers=sorted((c, hours[p], a, platform) for p, c, a, platform in fold.consumers),
+                caps={key: fold.usage.caps[key] for key in fold.usage.cap_changes},
+                hours=hours,
             ),
         )  # fmt: skip
     earlier = {id(award): (order.account, award) for order in fold.orders.values() for award in order.awards}
@@ -336,6 +358,10 @@ async def _write(connection: Connection, fold: Fold, knowledge: Knowledge) -> di
     if fold.parked:
         await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
     await _pick_up(connection, fold)
+    usage = fold.usage
+    sums = [(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())]
+    if sums and not await store.count_points(connection, usage.budget_changes, usage.budget_limits, sums, stripe):
+        raise _BudgetContended
     return answers
 
 

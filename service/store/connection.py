@@ -3,7 +3,10 @@
 asyncpg's classes take a parameter for the type checker only, not at run time, hence the quoted aliases.
 """
 
-from typing import TypeAlias
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -26,4 +29,24 @@ UNREACHABLE = (
 OperatorInterventionError covers shutdown, crash recovery, "starting up" and a statement timeout.
 """
 
-__all__ = ["UNREACHABLE", "Connection", "Pool", "PoolConnectionProxy"]
+READ_TIMEOUT_S: Final = 0.9
+
+
+@asynccontextmanager
+async def reading(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for a short read that somebody waits for: a server that hangs costs no more than READ_TIMEOUT_S.
+
+    Raises TimeoutError then, and gives the connection up: asking such a server to cancel would be one more wait.
+    """
+    async with asyncio.timeout(READ_TIMEOUT_S):
+        connection = await pool.acquire()
+        try:
+            yield connection
+        except asyncio.CancelledError:
+            connection.terminate()
+            raise
+        finally:
+            await pool.release(connection)
+
+
+__all__ = ["UNREACHABLE", "Connection", "Pool", "PoolConnectionProxy", "reading"]

@@ -197,8 +197,8 @@ class Reading(Struct, kw_only=True):
     budgets: dict[BudgetKey, int]
 
 
-async def read(connection: Connection, budgets: Sequence[BudgetKey], caps: Sequence[CapKey], *, lock: bool = True) -> Reading:
-    """Versions, the transaction's time, used caps, and used budgets under lock."""
+async def read(connection: Connection, budgets: Sequence[BudgetKey], caps: Sequence[CapKey], *, lock: bool) -> Reading:
+    """Versions, the transaction's time, used caps, and used budgets, under lock if asked."""
     rows = await connection.fetch(
         READ if lock else READ_UNLOCKED, [b[0] for b in budgets], [b[1] for b in budgets],
         [bucket_of(c[0]) for c in caps], [c[0] for c in caps], [c[1] for c in caps], [c[2] for c in caps], [c[3] for c in caps],
@@ -296,33 +296,25 @@ WITH event AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
     SELECT * FROM unnest($2::new_award[])
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT * FROM unnest($3::new_due[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award[])
 ), account AS (
     UPDATE account a
     SET pending = w.pending, available = w.available, debt = w.debt, version = w.version, last_seq = w.last_seq
-    FROM unnest($4::account_change[]) AS w
+    FROM unnest($3::account_change[]) AS w
     WHERE a.bucket = w.bucket AND a.id = w.id
 ), cap AS (
-    INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($5::cap_change[])
+    INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($4::cap_change[])
     ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
-), consumer AS (
-    INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform) SELECT * FROM unnest($6::new_campaign_consumer[])
-    ON CONFLICT DO NOTHING
-), budget AS (
-    UPDATE budget b SET used = b.used + w.change
-    FROM unnest($7::int[], $8::date[], $9::bigint[]) AS w (campaign, day, change)
-    WHERE b.campaign = w.campaign AND b.day = w.day
 )
-INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
-SELECT * FROM unnest($10::int[], $11::timestamptz[], $12::int[], $13::int[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[])
-ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
-SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
-    points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
+SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
+FROM unnest($2::new_award[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
+ON CONFLICT DO NOTHING
 """
 
 
 class Writing(Struct, kw_only=True):
-    """All that a batch writes in its one statement."""
+    """What a batch writes in its one large statement."""
 
     stored: list[tuple[Stored, str, str | None]]
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
@@ -330,29 +322,19 @@ class Writing(Struct, kw_only=True):
     accounts: list[Account]
     caps: dict[CapKey, int]
     """Absolute values: the account's lock makes them safe."""
-    budgets: dict[BudgetKey, int]
-    """Changes."""
-    sums: list[tuple[int, datetime, int, Sums]]
-    """(campaign, hour, platform, what to add)"""
-    stripe: int
-    consumers: list[tuple[int, datetime, int, int]]
-    """(campaign, hour, account, platform)"""
+    hours: dict[int, datetime]
+    """program → start of its current hour"""
 
 
 async def write(connection: Connection, w: Writing) -> None:
     """Write a batch."""
-    budgets = list(w.budgets.items())
     await connection.execute(
         WRITE,
         [_event_row(*stored) for stored in w.stored],
         [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
-        sorted({(a.bucket, p.granted.due_at, a.id, p.event) for a, p in w.granted if p.granted is not None}),
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
         [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps.items()],
-        [(bucket_of(account), campaign, hour, account, platform) for campaign, hour, account, platform in w.consumers],
-        [k[0] for k, _ in budgets], [k[1] for k, _ in budgets], [change for _, change in budgets],
-        [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
-        [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
+        list(w.hours), list(w.hours.values()),
     )  # fmt: skip
 
 
@@ -371,6 +353,50 @@ def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
         award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
     )  # fmt: skip
+
+
+COUNT = """
+WITH wanted AS (
+    SELECT * FROM unnest($1::int[], $2::date[], $3::bigint[], $4::bigint[]) AS w (campaign, day, change, most)
+), locked AS MATERIALIZED (
+    SELECT campaign, day FROM budget JOIN wanted USING (campaign, day) ORDER BY campaign, day FOR NO KEY UPDATE OF budget
+), spent AS MATERIALIZED (
+    UPDATE budget b SET used = b.used + w.change
+    FROM wanted w JOIN locked USING (campaign, day)
+    WHERE b.campaign = w.campaign AND b.day = w.day AND (w.most IS NULL OR b.used + w.change <= w.most)
+    RETURNING b.campaign
+), rolled_up AS (
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
+    SELECT s.* FROM unnest($5::int[], $6::timestamptz[], $7::int[], $8::int[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS s
+    WHERE (SELECT count(*) FROM spent) = cardinality($1)  -- budgets first: the order in which everybody locks
+    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
+    SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
+        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+)
+SELECT (SELECT count(*) FROM spent) = cardinality($1)
+"""
+
+
+async def count_points(
+    connection: Connection,
+    changes: dict[BudgetKey, int],
+    limits: dict[BudgetKey, int],
+    sums: Sequence[tuple[int, datetime, int, Sums]],
+    stripe: int,
+) -> bool:
+    """Count points in budgets and roll-ups, last before COMMIT, so that these shared rows are locked for a moment only.
+
+    `changes` of budgets are guarded by `limits`; `sums`: (campaign, hour, platform, what to add), sorted.
+    False if a budget would exceed its limit: then the batch was decided on an old reading, and must be rolled back.
+    """
+    keys = list(changes)
+    held: bool = await connection.fetchval(
+        COUNT, [k[0] for k in keys], [k[1] for k in keys], [changes[k] for k in keys],
+        [limits.get(k) if changes[k] > 0 else None for k in keys],
+        [s[0] for s in sums], [s[1] for s in sums], [s[2] for s in sums], [stripe] * len(sums),
+        [s[3].events for s in sums], [s[3].issued for s in sums], [s[3].pending for s in sums], [s[3].reversed for s in sums],
+    )  # fmt: skip
+    return held
 
 
 UPDATE_REVERSED = """

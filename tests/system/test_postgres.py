@@ -24,7 +24,7 @@ from service.projection import Projection
 from service.settings import Settings, load_settings
 from tests.conftest import PASSWORD, READY_TIMEOUT_S
 from tests.load import Shoppers, clean
-from tests.servers import running, serving, working
+from tests.servers import programs, running, serving
 from tests.worlds import World, order_paid
 
 BOUND_S = 1.5
@@ -145,9 +145,9 @@ class Caller:
         return int(lanes.single.waiting + lanes.bulk.waiting)
 
 
-async def test_an_immediate_stop_under_load(world: World, settings: Settings, server: Server, redis_url: str) -> None:
+async def test_an_immediate_stop_under_load(world: World, settings: Settings, server: Server, redis_url: str, tmp_path: Path) -> None:
     await world.campaign(caps={"consumer_day": 10_000}, budget={"points": 10**9}, hold="P14D")
-    async with serving(settings) as (app, client), working(settings):
+    async with serving(settings) as (app, client), programs(settings, tmp_path, apis=0, workers=1):
         caller = Caller(app, client, world)
         await caller.recovered("known")
         shoppers = Shoppers(world, client)

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from service.projection import Projection
 from service.settings import Settings
 from tests.conftest import PASSWORD, READY_TIMEOUT_S
 from tests.load import Shoppers, clean, settled
-from tests.servers import running, serving, working
+from tests.servers import programs, running, serving
 from tests.worlds import World, order_paid
 
 BOUND_S = 1.0
@@ -71,9 +71,9 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-def projection(redis_url: str) -> Iterator[Projection]:
-    redis = Redis.from_url(redis_url)
-    yield Projection(redis, epoch=1, ttl_s=600, wait_ms=2_000)
+async def projection(redis_url: str) -> AsyncIterator[Projection]:
+    async with Redis.from_url(redis_url) as redis:
+        yield Projection(redis, epoch=1, ttl_s=600, wait_ms=2_000)
 
 
 async def read(client: httpx.AsyncClient, world: World, consumer: str, *, version: int = 0) -> dict[str, Any]:
@@ -86,9 +86,9 @@ async def read(client: httpx.AsyncClient, world: World, consumer: str, *, versio
     return balance
 
 
-async def test_flushall_under_load_converges(world: World, settings: Settings) -> None:
+async def test_flushall_under_load_converges(world: World, settings: Settings, tmp_path: Path) -> None:
     await world.campaign()
-    async with serving(settings) as (_, client), working(settings), Redis.from_url(settings.balance_redis_url) as redis:
+    async with serving(settings) as (_, client), programs(settings, tmp_path, apis=0, workers=1), Redis.from_url(settings.balance_redis_url) as redis:
         shoppers = Shoppers(world, client)
         async with shoppers.shopping(4) as journal:
             for n in range(12):
@@ -123,10 +123,12 @@ async def held(world: World, projection: Projection) -> dict[int, int]:
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-async def test_without_the_balance_redis_credits_and_reads_go_on(world: World, settings: Settings, server: Server, how: str) -> None:
+async def test_without_the_balance_redis_credits_and_reads_go_on(
+    world: World, settings: Settings, server: Server, tmp_path: Path, how: str
+) -> None:
     await world.campaign(hold="P14D")
     settings = msgspec.structs.replace(settings, balance_redis_url=server.url(0))
-    async with serving(settings) as (_, client), working(settings):
+    async with serving(settings) as (_, client), programs(settings, tmp_path, apis=0, workers=1):
         shoppers = Shoppers(world, client)
         await shoppers.report(order_paid("early", order="run-0"))
         await read(client, world, "early")
@@ -159,10 +161,10 @@ async def test_without_the_balance_redis_credits_and_reads_go_on(world: World, s
         assert (await read(client, world, "early"))["pending"] == 130
 
 
-async def test_without_the_queue_redis_holds_end_by_timers(world: World, settings: Settings, server: Server) -> None:
+async def test_without_the_queue_redis_holds_end_by_timers(world: World, settings: Settings, server: Server, tmp_path: Path) -> None:
     await world.campaign()
     settings = msgspec.structs.replace(settings, queue_redis_url=server.url(1))
-    async with serving(settings) as (_, client), working(settings):
+    async with serving(settings) as (_, client), programs(settings, tmp_path, apis=0, workers=1):
         shoppers = Shoppers(world, client)
         await shoppers.report(order_paid("c", order="run-a"))
         await settled(world)
