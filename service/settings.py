@@ -51,7 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Connections of one process."""
     statement_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     """No statement of a request runs longer."""
-    redis_wait_ms: Annotated[float, Meta(gt=0, le=5_000)] = 50.0
+    redis_wait_ms: Annotated[float, Meta(gt=0, le=5_000)] = 100.0
     """How long an answer waits for the balance Redis; then it goes on without it."""
     balance_ttl_s: Annotated[int, Meta(ge=10, le=86_400)] = 600
     """Life of a balance in Redis (a fifth of jitter): the last resort against a stale one."""

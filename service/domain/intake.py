@@ -66,12 +66,16 @@ def hash_of(value: object) -> bytes:
 
 
 def minimised(event: Event, hash_key: bytes) -> Event:
-    """The event as it may be stored: attributes that identify a device, an address, a payment, an ip or a region are hashed."""
+    """The event as it may be stored.
+
+    Without the consumer's reference: only the vault (`consumer_reference`) knows that, so that it can be forgotten there.
+    Attributes that identify a device, an address, a payment, an ip or a region are hashed.
+    """
     named = [name for name in HASHED_ATTRIBUTES if name in event.attributes]
     if not named:
-        return event
+        return msgspec.structs.replace(event, consumer=None)
     hashed = {name: keyed_hash(event.attributes[name], hash_key) for name in named}
-    return msgspec.structs.replace(event, attributes=event.attributes | hashed)
+    return msgspec.structs.replace(event, consumer=None, attributes=event.attributes | hashed)
 
 
 def keyed_hash(value: object, key: bytes) -> str:

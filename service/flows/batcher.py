@@ -28,6 +28,10 @@ Publish = Callable[[Sequence[Account], bool], Awaitable[None]]
 """Called after COMMIT and before the answers: push the balances, ring the doorbell. Bounded in time."""
 
 
+class _Unwritable(Exception):
+    """A value that the driver cannot encode. Its own error is an InterfaceError, as that of a lost connection is, but no fault of PostgreSQL's."""
+
+
 class Waiting(Struct, eq=False):
     """Facts of one request, and who waits for what comes of them."""
 
@@ -154,6 +158,9 @@ class Lane:
         except asyncio.CancelledError:
             self._fail(taken, "This process is stopping; the outcome is unknown.")
             raise
+        except Exception as error:  # noqa: BLE001 - a writer must outlive any defect, or its lane would hang
+            log.error("a batch could not be isolated", lane=self.name, exc_info=error)
+            self._fail(taken, "Something went wrong on our side; the outcome is unknown.")
         finally:
             self._committing.difference_update(taken)
 
@@ -181,7 +188,7 @@ class Lane:
         """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
         if len(facts) == 1:
             self.statistics.isolated += 1
-            log.error("an event could not be credited", event=facts[0].event.TYPE, exc_info=error)
+            log.error("an event could not be credited", type=facts[0].event.TYPE, exc_info=error)
             return [Outcome(error=Internal("This event could not be credited; the defect has been logged."))]
         outcomes: list[Outcome] = []
         middle = len(facts) // 2
@@ -205,6 +212,10 @@ class Lane:
             except _CONFLICTS:
                 if attempt == MAX_CONFLICTS:
                     raise
+            except asyncpg.InterfaceError as error:
+                if isinstance(error, ValueError):
+                    raise _Unwritable from error
+                raise
             else:
                 self.statistics.events += len(facts)
                 return received

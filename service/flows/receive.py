@@ -82,7 +82,7 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
         new, orders = await _register(connection, batch, accounts)
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new]
-        if needless := opened - {(fact.platform, fact.event.consumer or "") for fact in fresh}:
+        if needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact.event)}:
             # Only a changed repeat names a consumer that nobody knew: it is refused, and a refusal changes nothing.
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
@@ -286,12 +286,14 @@ def _windows(
     caps: set[CapKey] = set()
     budgets: set[BudgetKey] = set()
     catalogue = knowledge.catalogue
+    # What depends on an order that is paid in this batch counts for its buyer, whatever consumer it names. The first report counts.
+    buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if isinstance(fact.event, OrderPaid)}
     for fact in facts:
         event = fact.event
         if (program := catalogue.programs.get(fact.program)) is None:
             continue  # not read yet: the catalogue's version differs, and this is asked again
         order = None if fact.order_key is None else orders[fact.order_key]
-        owner = order.account if order and order.account is not None else references.get((fact.platform, event.consumer or ""))
+        owner = order.account if order and order.account is not None else references.get(buyers.get(fact.order_key) or _reference(fact))
         for each in [event, *(p.fact.event for p in order.parked)] if order else [event]:
             day = each.occurred_at.astimezone(program.zone).date()
             for action in _actions(each):
@@ -307,6 +309,10 @@ def _windows(
                     budgets.update(budget_keys(award.campaign, tracked, award.day))
                     caps.update(cap_keys(order.account, award.campaign, tracked, award.day))
     return caps, budgets
+
+
+def _reference(fact: Fact) -> tuple[int, str]:
+    return fact.platform, fact.event.consumer or ""
 
 
 def _actions(event: Event) -> list[str]:
