@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check bench lock clean
+.PHONY: help setup run demo test test-long check bench lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: PORT=$(PORT) DATA_DIR=$(DATA_DIR) ARGS='…' (passed on), PYTHON=$(PYTHON)"
 
 $(STAMP): requirements.txt pyproject.toml
@@ -37,6 +37,9 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 
 test: $(STAMP) ## the test suite
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+
+test-long: $(STAMP) ## the state machine and the permutations, for long
+	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import contract, tests
 	$(BIN)/ruff format --check .

@@ -66,7 +66,7 @@ class Program:
         """Start it; an API is awaited until it takes credits."""
         with self._log.open("ab") as out:
             argv = [sys.executable, "-P", "-m", self._module]
-            self._process = subprocess.Popen(argv, env=self._environ, stdout=out, stderr=subprocess.STDOUT)
+            self._process = subprocess.Popen(argv, env=self._environ, stdout=out, stderr=subprocess.STDOUT)  # noqa: ASYNC220 - a fork of milliseconds
         if self._module == "service.api":
             await wait_until_answering("127.0.0.1", self.port, "/readyz", timeout_s=READY_TIMEOUT_S)
 

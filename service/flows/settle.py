@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from service.domain.hours import start_of_hour
 from service.projection import Projection
 from service.store import settlement as store
-from service.store.connection import Pool
+from service.store.connection import Connection, Pool, plan_by_index
 
 PUSH_WAIT_S = 1.0
 
@@ -17,21 +17,24 @@ async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets
     Safe to repeat and to run side by side: a due row is deleted once, under its account's lock. Killed at any moment it
     leaves a whole batch settled or not begun.
     """
+    done = 0
     async with pool.acquire() as connection:
         waiting = await store.buckets_with_due(connection)
-    groups = [waiting[i : i + buckets] for i in range(0, len(waiting), buckets)]
-    random.shuffle(groups)  # so that several workers meet less often
-    done = 0
-    for group in groups:
-        while settled := await _settle_batch(pool, projection, group, stripe, batch_events):
-            done += settled
-            if settled < batch_events:
-                break
+        if not waiting:
+            return 0
+        await plan_by_index(connection)
+        groups = [waiting[i : i + buckets] for i in range(0, len(waiting), buckets)]
+        random.shuffle(groups)  # so that several workers meet less often
+        for group in groups:
+            while settled := await _settle_batch(connection, projection, group, stripe, batch_events):
+                done += settled
+                if settled < batch_events:
+                    break
     return done
 
 
-async def _settle_batch(pool: Pool, projection: Projection, group: list[int], stripe: int, batch_events: int) -> int:
-    async with pool.acquire() as connection, connection.transaction():
+async def _settle_batch(connection: Connection, projection: Projection, group: list[int], stripe: int, batch_events: int) -> int:
+    async with connection.transaction():
         mine, now = await store.try_group(connection, group[0])
         if not mine:
             return 0

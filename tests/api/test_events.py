@@ -11,10 +11,10 @@ from urllib.parse import quote
 import httpx
 import pytest
 from litestar import Litestar
-from tests.api.operators import _token
-from tests.worlds import World, order_paid, refund
 
 from service.flows import administer
+from tests.api.operators import _token
+from tests.worlds import World, order_paid, refund
 
 JSON = {"Content-Type": "application/json"}
 DEEP = 100_000
@@ -30,7 +30,9 @@ class Shop:
         self.client = client
         self.proof = {"Authorization": f"Bearer {world.keys['shop']}"}
 
-    async def send(self, content: Any, path: str = "/v1/events", *, method: str = "POST", headers: dict[str, str] | None = None) -> httpx.Response:
+    async def send(
+        self, content: Any, path: str = "/v1/events", *, method: str = "POST", headers: dict[str, str] | None = None
+    ) -> httpx.Response:
         body = content if isinstance(content, bytes) or hasattr(content, "__aiter__") else json.dumps(content).encode()
         return await self.client.request(method, path, content=body, headers=self.proof | JSON | (headers or {}))
 
@@ -59,7 +61,7 @@ def problem(response: httpx.Response, status: int, code: str, pointer: str | Non
         return f"{body} instead of {code}"
     if pointer is not None and [e["pointer"] for e in body.get("errors", ())][:1] != [pointer]:
         return f"points at {[e['pointer'] for e in body.get('errors', ())]} instead of {pointer!r}"
-    leaks = [word for word in ("Traceback", "SELECT", "INSERT", "asyncpg", "msgspec", "File \"") if word in response.text]
+    leaks = [word for word in ("Traceback", "SELECT", "INSERT", "asyncpg", "msgspec", 'File "') if word in response.text]
     return f"leaks {leaks}" if leaks else None
 
 
@@ -88,7 +90,25 @@ RETURNED = {
 }  # fmt: skip
 REFUNDED = refund(order_paid(), "r", 1)
 NAMES = ["", "x" * 129, "a\u0000b", "a\nb", "a\n", "a\u2028b", "\x7f", "\x85", 5, 2**53 + 1, 1.5, None, True, ["a"], {"a": 1}]
-MONEY = [128.0, 128, 1e300, "1e5", "-1.00", "NaN", "Infinity", "1.0000001", "１２", "1,000.00", " 1", "1\n", "", "0x10", "9" * 16, None, True]
+MONEY = [
+    128.0,
+    128,
+    1e300,
+    "1e5",
+    "-1.00",
+    "NaN",
+    "Infinity",
+    "1.0000001",
+    "１２",
+    "1,000.00",
+    " 1",
+    "1\n",
+    "",
+    "0x10",
+    "9" * 16,
+    None,
+    True,
+]
 QUANTITIES = [2.5, -1, "-1", "0", 0, True, "1e3", "NaN", "", " 1", "1\n", "２", "1.0000001", 10**13, 2**63, 2**64, None, [1]]
 TIMES = [
     "2026-01-01T00:00:00", "2026-01-01", "2026-13-01T00:00:00Z", "yesterday", 1767225600, None, "1999-12-31T23:59:59Z", soon(minutes=6),
@@ -113,7 +133,10 @@ WRONG_VALUES: list[tuple[str, Any, dict[str, Any]]] = [
     *(("/occurred_at", time, order_paid()) for time in [*TIMES, ...]),
     *(("/type", kind, order_paid()) for kind in ["order.stolen", "", 1, None, ...]),
     *(("/order/currency", currency, order_paid()) for currency in ["cny", "CNYX", "", 1, "CN\n", None, ...]),
-    *(("/lines/0/gtin", gtin, order_paid()) for gtin in ["6901234567893", "abc", "", "69012345678921234", "６９０１２３４５６７８９２", 6901234567892]),
+    *(
+        ("/lines/0/gtin", gtin, order_paid())
+        for gtin in ["6901234567893", "abc", "", "69012345678921234", "６９０１２３４５６７８９２", 6901234567892]
+    ),
     *(("/lines/0/sku", sku, order_paid()) for sku in ["x" * 257, "a\nb", 7]),
     ("/lines", {}, order_paid()),
     ("/lines", [{"id": str(n)} for n in range(501)], order_paid()),
@@ -192,7 +215,9 @@ async def test_who_may_not_call(shop: Shop, app: Litestar) -> None:
     for value, status in wrong:
         for path in ("/v1/events", "/v1/events/batch"):
             headers = JSON | ({"Authorization": value} if value else {})
-            response = await shop.client.post(path, content=json.dumps(order_paid()).encode(), headers=[(k.encode(), v.encode("latin-1")) for k, v in headers.items()])
+            response = await shop.client.post(
+                path, content=json.dumps(order_paid()).encode(), headers=[(k.encode(), v.encode("latin-1")) for k, v in headers.items()]
+            )
             fault = problem(response, status, "unauthenticated" if status == 401 else "forbidden")
             if fault or (status == 401 and not response.headers.get("www-authenticate")):
                 faults[value[:40], path] = fault
@@ -259,7 +284,9 @@ async def test_bad_events_never_block_the_good_ones(shop: Shop) -> None:
     codes = [result.get("code", result["status"]) for result in answer["results"]]
     assert codes == ["pending", "malformed_json", "invalid_request", "malformed_json", "invalid_request", "pending", "pending"]
     assert answer["results"][2]["errors"][0]["pointer"] == "/occurred_at"
-    again = (await shop.send([order_paid("d"), changed("/lines/0/quantity", 1.5), good | {"consumer": "x"}, good], "/v1/events/batch")).json()
+    again = (
+        await shop.send([order_paid("d"), changed("/lines/0/quantity", 1.5), good | {"consumer": "x"}, good], "/v1/events/batch")
+    ).json()
     assert (again["accepted"], again["duplicates"], again["rejected"]) == (1, 1, 2)
     assert [r.get("code") for r in again["results"]] == [None, "invalid_request", "id_reused", None]
     assert again["results"][1]["errors"][0]["pointer"] == "/lines/0/quantity"
@@ -275,7 +302,12 @@ async def test_a_changed_repeat_changes_nothing(shop: Shop) -> None:
     first = await shop.send(event)
     assert first.status_code == 201
     before = await shop.counts()
-    for other in (event | {"consumer": "thief"}, changed("/order/total", "1.00", event), changed("/lines/0/quantity", 1, event), event | {"extra": 1}):
+    for other in (
+        event | {"consumer": "thief"},
+        changed("/order/total", "1.00", event),
+        changed("/lines/0/quantity", 1, event),
+        event | {"extra": 1},
+    ):
         assert problem(await shop.send(other), 409, "id_reused") is None
     spaced = json.dumps(dict(reversed(event.items())), indent=3, ensure_ascii=True).encode()
     again = await shop.send(spaced)
@@ -321,10 +353,32 @@ async def test_odd_but_honest_input_is_taken(shop: Shop) -> None:
     event = order_paid("c")
     doubled = json.dumps(event)[:-1] + f', "id": {json.dumps(event["id"] + "-last")}}}'
     assert (await shop.send(doubled.encode())).json()["id"] == event["id"] + "-last", "of two equal keys the last one counts, everywhere"
-    free = {"big": 2**70, "negative": -(2**63) - 1, "float": 1.5e300, "null": None, "text": "a\u0000b\n\u2028", "list": [[], {}], "device": {"id": 2**64}}
+    free = {
+        "big": 2**70,
+        "negative": -(2**63) - 1,
+        "float": 1.5e300,
+        "null": None,
+        "text": "a\u0000b\n\u2028",
+        "list": [[], {}],
+        "device": {"id": 2**64},
+    }
     assert (await shop.send(order_paid("c") | {"attributes": free})).status_code == 201
-    for evidence in ({"mass_g": "²"}, {"mass_g": "١٢"}, {"mass_g": 2**70}, {"mass_g": -5}, {"mass_g": True}, {"mass_g": "9" * 5_000}, {"mass_g": 1.5}, free):
-        done = {"id": f"act-{len(str(evidence))}-{evidence!s:.20}", "type": "activity.completed", "activity": "refill", "evidence": evidence}
+    for evidence in (
+        {"mass_g": "²"},
+        {"mass_g": "١٢"},
+        {"mass_g": 2**70},
+        {"mass_g": -5},
+        {"mass_g": True},
+        {"mass_g": "9" * 5_000},
+        {"mass_g": 1.5},
+        free,
+    ):
+        done = {
+            "id": f"act-{len(str(evidence))}-{evidence!s:.20}",
+            "type": "activity.completed",
+            "activity": "refill",
+            "evidence": evidence,
+        }
         response = await shop.send(done | {"occurred_at": event["occurred_at"], "consumer": "c"})
         assert response.status_code == 201, (evidence, response.text)
     assert (await shop.send(event | {"occurred_at": soon(minutes=4), "id": "ahead"})).status_code == 201

@@ -8,13 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests import books
-from tests.worlds import HASH_KEY, World, cancelled, order_paid, refund
 
 from service.domain.intake import read_fact
+from service.flows import campaigns
 from service.flows.knowledge import Knowledge
 from service.flows.receive import receive
+from service.store import credit as store
 from service.store import settlement
+from tests import books
+from tests.worlds import CHANGE, HASH_KEY, World, cancelled, order_paid, refund
 
 
 class Slow:
@@ -140,6 +142,8 @@ async def test_two_credits_of_one_budget(world: World, slow: Slow, used: int) ->
     left = 1_000 - used
     async with slow.credits(order_paid("one", quantity=left * 7 // 10)):
         second = await blocked(world, other(world, order_paid("two", quantity=left * 8 // 10)))
+        (waiting,) = await world.rows("SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+        assert (store.READ if used else store.COUNT).startswith(waiting["query"][:500])
     assert (await second)["points"] == left * 3 // 10
     (row,) = await world.rows("SELECT used FROM budget")
     (total,) = await world.rows("SELECT sum(points) AS points FROM award")
@@ -165,3 +169,41 @@ async def test_the_first_sighting_of_one_consumer(world: World, slow: Slow) -> N
     assert (await second)["balance"]["version"] == 2
     assert await balances(world) == [(20, 0, 0, 2)]
     await unharmed(world)
+
+
+async def test_a_crowd_at_the_end_of_a_budget(world: World) -> None:
+    """Who is cut holds the budget's row from the reading on, so that nobody is sent back again and again."""
+    await world.campaign(budget={"points": 1_000}, award={"kind": "per_unit", "points": 1})
+    await world.credit(order_paid("zero", quantity=950))
+    answers = await asyncio.gather(*(other(world, order_paid(f"c-{n}", quantity=1 + n % 5)) for n in range(40)))
+    assert sum(answer["points"] for answer in answers) == 50
+    (row,) = await world.rows("SELECT used FROM budget")
+    assert row["used"] == 1_000
+    await unharmed(world)
+
+
+async def test_a_new_cap_waits_for_credits_that_it_must_count(world: World, slow: Slow) -> None:
+    code = await world.campaign()
+    await world.credit(order_paid("c"))
+    async with slow.credits(order_paid("c", quantity=2)):
+        capping = await blocked(world, cap(world, code, 50))
+    await capping
+    assert (await other(world, order_paid("c", quantity=5)))["points"] == 20
+    await unharmed(world)
+
+
+async def test_a_credit_waits_for_a_new_cap(world: World) -> None:
+    code = await world.campaign()
+    await world.credit(order_paid("c"))
+    async with world.pool.acquire() as connection, connection.transaction():
+        await campaigns.patch(connection, code, {"caps": {"consumer_total": 25}}, program=world.program, change=CHANGE)
+        crediting = await blocked(world, world.send(order_paid("c", quantity=5)))
+    (outcome,) = await crediting
+    assert json.loads(outcome.answer)["points"] == 15
+    assert (await world.rows("SELECT used FROM cap_usage"))[0]["used"] == 25
+    await unharmed(world)
+
+
+async def cap(world: World, code: str, points: int) -> None:
+    async with world.pool.acquire() as connection:
+        await campaigns.patch(connection, code, {"caps": {"consumer_total": points}}, program=world.program, change=CHANGE)

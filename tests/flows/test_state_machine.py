@@ -308,16 +308,9 @@ def one_order(draw: st.DrawFn) -> list[Fact]:
         "order": {"id": "o", "currency": "CNY", "total": draw(st.sampled_from(["60.00", "99.99"]))},
     }
     facts: list[Fact] = [bought]
-    for name in draw(st.lists(st.sampled_from(["r-a", "r-b", "r-c", "r-d"]), max_size=3, unique=True)):
-        facts.append(
-            {
-                "id": name,
-                "type": "order.refunded",
-                "occurred_at": TODAY.isoformat(),
-                "order": {"id": "o"},
-                "refund": {"id": name} | REFUNDED[name],
-            }
-        )
+    names = draw(st.lists(st.sampled_from(["r-a", "r-b", "r-c", "r-d"]), max_size=3, unique=True))
+    about = {"type": "order.refunded", "occurred_at": TODAY.isoformat(), "order": {"id": "o"}}
+    facts += [about | {"id": name, "refund": {"id": name} | REFUNDED[name]} for name in names]
     if draw(st.booleans()):
         parcels = bought["packaging"]["parcels"] if "packaging" in bought else 3
         facts.append(

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.servers import Program, programs
-from tests.worlds import CHANGE, World, order_paid, refund
 
 from service.domain import secrets
 from service.flows import campaigns
 from service.settings import Settings
 from service.store import callers
+from tests.servers import Program, programs
+from tests.worlds import CHANGE, World, order_paid, refund
 
 
 class Twins:
@@ -34,7 +34,9 @@ class Twins:
         return await asyncio.gather(*(self.credit(n, event) for n, event in enumerate(events)))
 
     async def operate(self, process: int, path: str) -> None:
-        response = await self._client.post(f"{self._apis[process].url}{path}", headers={"Authorization": f"Bearer {await self._operator()}"})
+        response = await self._client.post(
+            f"{self._apis[process].url}{path}", headers={"Authorization": f"Bearer {await self._operator()}"}
+        )
         assert response.status_code == 200, response.text
 
     async def _operator(self) -> str:
@@ -90,7 +92,9 @@ async def test_first_sightings_at_the_same_moment(twins: Twins) -> None:
     responses = await twins.at_once(*(order_paid("new-consumer") for _ in range(16)))
     assert [r.status_code for r in responses] == [201] * 16
     assert sorted(r.json()["balance"]["version"] for r in responses) == list(range(1, 17)), "each change has its version"
-    (row,) = await world.rows("SELECT a.pending FROM account a JOIN consumer_reference r ON r.account = a.id WHERE reference = 'new-consumer'")
+    (row,) = await world.rows(
+        "SELECT a.pending FROM account a JOIN consumer_reference r ON r.account = a.id WHERE reference = 'new-consumer'"
+    )
     assert row["pending"] == 160
 
     # The same order under different event ids, for two consumers.
@@ -106,7 +110,9 @@ async def test_first_sightings_at_the_same_moment(twins: Twins) -> None:
         back = refund(paid, "r", 2)
         responses = await twins.at_once(back, paid, back | {"id": f"{back['id']}-again"}, refund(paid, "r2", 1))
         assert [r.status_code for r in responses] == [201] * 4
-        (row,) = await world.rows("SELECT pending FROM account a JOIN consumer_reference r ON r.account = a.id WHERE reference = $1", f"racer-{order}")
+        (row,) = await world.rows(
+            "SELECT pending FROM account a JOIN consumer_reference r ON r.account = a.id WHERE reference = $1", f"racer-{order}"
+        )
         assert row["pending"] == 20
     assert await world.rows("SELECT * FROM parked") == []
 

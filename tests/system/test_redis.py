@@ -88,10 +88,14 @@ async def read(client: httpx.AsyncClient, world: World, consumer: str, *, versio
 
 async def test_flushall_under_load_converges(world: World, settings: Settings, tmp_path: Path) -> None:
     await world.campaign()
-    async with serving(settings) as (_, client), programs(settings, tmp_path, apis=0, workers=1), Redis.from_url(settings.balance_redis_url) as redis:
+    async with (
+        serving(settings) as (_, client),
+        programs(settings, tmp_path, apis=0, workers=1),
+        Redis.from_url(settings.balance_redis_url) as redis,
+    ):
         shoppers = Shoppers(world, client)
         async with shoppers.shopping(4) as journal:
-            for n in range(12):
+            for _n in range(12):
                 await asyncio.sleep(0.1)
                 await redis.flushall()
                 for answer in list(journal.answers.values())[-3:]:
