@@ -1,4 +1,4 @@
-"""What the benchmarks credit: one campaign of each family with caps and a budget, certified goods, a hundred thousand consumers."""
+"""What the benchmarks credit: a campaign of each family with caps and budget, certified goods, thirty thousand returning consumers."""
 
 import contextlib
 import itertools
@@ -17,7 +17,8 @@ from service.local.temporary import TemporarySystem
 GTIN = "09521234500117"
 SKU = "BENCH-PAPER"
 CATEGORY = "bench-paper"
-CONSUMERS = 100_000
+CONSUMERS = 30_000
+MEET_AT_ONCE = 3_000
 PLATFORM = "demo-shop"
 WHEN = {
     "purchase": f"line.certified && line.category == '{CATEGORY}'",
@@ -61,11 +62,21 @@ class World:
         for action, when in WHEN.items():
             code = f"bench-{action}"
             self._post("/v1/campaigns", {
-                "code": code, "name": code, "action": action, "starts_at": "2025-01-01T00:00:00Z", "ends_at": "2035-01-01T00:00:00Z", "when": when,
+                "code": code, "name": code, "action": action, "when": when,
+                "starts_at": "2025-01-01T00:00:00Z", "ends_at": "2035-01-01T00:00:00Z",
                 "award": {"kind": "per_unit", "points": 10}, "hold": "P14D", "expires_after": "P12M",
-                "caps": {"order": 500, "consumer_day": 100_000, "consumer_year": 1_000_000}, "budget": {"points": 10**12, "per_day": 10**11},
+                "caps": {"order": 500, "consumer_day": 100_000, "consumer_year": 1_000_000},
+                "budget": {"points": 10**12, "per_day": 10**11},
             })  # fmt: skip
             self._post(f"/v1/campaigns/{code}/activate", None)
+        self._meet_everybody()
+
+    def _meet_everybody(self) -> None:
+        """Each consumer's account is opened, and known to the process: what is measured are people who come back."""
+        with httpx.Client(base_url=self.system.up.api, headers={"authorization": f"Bearer {self.key}"}, timeout=60) as platform:
+            for _ in range(0, CONSUMERS, MEET_AT_ONCE):
+                answer = platform.post("/v1/events/batch", content=self.batch(MEET_AT_ONCE), headers={"content-type": "application/json"})
+                answer.raise_for_status()
 
     def _post(self, path: str, body: dict[str, Any] | None) -> None:
         answer = self.operator.post(path, json=body) if body is not None else self.operator.post(path)
@@ -93,8 +104,8 @@ class World:
         }  # fmt: skip
 
     def consumer_token(self, system: TemporarySystem) -> str:
-        """A token of one of the consumers."""
-        made = system.command("token", "--platform", PLATFORM, "--consumer", "consumer-5")
+        """A token of the consumer of the first event."""
+        made = system.command("token", "--platform", PLATFORM, "--consumer", "consumer-7919")
         return made.stdout.strip()
 
     def stop_worker(self) -> None:

@@ -74,7 +74,7 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung:
 async def _listen(resources: Resources, rung: asyncio.Event) -> None:
     """Run arq's worker; it dies with its Redis, so it is started again."""
 
-    async def on_ring(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401, ARG001 - arq's signature
+    async def on_ring(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - arq's signature
         rung.set()
 
     attempt = 0

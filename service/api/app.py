@@ -9,9 +9,9 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import campaigns, consumers, documentation, events, hooks, platforms, registries, system
+from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
-from service.api.paths import Application
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain.errors import GreenpointsError
 from service.logs import configure_logging
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 await asyncio.gather(*beside, return_exceptions=True)
                 await app.state.lanes.stop()
 
-    return Application(
+    app = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
             *system.routes, *documentation.routes,
@@ -58,6 +58,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         openapi_config=documentation.CONFIG,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
+    app.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
+    return app
 
 
 async def _refresh(callers: Callers) -> None:

@@ -28,7 +28,8 @@ class Lanes:
         )  # fmt: skip
         self.bulk = Lane(
             "bulk", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.bulk_batch_events,
-            queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S, writers=settings.bulk_writers,
+            queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S,
+            writers=settings.bulk_writers,
         )  # fmt: skip
         self.bodies = 0
         """Bulk bodies being read or committed."""

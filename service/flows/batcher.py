@@ -18,6 +18,8 @@ from service.store.connection import UNREACHABLE, Connection, Pool, plan_by_inde
 
 MAX_CONFLICTS = 5
 """Attempts of one batch against deadlocks and serialisation failures."""
+ANSWERS_AT_ONCE = 8
+"""Requests of a batch that are answered before the next batch's statements get a turn: all at once would hold them up."""
 WATCH_INTERVAL_S = 0.1
 RECONNECT_S = 0.2
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
@@ -29,7 +31,7 @@ Publish = Callable[[Sequence[Account], bool], Awaitable[None]]
 
 
 class _Unwritable(Exception):
-    """A value that the driver cannot encode. Its own error is an InterfaceError, as that of a lost connection is, but no fault of PostgreSQL's."""
+    """A value that the driver cannot encode: an InterfaceError, as a lost connection is, but no fault of PostgreSQL."""
 
 
 class Waiting(Struct, eq=False):
@@ -159,8 +161,9 @@ class Lane:
         except asyncio.CancelledError:
             self._fail(taken, "This process is stopping; the outcome is unknown.")
             raise
-        except Exception as error:  # noqa: BLE001 - a writer must outlive any defect, or its lane would hang
-            log.error("a batch could not be isolated", lane=self.name, exc_info=error)
+        except Exception:
+            # A writer must outlive any defect, or its lane would hang.
+            log.exception("a batch could not be isolated", lane=self.name)
             self._fail(taken, "Something went wrong on our side; the outcome is unknown.")
         finally:
             self._committing.difference_update(taken)
@@ -228,10 +231,12 @@ class Lane:
             await self._publish(received.changed, received.due_now)
         finally:
             start = 0
-            for waiting in taken:
+            for n, waiting in enumerate(taken, 1):
                 end = start + len(waiting.facts)
                 _resolve(waiting, received.outcomes[start:end])
                 start = end
+                if n % ANSWERS_AT_ONCE == 0:
+                    await asyncio.sleep(0)
 
     # Waiting has an end
 

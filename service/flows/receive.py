@@ -344,15 +344,17 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     for event in fold.stored:
         answer = answers[event.fact.key].decode()
         stored.append((event, answer, None) if event.first_answer is None else (event, event.first_answer, answer))
-    if stored:
-        await store.write(
-            connection,
-            store.Writing(
-                stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
-                caps={key: fold.usage.caps[key] for key in fold.usage.cap_changes},
-                hours=hours,
-            ),
-        )  # fmt: skip
+    usage = fold.usage
+    if stored and not await store.write(
+        connection,
+        store.Writing(
+            stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
+            caps={key: usage.caps[key] for key in usage.cap_changes}, hours=hours, budgets=usage.budget_changes, limits=usage.budget_limits,
+            sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
+            stripe=stripe,
+        ),
+    ):  # fmt: skip
+        raise _BudgetContended
     earlier = {id(award): (order.account, award) for order in fold.orders.values() for award in order.awards}
     reversed_ = [pair for pair in earlier.values() if pair[1].granted is None and pair[1].reversed != pair[1].reversed_was]
     if reversed_:
@@ -364,10 +366,6 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     if fold.parked:
         await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
     await _pick_up(connection, fold)
-    usage = fold.usage
-    sums = [(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())]
-    if sums and not await store.count_points(connection, usage.budget_changes, usage.budget_limits, sums, stripe):
-        raise _BudgetContended
     return answers
 
 

@@ -292,24 +292,55 @@ WRITE = """
 WITH event AS (
     INSERT INTO event (bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts, answer, outcome)
     SELECT * FROM unnest($1::new_event[])
+    RETURNING 1
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
     SELECT * FROM unnest($2::new_award[])
+    RETURNING 1
 ), due AS (
     INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award[])
+    RETURNING 1
 ), account AS (
     UPDATE account a
     SET pending = w.pending, available = w.available, debt = w.debt, version = w.version, last_seq = w.last_seq
     FROM unnest($3::account_change[]) AS w
     WHERE a.bucket = w.bucket AND a.id = w.id
+    RETURNING 1
 ), cap AS (
     INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($4::cap_change[])
     ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
+    RETURNING 1
+), consumer AS (
+    INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
+    SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
+    FROM unnest($2::new_award[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
+    ON CONFLICT DO NOTHING
+    RETURNING 1
+), written AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM award) + (SELECT count(*) FROM due) + (SELECT count(*) FROM account)
+         + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
+), wanted AS MATERIALIZED (
+    -- Asking for `written` makes all the above come first: the rows that others wait for are locked last.
+    SELECT w.* FROM unnest($7::int[], $8::date[], $9::bigint[], $10::bigint[]) AS w (campaign, day, change, most), written WHERE written.rows >= 0
+), locked AS MATERIALIZED (
+    SELECT b.campaign, b.day FROM budget b JOIN wanted USING (campaign, day) ORDER BY b.campaign, b.day FOR NO KEY UPDATE OF b
+), spent AS (
+    UPDATE budget b SET used = b.used + w.change
+    FROM wanted w JOIN locked USING (campaign, day)
+    WHERE b.campaign = w.campaign AND b.day = w.day AND (w.most IS NULL OR b.used + w.change <= w.most)
+    RETURNING 1
+), guarded AS MATERIALIZED (
+    SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0 AS held
+), rolled_up AS (
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
+    SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) AS s
+    WHERE (SELECT held FROM guarded)
+    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
+    SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
+        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+    RETURNING 1
 )
-INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
-SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
-FROM unnest($2::new_award[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
-ON CONFLICT DO NOTHING
+SELECT held FROM guarded
 """
 
 
@@ -324,18 +355,33 @@ class Writing(Struct, kw_only=True):
     """Absolute values: the account's lock makes them safe."""
     hours: dict[int, datetime]
     """program → start of its current hour"""
+    budgets: dict[BudgetKey, int]
+    """Changes, guarded by `limits`."""
+    limits: dict[BudgetKey, int]
+    sums: list[tuple[int, datetime, int, Sums]]
+    """(campaign, hour, platform, what to add), sorted."""
+    stripe: int
 
 
-async def write(connection: Connection, w: Writing) -> None:
-    """Write a batch."""
-    await connection.execute(
+async def write(connection: Connection, w: Writing) -> bool:
+    """Write a batch; budgets and roll-ups come last, so that these shared rows are locked for a moment only.
+
+    False if a budget would exceed its limit: then the batch was decided on an old reading, and must be rolled back.
+    """
+    budgets = list(w.budgets)
+    held: bool = await connection.fetchval(
         WRITE,
         [_event_row(*stored) for stored in w.stored],
         [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
         [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps.items()],
         list(w.hours), list(w.hours.values()),
+        [k[0] for k in budgets], [k[1] for k in budgets], [w.budgets[k] for k in budgets],
+        [w.limits.get(k) if w.budgets[k] > 0 else None for k in budgets],
+        [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
+        [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
     )  # fmt: skip
+    return held
 
 
 def _event_row(stored: Stored, answer: str, outcome: str | None) -> tuple[Any, ...]:
@@ -353,50 +399,6 @@ def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
         award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
     )  # fmt: skip
-
-
-COUNT = """
-WITH wanted AS (
-    SELECT * FROM unnest($1::int[], $2::date[], $3::bigint[], $4::bigint[]) AS w (campaign, day, change, most)
-), locked AS MATERIALIZED (
-    SELECT campaign, day FROM budget JOIN wanted USING (campaign, day) ORDER BY campaign, day FOR NO KEY UPDATE OF budget
-), spent AS MATERIALIZED (
-    UPDATE budget b SET used = b.used + w.change
-    FROM wanted w JOIN locked USING (campaign, day)
-    WHERE b.campaign = w.campaign AND b.day = w.day AND (w.most IS NULL OR b.used + w.change <= w.most)
-    RETURNING b.campaign
-), rolled_up AS (
-    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
-    SELECT s.* FROM unnest($5::int[], $6::timestamptz[], $7::int[], $8::int[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[]) AS s
-    WHERE (SELECT count(*) FROM spent) = cardinality($1)  -- budgets first: the order in which everybody locks
-    ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
-    SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
-        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
-)
-SELECT (SELECT count(*) FROM spent) = cardinality($1)
-"""
-
-
-async def count_points(
-    connection: Connection,
-    changes: dict[BudgetKey, int],
-    limits: dict[BudgetKey, int],
-    sums: Sequence[tuple[int, datetime, int, Sums]],
-    stripe: int,
-) -> bool:
-    """Count points in budgets and roll-ups, last before COMMIT, so that these shared rows are locked for a moment only.
-
-    `changes` of budgets are guarded by `limits`; `sums`: (campaign, hour, platform, what to add), sorted.
-    False if a budget would exceed its limit: then the batch was decided on an old reading, and must be rolled back.
-    """
-    keys = list(changes)
-    held: bool = await connection.fetchval(
-        COUNT, [k[0] for k in keys], [k[1] for k in keys], [changes[k] for k in keys],
-        [limits.get(k) if changes[k] > 0 else None for k in keys],
-        [s[0] for s in sums], [s[1] for s in sums], [s[2] for s in sums], [stripe] * len(sums),
-        [s[3].events for s in sums], [s[3].issued for s in sums], [s[3].pending for s in sums], [s[3].reversed for s in sums],
-    )  # fmt: skip
-    return held
 
 
 UPDATE_REVERSED = """

@@ -143,7 +143,7 @@ async def test_two_credits_of_one_budget(world: World, slow: Slow, used: int) ->
     async with slow.credits(order_paid("one", quantity=left * 7 // 10)):
         second = await blocked(world, other(world, order_paid("two", quantity=left * 8 // 10)))
         (waiting,) = await world.rows("SELECT query FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-        assert (store.READ if used else store.COUNT).startswith(waiting["query"][:500])
+        assert (store.READ if used else store.WRITE).startswith(waiting["query"][:500])
     assert (await second)["points"] == left * 3 // 10
     (row,) = await world.rows("SELECT used FROM budget")
     (total,) = await world.rows("SELECT sum(points) AS points FROM award")
