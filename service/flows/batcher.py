@@ -14,7 +14,8 @@ from service.domain.errors import Internal, Overloaded, Unavailable
 from service.domain.fold import Account, Fact
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome, Received, receive
-from service.store.connection import UNREACHABLE, Connection, Pool, plan_by_index
+from service.store import credit
+from service.store.connection import UNREACHABLE, Connection, Pool
 
 MAX_CONFLICTS = 5
 """Attempts of one batch against deadlocks and serialisation failures."""
@@ -120,7 +121,7 @@ class Lane:
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    await plan_by_index(connection)
+                    await credit.get_ready(connection)
                     self._down = None
                     writer = Writer(connection, secrets.randbelow(2**31))
                     while True:

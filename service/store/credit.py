@@ -15,7 +15,7 @@ from service.domain.granting import Granted
 from service.domain.keys import bucket_of
 from service.domain.ledger import Lot
 from service.domain.usage import BudgetKey, CapKey
-from service.store.connection import Connection
+from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
 
 # Accounts of consumers --------------------------------------------------------------------------------
@@ -504,3 +504,13 @@ async def set_order_accounts(connection: Connection, orders: Sequence[tuple[int,
     await connection.execute(
         SET_ORDER_ACCOUNT, [o[0] for o in orders], [o[1] for o in orders], [bucket_of(o[2]) for o in orders], [o[2] for o in orders]
     )
+
+
+async def get_ready(connection: Connection) -> None:
+    """Make a fresh connection learn the types of a batch's rows, so that the first batch does not wait for that; then plan by index.
+
+    In this order: asyncpg asks the catalogue with a query that is slow without hash joins.
+    """
+    await connection.prepare(REGISTER)
+    await connection.prepare(WRITE)
+    await plan_by_index(connection)
