@@ -28,12 +28,11 @@ class Knowledge:
         self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
         """Which roll-up rows this process writes; two that draw the same only wait for each other."""
 
-    async def refresh_catalogue(self, connection: Connection, version: int) -> bool:
-        """Reload the campaigns if somebody changed them; whether that was so."""
-        if version == self.catalogue.version:
-            return False
-        self.catalogue = await load_catalogue(connection)
-        return True
+    async def catalogue_at(self, connection: Connection, version: int) -> Catalogue:
+        """The campaigns at this version, loaded if nobody in this process has done so."""
+        if self.catalogue.version != version:
+            self.catalogue = await load_catalogue(connection)
+        return self.catalogue
 
     async def refresh_products(self, connection: Connection, version: int, facts: Iterable[Fact]) -> Products:
         """Product facts for the lines of these events, read where they are not known at this registry version."""

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
+from service.domain.catalogue import Catalogue
 from service.domain.errors import GreenpointsError, IdReused
 from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward, Stored
 from service.domain.hours import start_of_hour
@@ -204,10 +205,10 @@ async def _fold(
     ids |= {o.account for o in orders.values() if o.account is not None}
     accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     lots = await _read_orders(connection, facts, orders)
-    reading, locked = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
+    reading, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
     fold = Fold(
-        now=reading.now, catalogue=knowledge.catalogue, products=products, usage=Usage(reading.caps, reading.budgets),
+        now=reading.now, catalogue=catalogue, products=products, usage=Usage(reading.caps, reading.budgets),
         accounts=accounts, orders=orders, lots=lots,
     )  # fmt: skip
     return fold, locked
@@ -259,33 +260,38 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
 async def _read(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
     knowledge: Knowledge, *, careful: bool, dry: bool,
-) -> tuple[store.Reading, bool]:  # fmt: skip
-    """Versions, caps and budgets; again if the campaigns have changed since this process read them. And: are budgets locked?"""
+) -> tuple[store.Reading, bool, Catalogue]:  # fmt: skip
+    """Versions, caps and budgets; whether budgets are locked; and the campaigns that all this belongs to.
+
+    Read again if the campaigns have changed since this process loaded them. The catalogue is held fast here: another writer
+    may load a newer one meanwhile, and a window that was not asked for would count as unused.
+    """
+    catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
-        caps, budgets = _windows(facts, references, orders, knowledge)
+        caps, budgets = _windows(facts, references, orders, catalogue)
         reading = await store.read(connection, sorted(budgets), sorted(caps), lock=False)
-        if await knowledge.refresh_catalogue(connection, reading.catalogue_version):
+        if reading.catalogue_version != catalogue.version:
+            catalogue = await knowledge.catalogue_at(connection, reading.catalogue_version)
             continue
         if dry:
-            return reading, False
+            return reading, False, catalogue
         if missing := budgets - reading.budgets.keys():
             # The first award of a day in a daily budget: there must be a row before anybody counts. Before any of them is
             # locked, too: who waits here for another's new row must not hold what that one will lock next.
             await store.create_budgets(connection, sorted(missing))
-        locked = careful or Usage({}, reading.budgets).short(knowledge.catalogue.budget_limits(budgets))
+        locked = careful or Usage({}, reading.budgets).short(catalogue.budget_limits(budgets))
         if locked:
             reading = await store.read(connection, sorted(budgets), sorted(caps), lock=True)
-        return reading, locked
+        return reading, locked, catalogue
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
 
 def _windows(
-    facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState], knowledge: Knowledge
+    facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState], catalogue: Catalogue
 ) -> tuple[set[CapKey], set[BudgetKey]]:
     """Every cap and budget window that these facts can touch: of candidate campaigns, and of awards that may be taken back."""
     caps: set[CapKey] = set()
     budgets: set[BudgetKey] = set()
-    catalogue = knowledge.catalogue
     # What depends on an order that is paid in this batch counts for its buyer, whatever consumer it names. The first report counts.
     buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if isinstance(fact.event, OrderPaid)}
     for fact in facts:

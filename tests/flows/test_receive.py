@@ -121,3 +121,15 @@ async def test_caps_and_budgets_are_exact_under_concurrency(world: World) -> Non
     assert sum(mine) + sum(others) == 150
     (row,) = await world.rows("SELECT sum(points) AS points FROM award a JOIN campaign c ON c.id = a.campaign WHERE c.code = $1", capped)
     assert row["points"] == 150
+
+
+async def test_writers_of_a_fresh_process_do_not_miss_what_was_counted(world: World) -> None:
+    """The first batches of a process load the catalogue side by side; each must read the windows of the one it decides by."""
+    await world.campaign(caps={"consumer_day": 1_000})
+    refs = [f"c-{i}" for i in range(6)]
+    await world.send(*(order_paid(ref, quantity=5) for ref in refs))
+    for _ in range(5):
+        fresh = Knowledge()
+        await asyncio.gather(*(world.send(order_paid(ref), knowledge=fresh) for ref in refs))
+    counted = await world.rows("SELECT used FROM cap_usage")
+    assert [row["used"] for row in counted] == [100] * len(refs)
