@@ -20,7 +20,7 @@ class Application(Litestar):
     By the path as it was sent: an encoded `/` inside a reference does not split it; handlers get path parameters still
     encoded and decode them with `service.api.paths.reference`.
 
-    Without the router: routing, parameters and middleware of the framework cost about as much as the rest of a request. `front`
+    Without the router: its routing, parameters and middleware are a noticeable part of a short request such as a balance. `front`
     holds (method, path) of routes that need none of it; they are registered as routes all the same, for documentation and for HEAD
     and OPTIONS.
     """
