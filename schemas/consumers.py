@@ -49,10 +49,3 @@ class ActivityItem(Body, frozen=True, kw_only=True):
     reason: str
     event: str | None = None
     redemption: str | None = None
-
-
-class ActivityPage(Body, frozen=True, kw_only=True):
-    """Newest first."""
-
-    items: list[ActivityItem]
-    next_cursor: str | None

@@ -18,6 +18,12 @@ def raw_headers(request: Request[Any, Any, Any]) -> dict[bytes, bytes]:
     return dict(request.scope["headers"])
 
 
+def authorization_of(headers: dict[bytes, bytes]) -> str | None:
+    """The Authorization header."""
+    raw = headers.get(b"authorization")
+    return None if raw is None else raw.decode("latin-1")
+
+
 async def read_body(request: Request[Any, Any, Any], max_bytes: int) -> bytes:
     """The raw body, at most `max_bytes`.
 
@@ -29,17 +35,18 @@ async def read_body(request: Request[Any, Any, Any], max_bytes: int) -> bytes:
         raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
-    body = b""
-    more = True
+    chunks: list[bytes] = []
+    size, more = 0, True
     while more:
         message = await request.receive()
         if message["type"] != "http.request":
             raise Unavailable("The connection ended before the body did.")
-        body += message["body"]
+        chunks.append(message["body"])
+        size += len(message["body"])
         more = message["more_body"]
-        if len(body) > max_bytes:
+        if size > max_bytes:
             raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
-    return body
+    return b"".join(chunks)
 
 
 async def decode_body(request: Request[Any, Any, Any], type_: type[T], max_bytes: int = 262_144) -> T:

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from schemas.consumers import ActivityItem, BalanceAnswer
 from schemas.pages import Page
-from service.api.bodies import raw_headers, read_query
+from service.api.bodies import authorization_of, raw_headers, read_query
 from service.api.callers import callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
@@ -35,8 +35,7 @@ class Freshness(Struct, frozen=True, kw_only=True):
 @get("/v1/me/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})
 async def my_balance(request: AnyRequest) -> ASGIResponse:
     """Read the calling consumer's balance."""
-    raw = raw_headers(request).get(b"authorization")
-    authorization = None if raw is None else raw.decode("latin-1")
+    authorization = authorization_of(raw_headers(request))
     callers = callers_of(request)
     caller = callers.consumer_cached(authorization) or await callers.consumer(authorization, "balance:read")
     caller.require("balance:read")

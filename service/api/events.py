@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from schemas.base import Instant
 from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
-from service.api.bodies import raw_headers, read_body, read_query, require_json
+from service.api.bodies import authorization_of, raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
@@ -198,8 +198,7 @@ async def read_event(request: AnyRequest, event_id: FromPath[str]) -> EventAnswe
 
 async def _platform(request: AnyRequest, headers: dict[bytes, bytes]) -> PlatformCaller:
     """The calling platform; a dictionary look-up for one that has called before."""
-    raw = headers.get(b"authorization")
-    authorization = None if raw is None else raw.decode("latin-1")
+    authorization = authorization_of(headers)
     callers = callers_of(request)
     caller = callers.platform_cached(authorization) or await callers.platform(authorization)
     caller.require("events:write")

@@ -18,8 +18,3 @@ def exponent(currency: str | None) -> int:
 def minor_units(amount: Decimal | None, currency: str | None) -> int:
     """An amount in major units as whole minor units, rounded towards zero; None is 0."""
     return 0 if amount is None else int(amount.scaleb(exponent(currency)).to_integral_value(ROUND_DOWN))
-
-
-def decimal_of(value: str | int | None) -> Decimal | None:
-    """A decimal string or an integer as Decimal; None stays None."""
-    return None if value is None else Decimal(value)

@@ -7,7 +7,6 @@ from msgspec import Struct
 from service.store.connection import Connection
 
 READ = "SELECT epoch, hash_key, now() AS now FROM deployment"
-RAISE_EPOCH = "UPDATE deployment SET epoch = epoch + 1 RETURNING epoch"
 
 
 class Deployment(Struct, frozen=True, kw_only=True):
@@ -23,9 +22,3 @@ async def read(connection: Connection) -> Deployment:
     row = await connection.fetchrow(READ)
     assert row is not None
     return Deployment(now=row["now"], epoch=row["epoch"], hash_key=row["hash_key"])
-
-
-async def raise_epoch(connection: Connection) -> int:
-    """Leave every key that Redis holds behind: after a restore or a fail-over."""
-    epoch: int = await connection.fetchval(RAISE_EPOCH)
-    return epoch
