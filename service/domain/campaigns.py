@@ -86,6 +86,8 @@ class CompiledCampaign(Struct, frozen=True, kw_only=True, eq=False):
     """How long its points live once they are available; None: for ever."""
     group: str | None
     """The group of `exclusive:<group>`; None for `add` and `best`."""
+    caps: tuple[int | None, int | None, int | None, int | None] | None
+    """The most points per order, and per consumer and day, year, whole life: by `service.domain.usage` span; None: no caps."""
 
 
 class _Compiled(Struct, frozen=True, eq=False):
@@ -115,6 +117,7 @@ def compile_campaign(id: int, status: CampaignStatus, version: int, effective_fr
         hold_s=compiled.hold_s,
         expires=compiled.expires,
         group=body.stacking.removeprefix("exclusive:") if body.stacking.startswith("exclusive:") else None,
+        caps=None if (c := body.caps) is None else (c.order, c.consumer_day, c.consumer_year, c.consumer_total),
     )
 
 

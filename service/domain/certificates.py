@@ -1,7 +1,6 @@
 """Certificates: whether one counts for something that happened at a given time."""
 
 from datetime import date, datetime
-from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
@@ -24,13 +23,12 @@ class CertificateFacts(Struct, frozen=True, kw_only=True, gc=False):
     """From then on it counts no more, for ever."""
 
 
-def state_at(cert: CertificateFacts, occurred_at: datetime, zone: ZoneInfo) -> CertificateStatus:
-    """Its state at that time; revoked outweighs suspended, and both outweigh what the calendar says."""
+def state_at(cert: CertificateFacts, occurred_at: datetime, day: date) -> CertificateStatus:
+    """Its state at that time, which is on that local day; revoked outweighs suspended, and both outweigh what the calendar says."""
     if cert.revoked_at is not None and cert.revoked_at <= occurred_at:
         return "revoked"
     if cert.suspended_at is not None and cert.suspended_at <= occurred_at:
         return "suspended"
-    day = occurred_at.astimezone(zone).date()
     if day < cert.valid_from:
         return "not_yet_valid"
     if day > cert.valid_until:

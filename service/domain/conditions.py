@@ -7,7 +7,7 @@ still allowed, on attributes of the greatest allowed size (8 KiB), takes tens of
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from cel_expr_python import cel
@@ -80,6 +80,15 @@ _ENVIRONMENTS: Final[dict[Action, cel.Env]] = {action: cel.NewEnv(variables=name
 _SEGMENT_ENVIRONMENT: Final = cel.NewEnv(variables=_EVERYWHERE)
 
 
+# Of a shop's goods, classes and channels there are few; ids, amounts, times and free objects are ever new.
+_RECURRING: Final = frozenset({
+    "line.sku", "line.gtin", "line.category", "line.merchant", "line.certified", "line.schemes", "order.currency", "order.channel",
+    "packaging.class", "packaging.parcels", "item.class", "item.station", "activity.name", "event.type", "platform.code", "consumer.tier",
+})  # fmt: skip
+MAX_KNOWN: Final = 4_096
+"""Values that one condition remembers; then it starts anew."""
+
+
 class InvalidCondition(InvalidRequest):
     """An expression does not parse, names what is not there, has a wrong type or is too costly; the error has its position."""
 
@@ -89,13 +98,28 @@ class Condition(Struct, frozen=True, eq=False):
 
     source: str
     expression: cel.Expression
-    names: frozenset[str]
-    """What it may read; only these need a value."""
+    names: tuple[str, ...]
+    """What it may read, sorted; only these need a value."""
+    environment: cel.Env
+    known: dict[tuple[object, ...], bool] | None
+    """Whether it holds for values that it was asked about before; None: its values hardly ever come again."""
 
-    def holds(self, activation: cel.Activation) -> bool:
-        """Whether it is true for these values. An error at run time, such as a missing attribute, counts as false."""
+    def holds(self, values: Sequence[object]) -> bool:
+        """Whether it is true for these values of `names`, as `evaluate` says."""
+        if self.known is None:
+            return self.evaluate(dict(zip(self.names, values, strict=True)))
+        key = tuple([tuple(value) if type(value) is list else value for value in values])
+        known = self.known.get(key)
+        if known is None:
+            if len(self.known) >= MAX_KNOWN:
+                self.known.clear()
+            known = self.known[key] = self.evaluate(dict(zip(self.names, values, strict=True)))
+        return known
+
+    def evaluate(self, values: Mapping[str, object]) -> bool:
+        """Whether it is true for these values by name. An error at run time, such as a missing attribute, counts as false."""
         try:
-            return self.expression.eval(activation).value() is True
+            return self.expression.eval(self.environment.Activation(values)).value() is True
         except RuntimeError:  # the library's own bound of 10,000 iterations
             return False
 
@@ -105,23 +129,24 @@ def compile_condition(action: Action, source: str, *, pointer: str = "/when") ->
 
     Raises InvalidCondition with the JSON pointer and the 0-based character position.
     """
-    return Condition(source, _compile(_ENVIRONMENTS[action], source, pointer), _names_in(source, NAMES[action]))
+    return _condition(_ENVIRONMENTS[action], NAMES[action], source, pointer)
 
 
 def compile_segment(source: str, *, pointer: str = "/segment") -> Condition:
     """Check a campaign's `segment`, which sees only the consumer, the event and the platform."""
-    return Condition(source, _compile(_SEGMENT_ENVIRONMENT, source, pointer), _names_in(source, _EVERYWHERE))
+    return _condition(_SEGMENT_ENVIRONMENT, _EVERYWHERE, source, pointer)
+
+
+def _condition(environment: cel.Env, names: Mapping[str, cel.Type], source: str, pointer: str) -> Condition:
+    expression = _compile(environment, source, pointer)
+    read = tuple(sorted(_names_in(source, names)))
+    return Condition(source, expression, read, environment, {} if _RECURRING.issuperset(read) else None)
 
 
 def _names_in(source: str, names: Mapping[str, object]) -> frozenset[str]:
     """The names that occur in a checked expression, perhaps more: texts may look like one, comments split, backticks quote one."""
     joined = "".join(source.split())
     return frozenset(names) if "//" in source or "`" in source else frozenset(name for name in names if name in joined)
-
-
-def activation(action: Action, data: Mapping[str, object]) -> cel.Activation:
-    """The values of one thing that may earn, by dotted name, to be shared by all conditions (segments too) about it."""
-    return _ENVIRONMENTS[action].Activation(data)
 
 
 # Checking ------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ transaction. It does no I/O: the flow reads under locks before, and writes `Fold
 from datetime import date, datetime
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, field
 
 from schemas.events import (
     ActivityCompleted,
@@ -24,7 +24,7 @@ from schemas.events import (
     Status,
 )
 from service.domain.catalogue import Catalogue
-from service.domain.granting import Granted, Granter, Terms
+from service.domain.granting import Granted, Granter, Scope
 from service.domain.keys import bucket_of, platform_key
 from service.domain.ledger import Book, Kind, Lot, claw_back
 from service.domain.orders import OrderFacts
@@ -52,6 +52,8 @@ class Fact(Struct, kw_only=True, gc=False):
     """(program, registry key) of the event."""
     order_key: OrderKey | None = None
     """The order that it is about."""
+    day: date = date.min
+    """On which it occurred in the program's time zone; set by whoever reads for it, with the catalogue that has the zone."""
 
     def __post_init__(self) -> None:
         self.key = (self.program, platform_key(self.platform, self.event.id))
@@ -59,78 +61,49 @@ class Fact(Struct, kw_only=True, gc=False):
         self.order_key = None if order is None else (self.platform, order)
 
 
-class Account:
+class Account(Struct, gc=False):
     """Balances of a consumer under lock; changed in place."""
 
-    __slots__ = ("available", "bucket", "debt", "id", "last_seq", "pending", "program", "reserved", "version", "was")
+    id: int
+    program: int
+    pending: int = 0
+    available: int = 0
+    reserved: int = 0
+    debt: int = 0
+    version: int = 0
+    last_seq: int = 0
+    was: int = 0
+    """Its version before this batch."""
+    bucket: int = 0
 
-    def __init__(
-        self,
-        *,
-        id: int,  # noqa: A002 - the column's name
-        program: int,
-        pending: int = 0,
-        available: int = 0,
-        reserved: int = 0,
-        debt: int = 0,
-        version: int = 0,
-        last_seq: int = 0,
-    ) -> None:
-        self.bucket = bucket_of(id)
-        self.id = id
-        self.program = program
-        self.pending = pending
-        self.available = available
-        self.reserved = reserved
-        self.debt = debt
-        self.version = version
-        self.last_seq = last_seq
-        self.was = version
+    def __post_init__(self) -> None:
+        self.was = self.version
+        self.bucket = bucket_of(self.id)
 
     def balance(self) -> Balance:
         """As an answer shows it."""
         return Balance(pending=self.pending, reserved=self.reserved, available=self.available, debt=self.debt, version=self.version)
 
 
-class PostedAward:
+class PostedAward(Struct, kw_only=True, gc=False):
     """An award as posted so far: what it granted, what of it was taken back, whether it settled."""
 
-    __slots__ = (
-        "action",
-        "campaign",
-        "code",
-        "day",
-        "event",
-        "granted",
-        "line",
-        "n",
-        "platform",
-        "points",
-        "reversed",
-        "reversed_was",
-        "settled",
-        "version",
-    )
-
-    def __init__(
-        self, *, event: int, n: int, campaign: int, code: str, version: int, action: str, platform: int, line: str | None,
-        points: int, reversed: int, day: date, settled: bool, granted: Granted | None = None,  # noqa: A002 - the column's name
-    ) -> None:  # fmt: skip
-        self.event = event
-        self.n = n
-        self.campaign = campaign
-        self.code = code
-        self.version = version
-        self.action = action
-        self.platform = platform
-        self.line = line
-        self.points = points
-        self.reversed = reversed
-        self.reversed_was = reversed
-        self.day = day
-        self.settled = settled
-        self.granted = granted
-        """Set when this batch grants it."""
+    event: int
+    n: int
+    campaign: int
+    code: str
+    version: int
+    action: str
+    platform: int
+    line: str | None
+    points: int
+    day: date
+    settled: bool = False
+    reversed: int = 0
+    reversed_was: int = 0
+    """What had been taken back before this batch."""
+    granted: Granted | None = None
+    """Set when this batch grants it."""
 
 
 class Parked(Struct, kw_only=True, gc=False):
@@ -143,30 +116,27 @@ class Parked(Struct, kw_only=True, gc=False):
     """The first answer, as JSON."""
 
 
-class OrderState:
+class OrderState(Struct, gc=False):
     """One order under its account's lock: facts, awards, and what waits for it."""
 
-    __slots__ = ("account", "awards", "facts", "newly_paid", "parked", "picked_up", "registered_before")
-
-    def __init__(self, account: int | None) -> None:
-        self.account = account
-        """Fixed by order.paid; None until it comes."""
-        self.facts = OrderFacts()
-        self.awards: list[PostedAward] = []
-        self.parked: list[Parked] = []
-        self.picked_up: list[Parked] = []
-        self.registered_before = False
-        """Its key was in the registry before this batch."""
-        self.newly_paid = False
-        """Its order.paid is in this batch."""
+    account: int | None
+    """Fixed by order.paid; None until it comes."""
+    facts: OrderFacts = field(default_factory=OrderFacts)
+    awards: list[PostedAward] = []
+    parked: list[Parked] = []
+    picked_up: list[Parked] = []
+    registered_before: bool = False
+    """Its key was in the registry before this batch."""
+    newly_paid: bool = False
+    """Its order.paid is in this batch."""
 
     def add(self, event: Event) -> None:
         """Add a stored fact."""
-        if isinstance(event, OrderPaid):
+        if type(event) is OrderPaid:
             self.facts.paid(event)
-        elif isinstance(event, OrderRefunded):
+        elif type(event) is OrderRefunded:
             self.facts.refunds.setdefault(event.refund.id, event.refund)
-        elif isinstance(event, OrderCancelled):
+        elif type(event) is OrderCancelled:
             self.facts.cancelled = True
 
 
@@ -230,7 +200,7 @@ class Fold:
         self.accounts = accounts
         self.orders = orders
         self.lots = lots
-        self._terms: Terms = {}
+        self._scope = Scope(catalogue=catalogue, products=products, usage=usage, now=now)
         self.stored: list[Stored] = []
         self.parked: list[Stored] = []
         self.granted: list[tuple[Account, PostedAward]] = []
@@ -243,16 +213,16 @@ class Fold:
     def credit(self, fact: Fact, number: int, account: Account | None) -> EventAnswer:
         """Decide one new fact. `account` is its consumer's (None: not known), the order's own account takes precedence."""
         event = fact.event
-        if isinstance(event, OrderPaid):
+        if type(event) is OrderPaid:
             assert account is not None
             return self._order_paid(fact, event, number, account)
-        if isinstance(event, OrderRefunded | OrderCancelled | OrderFulfilled):
+        if fact.order_key is not None:
             return self._about_order(fact, number, account)
         assert account is not None
         granter = self._granter(fact, account)
-        if isinstance(event, PackagingReturned):
+        if type(event) is PackagingReturned:
             granter.returns(event)
-        elif isinstance(event, ActivityCompleted):
+        elif type(event) is ActivityCompleted:
             granter.activity(event)
         posted = self._post(granter, account, fact, number)
         return self._store(fact, number, account, posted, granter.refused)
@@ -304,11 +274,11 @@ class Fold:
     def _apply(self, fact: Fact, number: int, account: Account, order: OrderState, parked: Parked | None = None) -> EventAnswer:
         """Add a fact to a known order and post the difference between target and posted."""
         event = fact.event
-        if isinstance(event, OrderFulfilled):
+        if type(event) is OrderFulfilled:
             return self._fulfilled(fact, event, number, account, order, parked)
-        if isinstance(event, OrderRefunded) and event.refund.id in order.facts.refunds:
+        if type(event) is OrderRefunded and event.refund.id in order.facts.refunds:
             return self._nothing(fact, number, account, "already_refunded", "This refund was reported before; it counts once.", parked)
-        if isinstance(event, OrderCancelled) and order.facts.cancelled:
+        if type(event) is OrderCancelled and order.facts.cancelled:
             return self._nothing(fact, number, account, "already_cancelled", "This order was reported as cancelled before.", parked)
         order.add(event)
         taken = self._reverse(order, account, number)
@@ -339,9 +309,8 @@ class Fold:
 
     def _granter(self, fact: Fact, account: Account) -> Granter:
         return Granter(
-            event=fact.event, platform=fact.platform, platform_code=fact.platform_code, account=account.id,
-            program=self.catalogue.programs[fact.program], catalogue=self.catalogue, products=self.products, usage=self.usage, now=self.now,
-            terms=self._terms,
+            self._scope, fact.event, platform=fact.platform, platform_code=fact.platform_code, account=account.id,
+            program=self.catalogue.programs[fact.program], day=fact.day,
         )  # fmt: skip
 
     def _post(self, granter: Granter, account: Account, fact: Fact, number: int) -> list[PostedAward]:
@@ -353,7 +322,7 @@ class Fold:
         for n, g in enumerate(granter.granted):
             award = PostedAward(
                 event=number, n=n, campaign=g.campaign.id, code=g.campaign.code, version=g.campaign.version, action=g.campaign.body.action,
-                platform=fact.platform, line=g.line, points=g.points, reversed=0, day=g.day, settled=False, granted=g,
+                platform=fact.platform, line=g.line, points=g.points, day=g.day, granted=g,
             )  # fmt: skip
             posted.append(award)
             self.granted.append((account, award))
@@ -382,7 +351,7 @@ class Fold:
             sums = self._sums(account.program, award)
             sums.reversed += points
             if self.catalogue.knows(award.campaign):
-                self.usage.count(award.campaign, self.catalogue.tracked(award.campaign), account.id, award.day, -points)
+                self.usage.count(self.usage.windows(account.id, award.campaign, award.day), -points)
             if award.settled:
                 self._claw_back(account, award, points, number)
             else:
@@ -434,14 +403,16 @@ class Fold:
         parked: Parked | None = None, taken: list[tuple[PostedAward, int]] | None = None,
     ) -> EventAnswer:  # fmt: skip
         """Keep the event with its answer."""
-        awards = [a.granted.as_award() for a in posted if a.granted is not None]
-        awards += [_taken_back(award, points) for award, points in taken or ()]
+        granted = [a.granted for a in posted if a.granted is not None]
+        awards = [g.as_award() for g in granted]
+        if taken:
+            awards += [_taken_back(award, points) for award, points in taken]
         status: Status = "pending" if posted else "settled" if taken else "ignored"
         answer = EventAnswer(
             id=fact.event.id,
             status=status,
-            points=sum(a.points for a in awards),
-            available_at=max((a.granted.due_at for a in posted if a.granted is not None), default=None),
+            points=sum([a.points for a in awards]),
+            available_at=max([g.due_at for g in granted]) if granted else None,
             awards=awards,
             refused=refused,
             balance=account.balance(),

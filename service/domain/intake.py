@@ -15,7 +15,7 @@ from service.domain.validate import check_event
 
 _events = msgspec.json.Decoder(Event)
 _any = msgspec.json.Decoder()
-_sorted = msgspec.json.Encoder(order="sorted")
+_encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 _encode = msgspec.json.Encoder().encode
 
 HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region")
@@ -45,10 +45,9 @@ def fact_of(
 ) -> Fact:
     """A decoded event as a fact. Raises InvalidRequest. Without `request_hash` the event itself is hashed."""
     check_event(event, now)
-    stored = minimised(event, hash_key)
     return Fact(
         program=sender.program, platform=sender.platform, platform_code=sender.platform_code, event=event,
-        facts=_encode(stored), request_hash=request_hash or hash_of(msgspec.to_builtins(event)), newer_wins=newer_wins,
+        facts=_encode(minimised(event, hash_key)), request_hash=request_hash or hash_of(msgspec.to_builtins(event)), newer_wins=newer_wins,
     )  # fmt: skip
 
 
@@ -62,7 +61,7 @@ def decode_json(body: bytes | msgspec.Raw) -> Any:  # noqa: ANN401 - any JSON va
 
 def hash_of(value: object) -> bytes:
     """A hash of a JSON value, the same whatever the order of its keys and its spacing (16 bytes of BLAKE2b)."""
-    return hashlib.blake2b(_sorted.encode(value), digest_size=16).digest()
+    return hashlib.blake2b(_encode_in_order(value), digest_size=16).digest()
 
 
 def minimised(event: Event, hash_key: bytes) -> Event:
@@ -80,7 +79,7 @@ def minimised(event: Event, hash_key: bytes) -> Event:
 
 def keyed_hash(value: object, key: bytes) -> str:
     """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex."""
-    return "h:" + hmac.new(key, _sorted.encode(value), hashlib.sha256).hexdigest()[:32]
+    return "h:" + hmac.new(key, _encode_in_order(value), hashlib.sha256).hexdigest()[:32]
 
 
 def malformed(error: Exception) -> MalformedJson:

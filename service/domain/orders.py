@@ -12,31 +12,35 @@ _NONE = Fraction(0)
 class OrderFacts:
     """What is known about one order: what was bought, what was refunded (by refund id), whether it was cancelled."""
 
-    __slots__ = ("amounts", "cancelled", "known", "quantities", "refunds", "total")
+    __slots__ = ("_amounts", "_bought", "_quantities", "_total", "cancelled", "refunds")
 
     def __init__(self) -> None:
-        self.quantities: dict[str, Decimal] = {}
-        self.amounts: dict[str, Decimal | None] = {}
-        self.total = Decimal(0)
+        self._bought: OrderPaid | None = None
+        self._total: Decimal | None = None
         self.refunds: dict[str, Refund] = {}
         self.cancelled = False
-        self.known = False
-        """Its order.paid is among the facts."""
 
     def paid(self, event: OrderPaid) -> None:
         """Add what was bought. The first report counts; a later one with other lines or another total changes nothing."""
-        if self.known:
-            return
-        self.known = True
-        self.total = Decimal(event.order.total or 0)
-        for line in event.lines:
-            self.quantities[line.id] = Decimal(line.quantity)
-            self.amounts[line.id] = line_amount(line.quantity, line.unit_price, line.amount)
+        if self._bought is None:
+            self._bought = event
+
+    def _reckon(self) -> Decimal:
+        """What was paid in all; reads what was bought when it is first asked for, which is only where something goes back."""
+        if self._total is None:
+            assert self._bought is not None, "a target is asked for before the order was paid"
+            self._total = Decimal(self._bought.order.total or 0)
+            self._quantities = {line.id: Decimal(line.quantity) for line in self._bought.lines}
+            self._amounts = {line.id: line_amount(line.quantity, line.unit_price, line.amount) for line in self._bought.lines}
+        return self._total
 
     def kept(self, points: int, line: str | None) -> int:
         """The points, of those awarded for a line (None: for the whole order), that these facts leave: rounded down."""
         if self.cancelled:
             return 0
+        if not self.refunds:
+            return points
+        self._reckon()
         share = self._share_by_amount() * (self._share_of_order() if line is None else self._share_of_line(line))
         return int(points * share)  # int() of a Fraction rounds towards zero
 
@@ -48,18 +52,18 @@ class OrderFacts:
         refunded = sum((Decimal(r.amount or 0) for r in self.refunds.values() if not r.lines), Decimal(0))
         if not refunded:
             return _ALL
-        left = Fraction(self.total) - self._value_of_refunded_lines()
+        left = Fraction(self._reckon()) - self._value_of_refunded_lines()
         return _NONE if refunded >= left else (left - Fraction(refunded)) / left
 
     def _value_of_refunded_lines(self) -> Fraction:
         """What refunds with lines gave back, at the prices of the order."""
         if not any(r.lines for r in self.refunds.values()):
             return _NONE
-        return sum(((1 - self._share_of_line(line)) * Fraction(cost) for line, cost in self.amounts.items() if cost), _NONE)
+        return sum(((1 - self._share_of_line(line)) * Fraction(cost) for line, cost in self._amounts.items() if cost), _NONE)
 
     def _share_of_line(self, line: str) -> Fraction:
         """Refunds with lines count by quantity; a line without a quantity by its amount."""
-        bought, cost = self.quantities.get(line), self.amounts.get(line)
+        bought, cost = self._quantities.get(line), self._amounts.get(line)
         if bought is None:
             return _ALL
         units, money = Decimal(0), Decimal(0)
@@ -76,7 +80,7 @@ class OrderFacts:
 
     def _share_of_order(self) -> Fraction:
         """An award for the whole order stays until every line is refunded."""
-        if any(r.lines for r in self.refunds.values()) and not any(self._share_of_line(line) for line in self.quantities):
+        if any(r.lines for r in self.refunds.values()) and not any(self._share_of_line(line) for line in self._quantities):
             return _NONE
         return _ALL
 

@@ -1,7 +1,6 @@
 """What the registries say about a line: its product, its category, its certificates at the time it was bought."""
 
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import date, datetime
 
 from msgspec import Struct
 
@@ -52,8 +51,8 @@ class Products:
         self.by_gtin: dict[tuple[int, str], ProductFacts] = {}
         self.by_sku: dict[tuple[int, str], str | None] = {}
 
-    def standing(self, program: int, platform: int, line: Line, occurred_at: datetime, zone: ZoneInfo) -> Standing:
-        """Judge a line by GTIN, else by the platform's SKU, at the time it was bought."""
+    def standing(self, program: int, platform: int, line: Line, occurred_at: datetime, day: date) -> Standing:
+        """Judge a line by GTIN, else by the platform's SKU, at the time it was bought, which is on that local day."""
         gtin = normalise_gtin(line.gtin) if line.gtin else None
         by_sku = self.by_sku.get((platform, line.sku)) if line.sku else None
         if gtin and by_sku and gtin != by_sku:
@@ -63,7 +62,7 @@ class Products:
         if known is None:
             return _uncertified(gtin or by_sku or "", line.category or "", "certificate_missing", "No registered product or certificate.")
         category = (known.category or "") if known.registered else (line.category or "")
-        states = [(state_at(c, occurred_at, zone), c) for c in known.certificates]
+        states = [(state_at(c, occurred_at, day), c) for c in known.certificates]
         valid = [c for state, c in states if state == "valid"]
         if valid:
             return Standing(

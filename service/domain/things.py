@@ -1,7 +1,7 @@
 """Things that may earn, and what conditions read of them: each value is computed only if a condition names it."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -62,9 +62,9 @@ def activity_thing(event: ActivityCompleted, platform_code: str) -> Thing:
     return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None)
 
 
-def values_of(thing: Thing, names: Iterable[str]) -> dict[str, Any]:
+def values_of(thing: Thing, names: Sequence[str]) -> list[Any]:
     """The values of these names of `service.domain.conditions.NAMES`."""
-    return {name: _VALUES[name](thing) for name in names}
+    return [_VALUES[name](thing) for name in names]
 
 
 def _minor(amount: str | None, currency: str | None) -> int:

@@ -1,26 +1,22 @@
 """Caps and budgets inside one batch: what is used, what is left, what this batch changes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from enum import IntEnum
 from functools import lru_cache
+from typing import Final
+
+from msgspec import Struct
 
 from service.domain.campaigns import CompiledCampaign
-from service.domain.catalogue import Tracked
+from service.domain.catalogue import Catalogue
 
 WHOLE_LIFE = date.min
 """The window of totals and of a campaign's whole budget; `-infinity` in the database."""
 
+DAY, YEAR, TOTAL = 1, 2, 3
+"""Length of a cap's window: column `span` of table `cap_usage`."""
 
-class Span(IntEnum):
-    """Length of a cap's window."""
-
-    DAY = 1
-    YEAR = 2
-    TOTAL = 3
-
-
-NEARLY = 0.9
+NEARLY: Final = 0.9
 """From this share of a budget on, its row is locked before a batch is decided, no longer when it is written."""
 
 CapKey = tuple[int, int, int, date]
@@ -29,87 +25,114 @@ BudgetKey = tuple[int, date]
 """campaign, day (WHOLE_LIFE: all of it)."""
 
 
-@lru_cache(maxsize=1_024)
-def first_of_year(day: date) -> date:
-    """January 1st of its year."""
-    return day.replace(month=1, day=1)
+class Counter(Struct, gc=False):
+    """Used points of one window."""
+
+    used: int = 0
+    change: int = 0
+    """What this batch adds or gives back."""
+    limit: int | None = None
+    """The lowest limit that a grant of this batch was judged by; writing a budget is guarded with it."""
 
 
-def cap_keys(account: int, campaign: int, tracked: Tracked, day: date) -> list[CapKey]:
-    """The windows that points awarded on a local day count in."""
-    keys: list[CapKey] = []
-    if tracked.day:
-        keys.append((account, campaign, Span.DAY, day))
-    if tracked.year:
-        keys.append((account, campaign, Span.YEAR, first_of_year(day)))
-    if tracked.total:
-        keys.append((account, campaign, Span.TOTAL, WHOLE_LIFE))
-    return keys
+class Windows(Struct, gc=False):
+    """Every window that points of one consumer, campaign and local day count in."""
 
-
-def budget_keys(campaign: int, tracked: Tracked, day: date) -> list[BudgetKey]:
-    """The budget rows that points awarded on a local day count in."""
-    keys: list[BudgetKey] = []
-    if tracked.budget_total:
-        keys.append((campaign, WHOLE_LIFE))
-    if tracked.budget_day:
-        keys.append((campaign, day))
-    return keys
+    caps: list[tuple[int, Counter]]
+    """By span."""
+    budgets: list[tuple[bool, Counter]]
+    """Whether it is the budget of a day, and its counter."""
 
 
 class Usage:
-    """Used points per window as read under locks, with what this batch has added or given back."""
+    """The windows that a batch may touch: asked for first, then read and sealed, then counted in."""
 
-    __slots__ = ("budget_changes", "budget_limits", "budgets", "cap_changes", "caps", "cut_by_budget")
-
-    def __init__(self, caps: dict[CapKey, int], budgets: dict[BudgetKey, int]) -> None:
-        self.caps = caps
-        self.budgets = budgets
-        self.cap_changes: dict[CapKey, int] = {}
-        self.budget_changes: dict[BudgetKey, int] = {}
-        self.budget_limits: dict[BudgetKey, int] = {}
-        """The lowest limit that a grant of this batch was judged by; the write is guarded with it."""
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.caps: dict[CapKey, Counter] = {}
+        self.budgets: dict[BudgetKey, Counter] = {}
         self.cut_by_budget = False
         """A budget has cut an award: only right if the budget's row was locked when it was read."""
+        self._catalogue = catalogue
+        self._windows: dict[tuple[int, int, date], Windows] = {}
+        self._sealed = False
 
-    def allowed(self, campaign: CompiledCampaign, account: int, day: date, in_order: int) -> tuple[int | None, str]:
+    def windows(self, account: int, campaign: int, day: date) -> Windows:
+        """The windows of points awarded on a local day. Raises RuntimeError for windows that were not asked for before `seal`."""
+        found = self._windows.get((account, campaign, day))
+        if found is None:
+            if self._sealed:
+                raise RuntimeError(f"the caps of campaign {campaign} on {day} were not read: they would count as unused")
+            found = self._windows[account, campaign, day] = self._made(account, campaign, day)
+        return found
+
+    def _made(self, account: int, campaign: int, day: date) -> Windows:
+        tracked = self._catalogue.tracked(campaign)
+        caps, budgets = [], []
+        if tracked.day:
+            caps.append((DAY, self.caps.setdefault((account, campaign, DAY, day), Counter())))
+        if tracked.year:
+            caps.append((YEAR, self.caps.setdefault((account, campaign, YEAR, _first_of_year(day)), Counter())))
+        if tracked.total:
+            caps.append((TOTAL, self.caps.setdefault((account, campaign, TOTAL, WHOLE_LIFE), Counter())))
+        if tracked.budget_total:
+            budgets.append((False, self.budgets.setdefault((campaign, WHOLE_LIFE), Counter())))
+        if tracked.budget_day:
+            budgets.append((True, self.budgets.setdefault((campaign, day), Counter())))
+        return Windows(caps, budgets)
+
+    def seal(self, caps: Iterable[tuple[CapKey, int]], budgets: Mapping[BudgetKey, int]) -> None:
+        """Take what was read; from now on other windows are an error."""
+        for key, used in caps:
+            self.caps[key].used = used
+        for budget, used in budgets.items():
+            self.budgets[budget].used = used
+        self._sealed = True
+
+    def allowed(self, campaign: CompiledCampaign, windows: Windows, in_order: int) -> tuple[int | None, str]:
         """How many more points the campaign may grant now (None: no bound) and the code of the tightest bound.
 
         `in_order` is what it has granted in this order already.
         """
         left, code = None, ""
-        if (caps := campaign.body.caps) is not None:
-            windows = (
-                (caps.consumer_day, Span.DAY, day),
-                (caps.consumer_year, Span.YEAR, first_of_year(day)),
-                (caps.consumer_total, Span.TOTAL, WHOLE_LIFE),
-            )
-            if caps.order is not None:
-                left, code = caps.order - in_order, "cap_reached"
-            for limit, span, start in windows:
-                if limit is not None:
-                    room = limit - self.caps.get((account, campaign.id, span, start), 0)
-                    if left is None or room < left:
-                        left, code = room, "cap_reached"
+        if (caps := campaign.caps) is not None:
+            if caps[0] is not None:
+                left, code = caps[0] - in_order, "cap_reached"
+            for span, counter in windows.caps:
+                if (limit := caps[span]) is not None and (left is None or limit - counter.used < left):
+                    left, code = limit - counter.used, "cap_reached"
         if (budget := campaign.body.budget) is not None:
-            for limit, start in ((budget.points, WHOLE_LIFE), (budget.per_day, day)):
-                if limit is not None:
-                    key = (campaign.id, start)
-                    self.budget_limits[key] = min(limit, self.budget_limits.get(key, limit))
-                    room = limit - self.budgets.get((campaign.id, start), 0)
-                    if left is None or room < left:
-                        left, code = room, "budget_exhausted"
+            for daily, counter in windows.budgets:
+                if (limit := budget.per_day if daily else budget.points) is not None:
+                    if counter.limit is None or limit < counter.limit:
+                        counter.limit = limit
+                    if left is None or limit - counter.used < left:
+                        left, code = limit - counter.used, "budget_exhausted"
         return (None if left is None else max(left, 0)), code
 
-    def short(self, limits: Mapping[BudgetKey, int]) -> bool:
+    def short(self, used: Mapping[BudgetKey, int]) -> bool:
         """Whether a budget is so near its limit that it had better be locked while a batch is decided."""
-        return any(self.budgets.get(key, 0) >= limit * NEARLY for key, limit in limits.items())
+        return any(used.get(key, 0) >= limit * NEARLY for key, limit in self._catalogue.budget_limits(self.budgets).items())
 
-    def count(self, campaign: int, tracked: Tracked, account: int, day: date, points: int) -> None:
-        """Count points (negative: give back) in every tracked window of their local day."""
-        for key in cap_keys(account, campaign, tracked, day):
-            self.caps[key] = self.caps.get(key, 0) + points
-            self.cap_changes[key] = self.cap_changes.get(key, 0) + points
-        for budget in budget_keys(campaign, tracked, day):
-            self.budgets[budget] = self.budgets.get(budget, 0) + points
-            self.budget_changes[budget] = self.budget_changes.get(budget, 0) + points
+    @staticmethod
+    def count(windows: Windows, points: int) -> None:
+        """Count points (negative: give back) in every window."""
+        for _, counter in windows.caps:
+            counter.used += points
+            counter.change += points
+        for _, counter in windows.budgets:
+            counter.used += points
+            counter.change += points
+
+    def changed_caps(self) -> Sequence[tuple[CapKey, int]]:
+        """Used points of the windows that this batch changes."""
+        return [(key, counter.used) for key, counter in self.caps.items() if counter.change]
+
+    def changed_budgets(self) -> Sequence[tuple[BudgetKey, int, int | None]]:
+        """What this batch adds to budgets, and the limit that must hold (None: points are given back)."""
+        return [(key, c.change, c.limit if c.change > 0 else None) for key, c in self.budgets.items() if c.change]
+
+
+@lru_cache(maxsize=1_024)
+def _first_of_year(day: date) -> date:
+    """January 1st of its year."""
+    return day.replace(month=1, day=1)

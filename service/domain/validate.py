@@ -1,13 +1,13 @@
 """What a well-typed event must also satisfy before it may be credited."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from schemas.events import Event, Line, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, PackagingReturned, Return
+from schemas.events import ActivityCompleted, Event, Line, OrderFulfilled, OrderPaid, OrderRefunded, PackagingReturned
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest
 from service.domain.gtin import normalise_gtin
@@ -22,101 +22,103 @@ _NEEDS_CONSUMER = frozenset({"order.paid", "packaging.returned", "activity.compl
 
 def check_event(event: Event, now: datetime) -> None:
     """Raise InvalidRequest with every error found, each with its JSON pointer. `now` is PostgreSQL's."""
-    errors = list(_errors(event, now))
+    errors: list[FieldError] = []
+    if event.occurred_at > now + MAX_AHEAD:
+        errors.append(_error("/occurred_at", "is more than 5 minutes in the future"))
+    elif event.occurred_at < EARLIEST:
+        errors.append(_error("/occurred_at", "is before the year 2000"))
+    if event.consumer is None and event.TYPE in _NEEDS_CONSUMER:
+        errors.append(_error("/consumer", f"is required in {event.TYPE}"))
+    if event.attributes:
+        _free(event.attributes, "/attributes", errors)
+    if (check := _CHECKS.get(type(event))) is not None:
+        check(event, errors)
     if errors:
         raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
 
 
-def _errors(event: Event, now: datetime) -> Iterable[FieldError]:
-    if event.occurred_at > now + MAX_AHEAD:
-        yield _error("/occurred_at", "is more than 5 minutes in the future")
-    elif event.occurred_at < EARLIEST:
-        yield _error("/occurred_at", "is before the year 2000")
-    if event.consumer is None and event.TYPE in _NEEDS_CONSUMER:
-        yield _error("/consumer", f"is required in {event.TYPE}")
-    if event.attributes:
-        yield from _free(event.attributes, "/attributes")
-    if isinstance(event, OrderPaid):
-        yield from _order_paid(event)
-    elif isinstance(event, OrderFulfilled):
-        yield from _packaging(event.packaging)
-    elif isinstance(event, OrderRefunded):
-        yield from _refund(event)
-    elif isinstance(event, PackagingReturned):
-        for i, item in enumerate(event.returns):
-            yield from _return(item, f"/returns/{i}")
-    elif event.TYPE == "activity.completed":
-        yield from _free(event.evidence, "/evidence")  # type: ignore[union-attr]
-
-
-def _order_paid(event: OrderPaid) -> Iterable[FieldError]:
+def _order_paid(event: OrderPaid, errors: list[FieldError]) -> None:
     if event.order.currency is None:
-        yield _error("/order/currency", "is required in order.paid")
+        errors.append(_error("/order/currency", "is required in order.paid"))
     if event.order.total is None:
-        yield _error("/order/total", "is required in order.paid")
-    elif event.order.total.startswith("-"):
-        yield _error("/order/total", "must not be negative")
+        errors.append(_error("/order/total", "is required in order.paid"))
+    elif event.order.total[0] == "-":
+        errors.append(_error("/order/total", "must not be negative"))
     seen: set[str] = set()
     for i, line in enumerate(event.lines):
         if line.id in seen:
-            yield _error(f"/lines/{i}/id", "is the id of another line of this order, too")
+            errors.append(_error(f"/lines/{i}/id", "is the id of another line of this order, too"))
         seen.add(line.id)
-        yield from _line(line, f"/lines/{i}")
-    yield from _packaging(event.packaging)
+        _line(line, i, errors)
+    _packaging(event, errors)
 
 
-def _line(line: Line, at: str) -> Iterable[FieldError]:
+def _line(line: Line, i: int, errors: list[FieldError]) -> None:
     if line.gtin is not None:
         try:
             normalise_gtin(line.gtin)
         except ValueError as error:
-            yield _error(f"{at}/gtin", str(error))
+            errors.append(_error(f"/lines/{i}/gtin", str(error)))
     if not Decimal(line.quantity):
-        yield _error(f"{at}/quantity", "must be above 0")
-    for name, amount in (("unit_price", line.unit_price), ("amount", line.amount)):
-        if amount is not None and amount.startswith("-"):
-            yield _error(f"{at}/{name}", "must not be negative")
+        errors.append(_error(f"/lines/{i}/quantity", "must be above 0"))
+    if line.unit_price is not None and line.unit_price[0] == "-":
+        errors.append(_error(f"/lines/{i}/unit_price", "must not be negative"))
+    if line.amount is not None and line.amount[0] == "-":
+        errors.append(_error(f"/lines/{i}/amount", "must not be negative"))
 
 
-def _packaging(packaging: Packaging | None) -> Iterable[FieldError]:
+def _packaging(event: OrderPaid | OrderFulfilled, errors: list[FieldError]) -> None:
+    packaging = event.packaging
     if packaging is not None and packaging.class_ not in CLASS_CODES:
-        yield _error("/packaging/class", f"{packaging.class_[:64]!r} is not a known packaging class")
+        errors.append(_error("/packaging/class", f"{packaging.class_[:64]!r} is not a known packaging class"))
 
 
-def _refund(event: OrderRefunded) -> Iterable[FieldError]:
+def _refund(event: OrderRefunded, errors: list[FieldError]) -> None:
     refund = event.refund
     if not refund.lines and refund.amount is None:
-        yield _error("/refund", "needs lines or an amount")
-    if refund.amount is not None and refund.amount.startswith("-"):
-        yield _error("/refund/amount", "must not be negative: state what was given back")
+        errors.append(_error("/refund", "needs lines or an amount"))
+    if refund.amount is not None and refund.amount[0] == "-":
+        errors.append(_error("/refund/amount", "must not be negative: state what was given back"))
     for i, line in enumerate(refund.lines):
         if line.quantity is None and line.amount is None:
-            yield _error(f"/refund/lines/{i}", "needs a quantity or an amount")
-        if line.amount is not None and line.amount.startswith("-"):
-            yield _error(f"/refund/lines/{i}/amount", "must not be negative: state what was given back")
+            errors.append(_error(f"/refund/lines/{i}", "needs a quantity or an amount"))
+        if line.amount is not None and line.amount[0] == "-":
+            errors.append(_error(f"/refund/lines/{i}/amount", "must not be negative: state what was given back"))
 
 
-def _return(item: Return, at: str) -> Iterable[FieldError]:
-    if item.class_ not in CLASS_CODES:
-        yield _error(f"{at}/class", f"{item.class_[:64]!r} is not a known packaging class")
-    if not Decimal(item.quantity):
-        yield _error(f"{at}/quantity", "must be above 0")
+def _returns(event: PackagingReturned, errors: list[FieldError]) -> None:
+    for i, item in enumerate(event.returns):
+        if item.class_ not in CLASS_CODES:
+            errors.append(_error(f"/returns/{i}/class", f"{item.class_[:64]!r} is not a known packaging class"))
+        if not Decimal(item.quantity):
+            errors.append(_error(f"/returns/{i}/quantity", "must be above 0"))
 
 
-def _free(value: dict[str, Any], at: str) -> Iterable[FieldError]:
+def _activity(event: ActivityCompleted, errors: list[FieldError]) -> None:
+    _free(event.evidence, "/evidence", errors)
+
+
+_CHECKS: Final[dict[type, Callable[[Any, list[FieldError]], None]]] = {
+    OrderPaid: _order_paid, OrderFulfilled: _packaging, OrderRefunded: _refund, PackagingReturned: _returns, ActivityCompleted: _activity,
+}  # fmt: skip
+
+
+def _free(value: dict[str, Any], at: str, errors: list[FieldError]) -> None:
     """Bounds of a free object: size and depth."""
     if _depth(value) > MAX_FREE_DEPTH:
-        yield _error(at, f"is nested deeper than {MAX_FREE_DEPTH} levels")
+        errors.append(_error(at, f"is nested deeper than {MAX_FREE_DEPTH} levels"))
     elif len(msgspec.json.encode(value)) > MAX_FREE_BYTES:
-        yield _error(at, f"is larger than {MAX_FREE_BYTES} bytes")
+        errors.append(_error(at, f"is larger than {MAX_FREE_BYTES} bytes"))
 
 
-def _depth(value: object, limit: int = MAX_FREE_DEPTH + 1) -> int:
+def _depth(value: dict[str, Any] | list[Any], limit: int = MAX_FREE_DEPTH + 1) -> int:
     """Levels of nesting, counted up to `limit`."""
-    if limit == 0 or not isinstance(value, dict | list):
-        return 0
-    children = value.values() if isinstance(value, dict) else value
-    return 1 + max((_depth(child, limit - 1) for child in children), default=0)
+    below = 0
+    if limit > 1:
+        for child in value.values() if type(value) is dict else value:
+            if type(child) is dict or type(child) is list:
+                below = max(below, _depth(child, limit - 1))
+    return 1 + below
 
 
 def _error(pointer: str, detail: str) -> FieldError:

@@ -17,7 +17,7 @@ ZERO_BODY = _encode(BalanceDetails())[1:-1]
 
 async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference: str) -> int | None:
     """The account of a reference; None before its first event."""
-    account = knowledge.account_of(platform, reference)
+    account = knowledge.references.get((platform, reference))
     if account is None:
         async with reading(pool) as connection:
             account = await find_account(connection, knowledge, platform, reference)
@@ -26,7 +26,7 @@ async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference:
 
 async def find_account(connection: Connection, knowledge: Knowledge, platform: int, reference: str) -> int | None:
     """The same on a connection that is there already."""
-    account = knowledge.account_of(platform, reference)
+    account = knowledge.references.get((platform, reference))
     if account is None and (account := await store.find_account(connection, platform, reference)) is not None:
         knowledge.remember({(platform, reference): account})
     return account

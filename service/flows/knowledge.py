@@ -25,6 +25,7 @@ class Knowledge:
         self.products = Products()
         self.registry_version = 0
         self.references: OrderedDict[tuple[int, str], int] = OrderedDict()
+        """(platform, reference) → account, of those that this process has met."""
         self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
         """Which roll-up rows this process writes; two that draw the same only wait for each other."""
 
@@ -41,7 +42,7 @@ class Knowledge:
         products = self.products
         by_program: dict[int, tuple[set[str], set[tuple[int, str]]]] = {}
         for fact in facts:
-            if isinstance(fact.event, OrderPaid):
+            if type(fact.event) is OrderPaid:
                 gtins, skus = by_program.setdefault(fact.program, (set(), set()))
                 for line in fact.event.lines:
                     _collect(line, fact, products, gtins, skus)
@@ -49,10 +50,6 @@ class Knowledge:
             if gtins or skus:
                 await _read(connection, products, program, gtins, skus)
         return products
-
-    def account_of(self, platform: int, reference: str) -> int | None:
-        """The account of a reference, if this process has met it."""
-        return self.references.get((platform, reference))
 
     def remember(self, references: dict[tuple[int, str], int]) -> None:
         """Keep accounts of references, once they are committed."""

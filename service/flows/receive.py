@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 import msgspec
 from msgspec import Struct
@@ -14,16 +15,22 @@ from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parke
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
-from service.domain.usage import BudgetKey, CapKey, Usage, budget_keys, cap_keys
+from service.domain.usage import Usage
 from service.flows.knowledge import Knowledge
 from service.store import credit as store
 from service.store.connection import Connection
 
 MAX_CATALOGUE_RELOADS = 3
-_ACTIONS = {"order.paid": "purchase", "packaging.returned": "return", "activity.completed": "activity"}
+NOBODY = 0
+"""No account has this id."""
+_ACTIONS = {"order.paid": ("purchase",), "packaging.returned": ("return",), "activity.completed": ("activity",)}
+_KEY = itemgetter(0, 1, 2)
 _event_decoder = msgspec.json.Decoder(Event)
 _encoder = msgspec.json.Encoder()
 EVENT, ORDER = int(Kind.EVENT), int(Kind.ORDER)
+
+Reference = tuple[int, str]
+"""platform, the platform's name for a consumer."""
 
 
 class Outcome(Struct, kw_only=True, gc=False):
@@ -79,22 +86,24 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
     Near its end, or when `careful`, its row is locked first: only then may it cut an award.
     """
     async with connection.transaction():
-        accounts, opened = await _accounts_of_references(connection, batch, knowledge)
+        accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
         new, orders = await _register(connection, batch, accounts)
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new]
-        if needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact.event)}:
+        if needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}:
             # Only a changed repeat names a consumer that nobody knew: it is refused, and a refusal changes nothing.
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
         fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, careful=careful)
         for fact in _paid_first(fresh):
-            fold.credit(fact, new[fact.key], _account(fold, fact, accounts))
+            account = accounts.get((fact.platform, fact.event.consumer or ""))
+            fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.usage.cut_by_budget and not locked:
             raise _BudgetContended
         written = await _write(connection, fold, stripe)
-    knowledge.remember(accounts)
+    if learnt:
+        knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts})
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
     answers = {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
@@ -124,56 +133,55 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
 
 async def _accounts_of_references(
     connection: Connection, batch: _Batch, knowledge: Knowledge
-) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
-    """Accounts by (platform, reference); opened for those that earn for the first time, and which these are."""
-    accounts: dict[tuple[int, str], int] = {}
-    opened: set[tuple[int, str]] = set()
-    unknown: dict[tuple[int, str], int] = {}
+) -> tuple[dict[Reference, int], dict[Reference, int], set[Reference]]:
+    """Accounts by reference, those of them that this process had not met, and those that are opened now, to earn for the first time."""
+    accounts: dict[Reference, int] = {}
+    learnt: dict[Reference, int] = {}
+    opened: set[Reference] = set()
+    unknown: dict[Reference, int] = {}
+    known = knowledge.references
     for fact in batch.distinct:
-        if fact.event.consumer is None or not _opens_account(fact.event):
-            continue
-        reference = (fact.platform, fact.event.consumer)
-        account = knowledge.account_of(*reference)
-        if account is None:
-            unknown[reference] = fact.program
-        else:
-            accounts[reference] = account
+        if fact.event.consumer is not None and _opens_account(fact):
+            reference = (fact.platform, fact.event.consumer)
+            if (account := known.get(reference)) is None:
+                unknown[reference] = fact.program
+            else:
+                accounts[reference] = account
     if unknown:
         wanted = sorted((program, *reference, secrets.randbits(63)) for reference, program in unknown.items())
-        found, opened = await store.find_or_create_accounts(connection, wanted)
-        accounts |= found
-    return accounts, opened
+        learnt, opened = await store.find_or_create_accounts(connection, wanted)
+        accounts |= learnt
+    return accounts, learnt, opened
 
 
-def _opens_account(event: Event) -> bool:
+def _opens_account(fact: Fact) -> bool:
     """What depends on an order belongs to the order's account, whatever consumer it names."""
-    return isinstance(event, OrderPaid) or event.order_id is None
+    return fact.order_key is None or type(fact.event) is OrderPaid
 
 
 async def _register(
     connection: Connection, batch: _Batch, accounts: dict[tuple[int, str], int]
 ) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState]]:
     """Register event and order keys. Returns the number of each new event, and the state of each order that is met."""
-    keys: dict[tuple[int, int, str], store.NewKey] = {}
-    bucket: int | None
+    keys: list[store.NewKey] = []
     order_keys: dict[tuple[int, str], OrderKey] = {}
+    of_order: dict[tuple[int, str], store.NewKey] = {}
     for fact in batch.distinct:
-        account = accounts.get((fact.platform, fact.event.consumer or "")) if _opens_account(fact.event) else None
+        account = accounts.get((fact.platform, fact.event.consumer or "")) if _opens_account(fact) else None
         bucket = None if account is None else bucket_of(account)
         program, key = fact.key
-        keys[program, EVENT, key] = (program, EVENT, key, fact.request_hash, bucket, account)
+        keys.append((program, EVENT, key, fact.request_hash, bucket, account))
         if (order := fact.order_key) is not None:
-            key = platform_key(*order)
-            order_keys[program, key] = order
+            of = (program, platform_key(*order))
+            order_keys[of] = order
             # The first order.paid fixes the order's account; what else is about the order fixes nothing.
-            known = keys.get((program, ORDER, key))
-            if known is None or (known[-1] is None and isinstance(fact.event, OrderPaid)):
-                paid = isinstance(fact.event, OrderPaid)
-                keys[program, ORDER, key] = (program, ORDER, key, None, bucket if paid else None, account if paid else None)
-    made = await store.register(connection, [keys[k] for k in sorted(keys)])
-    new = {(program, key): number for (program, kind, key), number in made.items() if kind == EVENT}
+            if (known := of_order.get(of)) is None or known[-1] is None:
+                of_order[of] = (program, ORDER, of[1], None, bucket, account)
+    keys += of_order.values()
+    keys.sort(key=_KEY)
+    new, new_orders = await store.register(connection, keys)
     orders = {order: OrderState(None) for order in order_keys.values()}
-    registered = sorted(k for k in order_keys if (k[0], ORDER, k[1]) not in made)
+    registered = sorted(order_keys.keys() - new_orders)
     if registered:
         for key_of_order, owner in (await store.lock_orders(connection, registered)).items():
             orders[order_keys[key_of_order]].account = owner
@@ -205,17 +213,18 @@ async def _fold(
     ids |= {o.account for o in orders.values() if o.account is not None}
     accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     lots = await _read_orders(connection, facts, orders)
-    reading, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
+    reading, usage, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
     fold = Fold(
-        now=reading.now, catalogue=catalogue, products=products, usage=Usage(reading.caps, reading.budgets),
-        accounts=accounts, orders=orders, lots=lots,
+        now=reading.now, catalogue=catalogue, products=products, usage=usage, accounts=accounts, orders=orders, lots=lots,
     )  # fmt: skip
     return fold, locked
 
 
 async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> dict[int, list[Lot]]:
     """Facts, awards and lots of the orders that were known before; facts that wait for those that are paid now."""
+    if not any(order.registered_before for order in orders.values()):
+        return {}
     programs = {f.order_key: f.program for f in facts if f.order_key is not None}
     waiting = [
         (programs[key], *key) for key, order in orders.items() if order.registered_before and order.account is None and key in programs
@@ -248,6 +257,7 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
                 line=row["line"],
                 points=row["points"],
                 reversed=row["reversed"],
+                reversed_was=row["reversed"],
                 day=row["day"],
                 settled=row["settled"],
             )
@@ -260,71 +270,66 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
 async def _read(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
     knowledge: Knowledge, *, careful: bool, dry: bool,
-) -> tuple[store.Reading, bool, Catalogue]:  # fmt: skip
-    """Versions, caps and budgets; whether budgets are locked; and the campaigns that all this belongs to.
+) -> tuple[store.Reading, Usage, bool, Catalogue]:  # fmt: skip
+    """Versions; used caps and budgets; whether budgets are locked; and the campaigns that all this belongs to.
 
     Read again if the campaigns have changed since this process loaded them. The catalogue is held fast here: another writer
     may load a newer one meanwhile, and a window that was not asked for would count as unused.
     """
     catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
-        caps, budgets = _windows(facts, references, orders, catalogue)
-        reading = await store.read(connection, sorted(budgets), sorted(caps), lock=False)
+        usage = _windows(facts, references, orders, catalogue)
+        caps, budgets = list(usage.caps), sorted(usage.budgets)
+        reading = await store.read(connection, budgets, caps, lock=False)
         if reading.catalogue_version != catalogue.version:
             catalogue = await knowledge.catalogue_at(connection, reading.catalogue_version)
             continue
-        if dry:
-            return reading, False, catalogue
-        if missing := budgets - reading.budgets.keys():
+        locked = False
+        if not dry and (missing := usage.budgets.keys() - reading.budgets.keys()):
             # The first award of a day in a daily budget: there must be a row before anybody counts. Before any of them is
             # locked, too: who waits here for another's new row must not hold what that one will lock next.
             await store.create_budgets(connection, sorted(missing))
-        locked = careful or Usage({}, reading.budgets).short(catalogue.budget_limits(budgets))
-        if locked:
-            reading = await store.read(connection, sorted(budgets), sorted(caps), lock=True)
-        return reading, locked, catalogue
+        if not dry and (careful or usage.short(reading.budgets)):
+            locked = True
+            reading = await store.read(connection, budgets, caps, lock=True)
+        usage.seal(zip(caps, reading.caps, strict=True), reading.budgets)
+        return reading, usage, locked, catalogue
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
 
-def _windows(
-    facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState], catalogue: Catalogue
-) -> tuple[set[CapKey], set[BudgetKey]]:
+def _windows(facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState], catalogue: Catalogue) -> Usage:
     """Every cap and budget window that these facts can touch: of candidate campaigns, and of awards that may be taken back."""
-    caps: set[CapKey] = set()
-    budgets: set[BudgetKey] = set()
+    usage = Usage(catalogue)
     # What depends on an order that is paid in this batch counts for its buyer, whatever consumer it names. The first report counts.
-    buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if isinstance(fact.event, OrderPaid)}
+    buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if type(fact.event) is OrderPaid}
     for fact in facts:
-        event = fact.event
         if (program := catalogue.programs.get(fact.program)) is None:
             continue  # not read yet: the catalogue's version differs, and this is asked again
         order = None if fact.order_key is None else orders[fact.order_key]
-        owner = order.account if order and order.account is not None else references.get(buyers.get(fact.order_key) or _reference(fact))
-        for each in [event, *(p.fact.event for p in order.parked)] if order else [event]:
-            day = each.occurred_at.astimezone(program.zone).date()
-            for action in _actions(each):
-                for campaign in catalogue.candidates(fact.program, action, fact.platform_code, each.occurred_at):
-                    tracked = catalogue.tracked(campaign.id)
-                    budgets.update(budget_keys(campaign.id, tracked, day))
-                    if owner is not None:
-                        caps.update(cap_keys(owner, campaign.id, tracked, day))
-        if order and order.account is not None:
+        if order is None or order.account is None:
+            owner = references.get(buyers.get(fact.order_key) or _reference(fact), NOBODY)
+        else:
+            owner = order.account
             for award in order.awards:
                 if catalogue.knows(award.campaign):
-                    tracked = catalogue.tracked(award.campaign)
-                    budgets.update(budget_keys(award.campaign, tracked, award.day))
-                    caps.update(cap_keys(order.account, award.campaign, tracked, award.day))
-    return caps, budgets
+                    usage.windows(owner, award.campaign, award.day)
+        for each in [fact, *(p.fact for p in order.parked)] if order and order.parked else (fact,):
+            event = each.event
+            each.day = event.occurred_at.astimezone(program.zone).date()
+            for action in _actions(event):
+                for campaign in catalogue.candidates(fact.program, action, fact.platform_code, event.occurred_at):
+                    usage.windows(owner, campaign.id, each.day)
+    return usage
 
 
-def _reference(fact: Fact) -> tuple[int, str]:
+def _reference(fact: Fact) -> Reference:
     return fact.platform, fact.event.consumer or ""
 
 
-def _actions(event: Event) -> list[str]:
-    actions = [_ACTIONS[event.TYPE]] if event.TYPE in _ACTIONS else []
-    if isinstance(event, OrderPaid | OrderFulfilled) and event.packaging is not None:
-        actions.append("packaging")
+def _actions(event: Event) -> tuple[str, ...]:
+    actions = _ACTIONS.get(event.TYPE, ())
+    if (type(event) is OrderPaid or type(event) is OrderFulfilled) and event.packaging is not None:
+        return (*actions, "packaging")
     return actions
 
 
@@ -333,13 +338,7 @@ def _actions(event: Event) -> list[str]:
 
 def _paid_first(facts: Sequence[Fact]) -> list[Fact]:
     """Within one batch an order comes before what depends on it; otherwise the order of arrival stays."""
-    return sorted(facts, key=lambda f: not _opens_account(f.event))
-
-
-def _account(fold: Fold, fact: Fact, references: dict[tuple[int, str], int]) -> Account | None:
-    """The consumer's account; one that was opened in this transaction has nothing on it yet."""
-    id_ = references.get((fact.platform, fact.event.consumer or ""))
-    return None if id_ is None else fold.accounts[id_]
+    return sorted(facts, key=lambda f: not _opens_account(f))
 
 
 async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[int, str], bytes]:
@@ -355,16 +354,18 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
         connection,
         store.Writing(
             stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
-            caps={key: usage.caps[key] for key in usage.cap_changes}, hours=hours, budgets=usage.budget_changes, limits=usage.budget_limits,
+            caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,
         ),
     ):  # fmt: skip
         raise _BudgetContended
-    earlier = {id(award): (order.account, award) for order in fold.orders.values() for award in order.awards}
-    reversed_ = [pair for pair in earlier.values() if pair[1].granted is None and pair[1].reversed != pair[1].reversed_was]
+    reversed_ = [
+        (order.account, award) for order in fold.orders.values() if order.account is not None
+        for award in order.awards if award.granted is None and award.reversed != award.reversed_was
+    ]  # fmt: skip
     if reversed_:
-        await store.update_reversed(connection, [(account, award) for account, award in reversed_ if account is not None])
+        await store.update_reversed(connection, reversed_)
     if fold.entries:
         await store.insert_entries(connection, fold.entries, fold.now)
     if fold.lot_uses:

@@ -339,7 +339,7 @@ def _shown(row: store.CertificateRow, at: datetime, zone: ZoneInfo, warnings: Se
         suspended_at=row.suspended_at, revoked_at=row.revoked_at,
     )  # fmt: skip
     return CertificateAnswer(
-        id=str(row.id), status=state_at(facts, at, zone), scheme=row.scheme, number=row.number, holder=row.holder,
+        id=str(row.id), status=state_at(facts, at, at.astimezone(zone).date()), scheme=row.scheme, number=row.number, holder=row.holder,
         valid_from=row.valid_from, valid_until=row.valid_until, gtins=row.gtins, suspended_at=row.suspended_at,
         revoked_at=row.revoked_at, revocation_reason=row.revocation_reason, warnings=list(warnings),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from service.domain.campaigns import compile_campaign
 from service.domain.catalogue import Catalogue, Program
 from service.domain.errors import InvalidRequest, NotFound
 from service.domain.fold import Fact
-from service.domain.granting import Granter
+from service.domain.granting import Granter, Scope
 from service.domain.intake import Sender
 from service.domain.usage import Usage
 from service.flows.knowledge import Knowledge
@@ -62,10 +62,11 @@ async def simulate(conn: Connection, code: str, facts: Sequence[Fact], *, sender
     catalogue = Catalogue(0, [program], [(sender.program, version) for version in versions])
     results = []
     for fact in facts:
+        scope = Scope(catalogue=catalogue, products=products, usage=Usage(catalogue), now=now)
+        day = fact.event.occurred_at.astimezone(program.zone).date()
         granter = Granter(
-            event=fact.event, platform=sender.platform, platform_code=sender.platform_code, account=_NOBODY, program=program,
-            catalogue=catalogue, products=products, usage=Usage({}, {}), now=now, terms={},
-        )  # fmt: skip
+            scope, fact.event, platform=sender.platform, platform_code=sender.platform_code, account=_NOBODY, program=program, day=day
+        )
         _grant(granter, fact)
         awards = [granted.as_award() for granted in granter.granted if granted.campaign.code == code]
         refused = [refusal for refusal in granter.refused if refusal.campaign in (msgspec.UNSET, code)]

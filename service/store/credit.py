@@ -12,17 +12,20 @@ from msgspec import Struct
 
 from service.domain.fold import Account, Entry, PostedAward, Stored, Sums
 from service.domain.granting import Granted
-from service.domain.keys import bucket_of
+from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
 from service.domain.usage import BudgetKey, CapKey
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
 
+_EVENT = int(Kind.EVENT)
+
 # Accounts of consumers --------------------------------------------------------------------------------
 
 FIND_OR_CREATE_ACCOUNTS = """
 WITH wanted AS (
-    SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::smallint[], $5::bigint[]) AS w (program, platform, reference, bucket, account)
+    SELECT w.*, (w.account & 1023)::smallint AS bucket
+    FROM unnest($1::int[], $2::int[], $3::text[], $4::bigint[]) AS w (program, platform, reference, account)
 ), found AS (
     SELECT r.platform, r.reference, r.account FROM wanted w JOIN consumer_reference r USING (platform, reference)
 ), made AS (
@@ -52,8 +55,7 @@ async def find_or_create_accounts(
 
     `wanted` is (program, platform, reference, id to use for a new one), sorted and unique.
     """
-    columns = [[w[i] for w in wanted] for i in range(4)]
-    rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *columns[:3], [bucket_of(w[3]) for w in wanted], columns[3])
+    rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *([w[i] for w in wanted] for i in range(4)))
     found = {(r["platform"], r["reference"]): r["account"] for r in rows}
     raced = [(w[1], w[2]) for w in wanted if (w[1], w[2]) not in found]
     # Somebody else created these between our snapshot and our insert: a later statement sees them.
@@ -102,13 +104,20 @@ NewKey = tuple[int, int, str, bytes | None, int | None, int | None]
 """program, kind, key, request hash, bucket, account: a key to register; bucket and account are None while they are not known."""
 
 
-async def register(connection: Connection, keys: Sequence[NewKey]) -> dict[tuple[int, int, str], int]:
-    """Register keys; returns (program, kind, key) → number of those that are new. The others were registered before.
+async def register(connection: Connection, keys: Sequence[NewKey]) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
+    """Register keys, given in order; the others were registered before.
 
-    Also takes the shared catalogue lock: a campaign changes before this transaction or after it, never within.
+    Returns (program, event key) → number of the new events, and (program, order key) of the new orders. Also takes the shared
+    catalogue lock: a campaign changes before this transaction or after it, never within.
     """
-    rows = await connection.fetch(REGISTER, CATALOGUE_LOCK, keys)
-    return {(r["program"], r["kind"], r["key"]): r["number"] for r in rows if r["kind"]}
+    events: dict[tuple[int, str], int] = {}
+    orders = set()
+    for program, kind, key, number in await connection.fetch(REGISTER, CATALOGUE_LOCK, keys):
+        if kind == _EVENT:
+            events[program, key] = number
+        elif kind:
+            orders.add((program, key))
+    return events, orders
 
 
 STORED_ANSWERS = """
@@ -147,7 +156,7 @@ async def lock_orders(connection: Connection, wanted: Sequence[tuple[int, str]],
 
 LOCK_ACCOUNTS = """
 SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
-FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
+FROM unnest($1::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
 ORDER BY a.id
 FOR NO KEY UPDATE OF a
 """
@@ -156,14 +165,8 @@ READ_ACCOUNTS = LOCK_ACCOUNTS.replace("FOR NO KEY UPDATE OF a", "")
 
 async def lock_accounts(connection: Connection, ids: Sequence[int], *, lock: bool = True) -> dict[int, Account]:
     """Accounts by id, locked in order of their ids (`lock=False`: only read, for a dry run)."""
-    rows = await connection.fetch(LOCK_ACCOUNTS if lock else READ_ACCOUNTS, [bucket_of(i) for i in ids], ids)
-    return {
-        r["id"]: Account(
-            id=r["id"], program=r["program"], pending=r["pending"], available=r["available"], reserved=r["reserved"],
-            debt=r["debt"], version=r["version"], last_seq=r["last_seq"],
-        )
-        for r in rows
-    }  # fmt: skip
+    rows = await connection.fetch(LOCK_ACCOUNTS if lock else READ_ACCOUNTS, ids)
+    return {row[0]: Account(*row) for row in rows}  # the columns are its fields, in order
 
 
 # Read, in a later statement than the lock -------------------------------------------------------------
@@ -174,14 +177,11 @@ WITH budgets AS MATERIALIZED (
     ORDER BY b.campaign, b.day
     {lock}
 )
-SELECT 0 AS what, d.catalogue_version AS a, d.registry_version AS b, 0::smallint AS span, NULL::date AS day, 0::bigint AS used, now() AS at
+SELECT d.catalogue_version, d.registry_version, now(),
+       ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
+       ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
+             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)
 FROM deployment d
-UNION ALL
-SELECT 1, campaign, 0, 0::smallint, day, used, NULL FROM budgets
-UNION ALL
-SELECT 2, c.account, c.campaign, c.span, c.day, c.used, NULL
-FROM unnest($3::smallint[], $4::bigint[], $5::int[], $6::smallint[], $7::date[]) AS w (bucket, account, campaign, span, day)
-JOIN cap_usage c USING (bucket, account, campaign, span, day)
 """
 READ = _READ.format(lock="FOR NO KEY UPDATE OF b")
 READ_UNLOCKED = _READ.format(lock="")
@@ -193,27 +193,24 @@ class Reading(Struct, kw_only=True):
     catalogue_version: int
     registry_version: int
     now: datetime
-    caps: dict[CapKey, int]
+    caps: list[int]
+    """In the order in which they were asked for."""
     budgets: dict[BudgetKey, int]
+    """Those that have a row."""
 
 
 async def read(connection: Connection, budgets: Sequence[BudgetKey], caps: Sequence[CapKey], *, lock: bool) -> Reading:
     """Versions, the transaction's time, used caps, and used budgets, under lock if asked."""
-    rows = await connection.fetch(
+    row = await connection.fetchrow(
         READ if lock else READ_UNLOCKED, [b[0] for b in budgets], [b[1] for b in budgets],
-        [bucket_of(c[0]) for c in caps], [c[0] for c in caps], [c[1] for c in caps], [c[2] for c in caps], [c[3] for c in caps],
+        [(bucket_of(account), account, campaign, span, day, 0) for account, campaign, span, day in caps],
     )  # fmt: skip
-    used_caps: dict[CapKey, int] = {}
-    used_budgets: dict[BudgetKey, int] = {}
-    head = rows[0]
-    for r in rows:
-        if r["what"] == 2:
-            used_caps[r["a"], r["b"], r["span"], r["day"]] = r["used"]
-        elif r["what"] == 1:
-            used_budgets[r["a"], r["day"]] = r["used"]
-        else:
-            head = r
-    return Reading(catalogue_version=head["a"], registry_version=head["b"], now=head["at"], caps=used_caps, budgets=used_budgets)
+    assert row is not None, "table deployment has one row"
+    catalogue_version, registry_version, now, campaigns, days, used, used_caps = row
+    return Reading(
+        catalogue_version=catalogue_version, registry_version=registry_version, now=now, caps=used_caps,
+        budgets=dict(zip(zip(campaigns, days, strict=True), used, strict=True)),
+    )  # fmt: skip
 
 
 CREATE_BUDGETS = "INSERT INTO budget (campaign, day) SELECT * FROM unnest($1::int[], $2::date[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING"
@@ -351,13 +348,12 @@ class Writing(Struct, kw_only=True):
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
     accounts: list[Account]
-    caps: dict[CapKey, int]
+    caps: Sequence[tuple[CapKey, int]]
     """Absolute values: the account's lock makes them safe."""
     hours: dict[int, datetime]
     """program → start of its current hour"""
-    budgets: dict[BudgetKey, int]
-    """Changes, guarded by `limits`."""
-    limits: dict[BudgetKey, int]
+    budgets: Sequence[tuple[BudgetKey, int, int | None]]
+    """Changes, each with the limit that must hold."""
     sums: list[tuple[int, datetime, int, Sums]]
     """(campaign, hour, platform, what to add), sorted."""
     stripe: int
@@ -368,16 +364,14 @@ async def write(connection: Connection, w: Writing) -> bool:
 
     False if a budget would exceed its limit: then the batch was decided on an old reading, and must be rolled back.
     """
-    budgets = list(w.budgets)
     held: bool = await connection.fetchval(
         WRITE,
         [_event_row(*stored) for stored in w.stored],
         [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
-        [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps.items()],
+        [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps],
         list(w.hours), list(w.hours.values()),
-        [k[0] for k in budgets], [k[1] for k in budgets], [w.budgets[k] for k in budgets],
-        [w.limits.get(k) if w.budgets[k] > 0 else None for k in budgets],
+        [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
     )  # fmt: skip

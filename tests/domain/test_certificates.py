@@ -17,8 +17,12 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def state(certificate: CertificateFacts, moment: datetime) -> str:
+    return state_at(certificate, moment, moment.astimezone(SHANGHAI).date())
+
+
 @pytest.mark.parametrize(
-    ("occurred_at", "state"),
+    ("occurred_at", "expected"),
     [
         ("2025-12-31T15:59:59+00:00", "not_yet_valid"),
         ("2025-12-31T16:00:00+00:00", "valid"),
@@ -27,17 +31,17 @@ def at(text: str) -> datetime:
         ("2027-01-01T00:00:00+14:00", "valid"),
     ],
 )
-def test_its_days_are_the_programs(occurred_at: str, state: str) -> None:
-    assert state_at(CERTIFICATE, at(occurred_at), SHANGHAI) == state
+def test_its_days_are_the_programs(occurred_at: str, expected: str) -> None:
+    assert state(CERTIFICATE, at(occurred_at)) == expected
 
 
 @pytest.mark.parametrize("field", ["revoked_at", "suspended_at"])
 def test_revoked_and_suspended_count_from_their_moment_on(field: str) -> None:
     moment = datetime(2026, 6, 1, 12, tzinfo=UTC)
     certificate = CertificateFacts(**{f: getattr(CERTIFICATE, f) for f in CERTIFICATE.__struct_fields__} | {field: moment})
-    assert state_at(certificate, at("2026-06-01T11:59:59.999999+00:00"), SHANGHAI) == "valid"
-    assert state_at(certificate, moment, SHANGHAI) == field.removesuffix("_at")
-    assert state_at(certificate, at("2030-01-01T00:00:00+00:00"), SHANGHAI) == field.removesuffix("_at")
+    assert state(certificate, at("2026-06-01T11:59:59.999999+00:00")) == "valid"
+    assert state(certificate, moment) == field.removesuffix("_at")
+    assert state(certificate, at("2030-01-01T00:00:00+00:00")) == field.removesuffix("_at")
 
 
 def test_a_number_that_cannot_be_one_is_refused() -> None:

@@ -37,7 +37,7 @@ async def test_a_refused_repeat_opens_no_account(world: World) -> None:
     names = await world.rows("SELECT reference FROM consumer_reference ORDER BY 1")
     assert [row["reference"] for row in names] == ["known", "new-too"]
     assert (await world.rows("SELECT count(*) AS n FROM account"))[0]["n"] == 2
-    assert world.knowledge.account_of(world.platforms["shop"].platform, "nobody") is None
+    assert (world.platforms["shop"].platform, "nobody") not in world.knowledge.references
     await world.campaign()
     assert (await world.credit(order_paid("nobody")))["points"] == 10
 
