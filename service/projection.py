@@ -25,10 +25,11 @@ from schemas.events import Balance
 ACCEPT_NEWER = """
 local accepted = 0
 for i = 1, #KEYS do
+  local value = ARGV[i + 1]
   local old = redis.call('GETRANGE', KEYS[i], 0, 19)
-  local new = string.sub(ARGV[2 * i - 1], 1, 20)
-  if old == '' or old < new or (old == new and string.sub(ARGV[2 * i - 1], 21, 21) == 'd') then
-    redis.call('SET', KEYS[i], ARGV[2 * i - 1], 'PX', ARGV[2 * i])
+  local new = string.sub(value, 1, 20)
+  if old == '' or old < new or (old == new and string.sub(value, 21, 21) == 'd') then
+    redis.call('SET', KEYS[i], value, 'PX', ARGV[1])
     accepted = accepted + 1
   end
 end
@@ -74,29 +75,29 @@ class Projection:
         """False for a moment after a failure."""
         return time.monotonic() >= self._paused_until
 
-    def key(self, account: int) -> str:
+    def key(self, account: int) -> bytes:
         """The key of an account's balance."""
-        return f"gp:{self.epoch}:balance:{{{account}}}"
+        return b"gp:%d:balance:{%d}" % (self.epoch, account)
 
     async def push(self, balances: Iterable[tuple[int, Balance]], *, wait_s: float | None = None) -> bool:
         """Offer newer balances; whether Redis took notice in time. What it missed, a sweep of a worker pushes again."""
-        return await self._offer([(account, _value(balance.version, "-", _encode(balance)[1:-1])) for account, balance in balances], wait_s)
+        return await self._offer(
+            [(account, _value(balance.version, b"-", _encode(balance)[1:-1])) for account, balance in balances], wait_s
+        )
 
     async def fill(self, account: int, version: int, body: bytes) -> bool:
         """Offer a balance with its details, as a reader computed it."""
-        return await self._offer([(account, _value(version, "d", body))], None)
+        return await self._offer([(account, _value(version, b"d", body))], None)
 
     async def _offer(self, values: Sequence[tuple[int, bytes]], wait_s: float | None) -> bool:
         if not self.usable:
             return not values
         for start in range(0, len(values), MAX_KEYS):
             part = values[start : start + MAX_KEYS]
-            arguments: list[bytes | int] = []
-            for _, value in part:
-                arguments += (value, int(self._ttl_ms * random.uniform(0.8, 1.2)))  # noqa: S311 - jitter
+            life = int(self._ttl_ms * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
             try:
                 async with asyncio.timeout(wait_s or self.wait_s):
-                    accepted = await self._script(keys=[self.key(account) for account, _ in part], args=arguments)
+                    accepted = await self._script(keys=[self.key(account) for account, _ in part], args=[life, *(v for _, v in part)])
             except (RedisError, OSError, TimeoutError) as error:
                 self._failed(error)
                 return False
@@ -152,8 +153,8 @@ def parse(value: bytes) -> Held:
     )
 
 
-def _value(version: int, flag: str, body: bytes) -> bytes:
-    return f"{version:020d}{flag}".encode() + body
+def _value(version: int, flag: bytes, body: bytes) -> bytes:
+    return b"%020d%b%b" % (version, flag, body)
 
 
 def _retrieve(task: "asyncio.Task[None]") -> None:

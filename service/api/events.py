@@ -137,9 +137,10 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
     try:
         for chunk in _chunks(len(events), resources.settings.bulk_batch_events):
             facts, places = [], []
+            now = resources.clock.now()
             for place in chunk:
                 try:
-                    facts.append(read_fact(events[place], sender, now=resources.clock.now(), hash_key=resources.hash_key))
+                    facts.append(read_fact(events[place], sender, now=now, hash_key=resources.hash_key))
                     places.append(place)
                 except GreenpointsError as error:
                     counts["rejected"] += 1

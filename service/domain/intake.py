@@ -11,7 +11,7 @@ from schemas.events import Event
 from service.domain.errors import InvalidRequest, MalformedJson
 from service.domain.fold import Fact
 from service.domain.pointers import field_error
-from service.domain.validate import check_event
+from service.domain.validate import check_event, check_texts
 
 _events = msgspec.json.Decoder(Event)
 _any = msgspec.json.Decoder()
@@ -37,17 +37,28 @@ def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: datetime, hash_
         event = _events.decode(body)
     except msgspec.ValidationError as error:
         raise invalid(error) from None
-    return fact_of(event, sender, now=now, hash_key=hash_key, request_hash=hash_of(value))
+    if not _is_plain(bytes(body)):
+        check_texts(event)
+    return _fact(event, sender, now=now, hash_key=hash_key, request_hash=hash_of(value))
 
 
-def fact_of(
-    event: Event, sender: Sender, *, now: datetime, hash_key: bytes, request_hash: bytes | None = None, newer_wins: bool = False
-) -> Fact:
-    """A decoded event as a fact. Raises InvalidRequest. Without `request_hash` the event itself is hashed."""
+def fact_of(event: Event, sender: Sender, *, now: datetime, hash_key: bytes, newer_wins: bool = False) -> Fact:
+    """An event that we have translated, as a fact. Raises InvalidRequest. The event itself is hashed."""
+    check_texts(event)
+    request_hash = hash_of(msgspec.to_builtins(event))
+    return _fact(event, sender, now=now, hash_key=hash_key, request_hash=request_hash, newer_wins=newer_wins)
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no text in it can have an unprintable character: JSON has those below U+0020 only escaped."""
+    return body.isascii() and b"\\" not in body and b"\x7f" not in body
+
+
+def _fact(event: Event, sender: Sender, *, now: datetime, hash_key: bytes, request_hash: bytes, newer_wins: bool = False) -> Fact:
     check_event(event, now)
     return Fact(
         program=sender.program, platform=sender.platform, platform_code=sender.platform_code, event=event,
-        facts=_encode(minimised(event, hash_key)), request_hash=request_hash or hash_of(msgspec.to_builtins(event)), newer_wins=newer_wins,
+        facts=_encode(minimised(event, hash_key)), request_hash=request_hash, newer_wins=newer_wins,
     )  # fmt: skip
 
 

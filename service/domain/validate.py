@@ -1,5 +1,6 @@
 """What a well-typed event must also satisfy before it may be credited."""
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -7,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from schemas.base import PRINTABLE
 from schemas.events import ActivityCompleted, Event, Line, OrderFulfilled, OrderPaid, OrderRefunded, PackagingReturned
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest
@@ -17,6 +19,8 @@ MAX_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_FREE_BYTES = 8_192
 MAX_FREE_DEPTH = 8
+_FREE = ("attributes", "evidence")
+_UNPRINTABLE = re.compile("[" + PRINTABLE[3 : PRINTABLE.index("]")] + "]")
 _NEEDS_CONSUMER = frozenset({"order.paid", "packaging.returned", "activity.completed"})
 
 
@@ -35,6 +39,28 @@ def check_event(event: Event, now: datetime) -> None:
         check(event, errors)
     if errors:
         raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+
+
+def check_texts(event: Event) -> None:
+    """Raise InvalidRequest for texts with unprintable characters. Free objects may have any."""
+    errors: list[FieldError] = []
+    for name, value in msgspec.to_builtins(event).items():
+        if name not in _FREE:
+            _texts(value, f"/{name}", errors)
+    if errors:
+        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+
+
+def _texts(value: object, at: str, errors: list[FieldError]) -> None:
+    if isinstance(value, str):
+        if _UNPRINTABLE.search(value):
+            errors.append(_error(at, "has a character that cannot be printed"))
+    elif isinstance(value, dict):
+        for name, child in value.items():
+            _texts(child, f"{at}/{name}", errors)
+    elif isinstance(value, list):
+        for i, child in enumerate(value):
+            _texts(child, f"{at}/{i}", errors)
 
 
 def _order_paid(event: OrderPaid, errors: list[FieldError]) -> None:

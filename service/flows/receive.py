@@ -353,7 +353,7 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     if stored and not await store.write(
         connection,
         store.Writing(
-            stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
+            now=fold.now, stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
             caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,

@@ -288,7 +288,9 @@ async def parked(connection: Connection, orders: Sequence[tuple[int, int, str]])
 WRITE = """
 WITH event AS (
     INSERT INTO event (bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts, answer, outcome)
-    SELECT * FROM unnest($1::new_event[])
+    SELECT bucket, account, number, program, platform, id, type, order_id, occurred_at, coalesce(received_at, $19), points, version,
+           facts, answer, outcome
+    FROM unnest($1::new_event[])
     RETURNING 1
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
@@ -344,6 +346,7 @@ SELECT held FROM guarded
 class Writing(Struct, kw_only=True):
     """What a batch writes in its one large statement."""
 
+    now: datetime
     stored: list[tuple[Stored, str, str | None]]
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
@@ -366,7 +369,7 @@ async def write(connection: Connection, w: Writing) -> bool:
     """
     held: bool = await connection.fetchval(
         WRITE,
-        [_event_row(*stored) for stored in w.stored],
+        [_event_row(*stored, w.now) for stored in w.stored],
         [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
         [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps],
@@ -374,16 +377,18 @@ async def write(connection: Connection, w: Writing) -> bool:
         [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
+        w.now,
     )  # fmt: skip
     return held
 
 
-def _event_row(stored: Stored, answer: str, outcome: str | None) -> tuple[Any, ...]:
+def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) -> tuple[Any, ...]:
     fact = stored.fact
+    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
     event = fact.event
     return (
         stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE, event.order_id,
-        event.occurred_at, stored.received_at, stored.points, stored.version, fact.facts.decode(), answer, outcome,
+        event.occurred_at, received_at, stored.points, stored.version, fact.facts.decode(), answer, outcome,
     )  # fmt: skip
 
 
