@@ -42,6 +42,8 @@ PAUSE_S = 1.0
 PATIENCE = 3
 """Waits in a row that Redis may exceed before it counts as gone: a single one may have been our own hiccup."""
 VERSION_DIGITS = 20
+MARK_MS = 3_600_000
+"""Life of a mark; longer than the pause of any sweep that is not dead."""
 
 log = structlog.get_logger("greenpoints.projection")
 _encode = msgspec.json.Encoder().encode
@@ -84,6 +86,18 @@ class Projection:
         return await self._offer(
             [(account, _value(balance.version, b"-", _encode(balance)[1:-1])) for account, balance in balances], wait_s
         )
+
+    async def has_forgotten(self, name: str) -> bool:
+        """Whether Redis has lost the mark that the last call with this name left; leaves one. False when Redis does not answer."""
+        if not self.usable:
+            return False
+        try:
+            async with asyncio.timeout(self.wait_s):
+                before = await self.redis.set(b"gp:%d:mark:%b" % (self.epoch, name.encode()), b"1", px=MARK_MS, get=True)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._failed(error)
+            return False
+        return before is None
 
     async def fill(self, account: int, version: int, body: bytes) -> bool:
         """Offer a balance with its details, as a reader computed it."""

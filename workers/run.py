@@ -5,6 +5,7 @@ still end, at most one sweep interval late.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -25,7 +26,9 @@ from workers.sweeps import ignore_parked, settle
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
 BACKOFF_S = (0.5, 1, 2, 5)
-MEND_INTERVAL_S = 5.0
+MEND_INTERVAL_S = 2.0
+NICENESS = 5
+"""Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
@@ -34,6 +37,7 @@ log = structlog.get_logger("greenpoints.worker")
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; what is in progress is finished or, at worst, rolled back and found again."""
     configure_logging(settings.log_format)
+    os.nice(NICENESS)
     async with open_resources(settings) as resources:
         rung = asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)

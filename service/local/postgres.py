@@ -32,8 +32,7 @@ TUNING = {
     "random_page_cost": "1.1",
     "jit": "off",  # our statements are short; compiling them costs more than it saves
     "max_parallel_workers_per_gather": "1",
-    "autovacuum_naptime": "15s",
-    "autovacuum_vacuum_cost_limit": "2000",
+    "autovacuum_vacuum_cost_limit": "400",
     "idle_in_transaction_session_timeout": "60s",
     "timezone": "UTC",
     "log_timezone": "UTC",

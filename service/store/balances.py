@@ -73,7 +73,10 @@ SELECT {_BALANCE} FROM (
 ) c JOIN account a ON a.bucket = c.bucket AND a.id = c.account
 """
 
-NOW = "SELECT now()"
+WRITING_SINCE = """
+SELECT now(), least(now(), (SELECT min(xact_start) FROM pg_stat_activity
+                            WHERE datname = current_database() AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()))
+"""
 
 
 async def changed_since(connection: Connection, since: datetime) -> list[tuple[int, Balance]]:
@@ -81,10 +84,11 @@ async def changed_since(connection: Connection, since: datetime) -> list[tuple[i
     return [_pair(r) for r in await connection.fetch(CHANGED_SINCE, since)]
 
 
-async def database_now(connection: Connection) -> datetime:
-    """PostgreSQL's clock."""
-    now: datetime = await connection.fetchval(NOW)
-    return now
+async def writing_since(connection: Connection) -> tuple[datetime, datetime]:
+    """PostgreSQL's clock, and when the oldest transaction began that has written and may still commit (as far as our role may see)."""
+    row = await connection.fetchrow(WRITING_SINCE)
+    assert row is not None, "a SELECT without FROM has one row"
+    return row[0], row[1]
 
 
 PAGE = f"SELECT {_BALANCE} FROM account a WHERE (a.bucket, a.id) > ($1::smallint, $2::bigint) ORDER BY a.bucket, a.id LIMIT $3"

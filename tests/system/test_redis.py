@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from schemas.events import Balance
 from service.flows import balances
 from service.flows.knowledge import Knowledge
-from service.flows.mend import Mender
+from service.flows.mend import MARGIN, Mender
 from service.local import valkey
 from service.local.identity import server_user
 from service.local.ports import choose_port
@@ -221,6 +221,38 @@ async def test_a_paused_writer_that_plants_an_old_balance_is_mended(world: World
     assert await Mender(world.pool, projection, ttl_s=600).sweep() == 1
     body = await balances.balance_body(world.pool, projection, await account_of(world, projection), 0)
     assert msgspec.json.decode(b"{" + body + b"}")["pending"] == 20
+
+
+async def test_a_sweep_looks_back_once_redis_has_forgotten_and_not_before(world: World, projection: Projection) -> None:
+    await world.campaign(hold="P14D")
+    await world.credit(order_paid("c"))
+    mender = Mender(world.pool, projection, ttl_s=600)
+    assert await mender.sweep() == 1
+    await asyncio.sleep(MARGIN.total_seconds() + 0.1)
+    await mender.sweep()
+    assert await mender.sweep() == 0, "what was pushed is not pushed again"
+    await projection.redis.flushall()
+    account = (await world.rows("SELECT id FROM account"))[0]["id"]
+    assert await projection.push([(account, Balance(version=0))]), "a writer that was paused"
+    assert await mender.sweep() == 1
+    assert await mender.sweep() == 1, "for a while: it may come later"
+    value = await projection.read(account)
+    assert value is not None
+    assert value.version == 1
+
+
+async def test_a_sweep_waits_for_a_transaction_that_began_before_it(world: World, projection: Projection) -> None:
+    await world.campaign(hold="P14D")
+    mender = Mender(world.pool, projection, ttl_s=600)
+    async with world.pool.acquire() as slow, slow.transaction():
+        await slow.execute("INSERT INTO account (bucket, id, program) VALUES (7, 7, 1)")
+        await asyncio.sleep(MARGIN.total_seconds() + 0.1)
+        await mender.sweep()
+        await slow.execute(
+            "INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at) "
+            "VALUES (7, 7, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, now())"
+        )
+    assert await mender.sweep() == 1, "stamped before the first sweep, seen only after it"
 
 
 async def account_of(world: World, projection: Projection) -> int:
