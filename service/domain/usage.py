@@ -1,6 +1,6 @@
 """Caps and budgets inside one batch: what is used, what is left, what this batch changes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Final
@@ -80,10 +80,10 @@ class Usage:
             budgets.append((True, self.budgets.setdefault((campaign, day), Counter())))
         return Windows(caps, budgets)
 
-    def seal(self, caps: Iterable[tuple[CapKey, int]], budgets: Mapping[BudgetKey, int]) -> None:
-        """Take what was read; from now on other windows are an error."""
-        for key, used in caps:
-            self.caps[key].used = used
+    def seal(self, caps: Sequence[int], budgets: Mapping[BudgetKey, int]) -> None:
+        """Take what was read, caps in the order of `caps`; from now on other windows are an error."""
+        for counter, used in zip(self.caps.values(), caps, strict=True):
+            counter.used = used
         for budget, used in budgets.items():
             self.budgets[budget].used = used
         self._sealed = True

@@ -62,8 +62,8 @@ class _Batch:
         self.distinct = [facts[i] for i in self.first.values()]
 
 
-class _BudgetContended(Exception):
-    """The batch was decided on a reading of a budget that does not hold: roll back, and lock it first."""
+class _Contended(Exception):
+    """The batch was decided on a reading that does not hold: roll back, lock first, and read then."""
 
 
 async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Knowledge, *, stripe: int | None = None) -> Received:
@@ -76,7 +76,7 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     stripe = knowledge.stripe if stripe is None else stripe
     try:
         return await _receive(connection, batch, knowledge, stripe, careful=False)
-    except _BudgetContended:
+    except _Contended:
         return await _receive(connection, batch, knowledge, stripe, careful=True)
 
 
@@ -87,25 +87,25 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
     """
     async with connection.transaction():
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
-        new, orders = await _register(connection, batch, accounts)
+        new, orders, early = await _open(connection, batch, accounts, knowledge, careful=careful)
         repeats = [fact for fact in batch.distinct if fact.key not in new]
-        fresh = [fact for fact in batch.distinct if fact.key in new]
-        if needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}:
+        fresh = [fact for fact in batch.distinct if fact.key in new] if repeats else batch.distinct
+        if opened and (needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}):
             # Only a changed repeat names a consumer that nobody knew: it is refused, and a refusal changes nothing.
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
-        fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, careful=careful)
+        fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
         for fact in _paid_first(fresh):
             account = accounts.get((fact.platform, fact.event.consumer or ""))
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.usage.cut_by_budget and not locked:
-            raise _BudgetContended
+            raise _Contended
         written = await _write(connection, fold, stripe)
     if learnt:
         knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts})
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
-    answers = {key: answer for key, answer in written.items() if key in new}
+    answers = written if len(written) == len(new) else {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.now + timedelta(seconds=1)
@@ -159,10 +159,56 @@ def _opens_account(fact: Fact) -> bool:
     return fact.order_key is None or type(fact.event) is OrderPaid
 
 
-async def _register(
-    connection: Connection, batch: _Batch, accounts: dict[tuple[int, str], int]
-) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState]]:
-    """Register event and order keys. Returns the number of each new event, and the state of each order that is met."""
+def _all_open_accounts(facts: Sequence[Fact]) -> bool:
+    return all(fact.order_key is None or type(fact.event) is OrderPaid for fact in facts)
+
+
+class _Early(Struct):
+    """Locked and read in the statement that registers: enough for a batch that meets no order of an earlier one."""
+
+    accounts: dict[int, Account]
+    reading: store.Reading | None
+    usage: Usage
+    catalogue: Catalogue
+
+
+async def _open(
+    connection: Connection, batch: _Batch, accounts: dict[Reference, int], knowledge: Knowledge, *, careful: bool
+) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState], _Early | None]:
+    """Register event and order keys. Returns the number of each new event, the state of each order that is met, and what was read.
+
+    Where every fact opens its account itself, the accounts are locked and read in the same statement. What is about an order
+    needs its owner's account, too, and accounts are locked in one order: then they wait for the next statements.
+    """
+    keys, order_keys = _keys(batch, accounts)
+    orders = {order: OrderState(None) for order in order_keys.values()}
+    early = None
+    if not careful and _all_open_accounts(batch.distinct):
+        catalogue = knowledge.catalogue
+        early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue), catalogue)
+        opening = await store.open_batch(
+            connection, keys, sorted(set(accounts.values())), sorted(early.usage.budgets), list(early.usage.caps)
+        )
+        early.accounts, early.reading = opening.accounts, opening.reading
+    else:
+        opening = await store.open_batch(connection, keys, [], [], [])
+    if len(opening.orders) < len(order_keys):
+        asked = {fact.order_key for fact in batch.distinct if fact.key in opening.events}  # a mere repeat asks nothing
+        registered = sorted(key for key, order in order_keys.items() if order in asked and key not in opening.orders)
+        if registered:
+            owners = await store.lock_orders(connection, registered, lock=early is None)
+            if early is not None:
+                if not set(owners.values()) <= early.accounts.keys():
+                    raise _Contended  # not paid yet, or for somebody else: the locks that this takes would come out of turn
+                early.reading = None  # what the order has earned counts in other windows
+            for key, owner in owners.items():
+                orders[order_keys[key]].account = owner
+                orders[order_keys[key]].registered_before = True
+    return opening.events, orders, early
+
+
+def _keys(batch: _Batch, accounts: dict[Reference, int]) -> tuple[list[store.NewKey], dict[tuple[int, str], OrderKey]]:
+    """What to register, in order; and the orders by (program, order key)."""
     keys: list[store.NewKey] = []
     order_keys: dict[tuple[int, str], OrderKey] = {}
     of_order: dict[tuple[int, str], store.NewKey] = {}
@@ -179,14 +225,7 @@ async def _register(
                 of_order[of] = (program, ORDER, of[1], None, bucket, account)
     keys += of_order.values()
     keys.sort(key=_KEY)
-    new, new_orders = await store.register(connection, keys)
-    orders = {order: OrderState(None) for order in order_keys.values()}
-    registered = sorted(order_keys.keys() - new_orders)
-    if registered:
-        for key_of_order, owner in (await store.lock_orders(connection, registered)).items():
-            orders[order_keys[key_of_order]].account = owner
-            orders[order_keys[key_of_order]].registered_before = True
-    return new, orders
+    return keys, order_keys
 
 
 async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[OrderKey, OrderState]:
@@ -206,19 +245,39 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
 
 async def _fold(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, *, careful: bool = False, dry: bool = False,
+    knowledge: Knowledge, *, early: _Early | None = None, careful: bool = False, dry: bool = False,
 ) -> tuple[Fold, bool]:  # fmt: skip
-    """Lock the accounts, then read what the decision needs, each in a later statement; and whether the budgets are locked."""
-    ids = {a for f in facts if (a := references.get((f.platform, f.event.consumer or "")))}
-    ids |= {o.account for o in orders.values() if o.account is not None}
-    accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
+    """Lock the accounts, then read what the decision needs, each in a later statement; and whether the budgets are locked.
+
+    `early` is taken as it is where it holds.
+    """
+    if early is None:
+        ids = {a for f in facts if (a := references.get((f.platform, f.event.consumer or "")))}
+        ids |= {o.account for o in orders.values() if o.account is not None}
+        accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
+    else:
+        accounts = early.accounts
     lots = await _read_orders(connection, facts, orders)
-    reading, usage, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
+    locked = False
+    if early is not None and early.reading is not None and _holds(early, early.reading):
+        reading, usage, catalogue = early.reading, early.usage, early.catalogue
+        usage.seal(reading.caps, reading.budgets)
+    else:
+        reading, usage, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
     fold = Fold(
         now=reading.now, catalogue=catalogue, products=products, usage=usage, accounts=accounts, orders=orders, lots=lots,
     )  # fmt: skip
     return fold, locked
+
+
+def _holds(early: _Early, reading: store.Reading) -> bool:
+    """Whether a batch may be decided by what was read early: every budget has a row, and none of them is short."""
+    return (
+        reading.catalogue_version == early.catalogue.version
+        and early.usage.budgets.keys() == reading.budgets.keys()
+        and not early.usage.short(reading.budgets)
+    )
 
 
 async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> dict[int, list[Lot]]:
@@ -279,7 +338,7 @@ async def _read(
     catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
         usage = _windows(facts, references, orders, catalogue)
-        caps, budgets = list(usage.caps), sorted(usage.budgets)
+        budgets, caps = sorted(usage.budgets), list(usage.caps)
         reading = await store.read(connection, budgets, caps, lock=False)
         if reading.catalogue_version != catalogue.version:
             catalogue = await knowledge.catalogue_at(connection, reading.catalogue_version)
@@ -292,7 +351,7 @@ async def _read(
         if not dry and (careful or usage.short(reading.budgets)):
             locked = True
             reading = await store.read(connection, budgets, caps, lock=True)
-        usage.seal(zip(caps, reading.caps, strict=True), reading.budgets)
+        usage.seal(reading.caps, reading.budgets)
         return reading, usage, locked, catalogue
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
@@ -336,9 +395,9 @@ def _actions(event: Event) -> tuple[str, ...]:
 # Decide and write ------------------------------------------------------------------------------------
 
 
-def _paid_first(facts: Sequence[Fact]) -> list[Fact]:
+def _paid_first(facts: Sequence[Fact]) -> Sequence[Fact]:
     """Within one batch an order comes before what depends on it; otherwise the order of arrival stays."""
-    return sorted(facts, key=lambda f: not _opens_account(f))
+    return facts if _all_open_accounts(facts) else sorted(facts, key=lambda f: not _opens_account(f))
 
 
 async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[int, str], bytes]:
@@ -353,13 +412,14 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     if stored and not await store.write(
         connection,
         store.Writing(
-            now=fold.now, stored=stored, granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
+            now=fold.now, catalogue_version=fold.catalogue.version, stored=stored, granted=fold.granted,
+            accounts=[a for a in fold.accounts.values() if a.version != a.was],
             caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,
         ),
     ):  # fmt: skip
-        raise _BudgetContended
+        raise _Contended
     reversed_ = [
         (order.account, award) for order in fold.orders.values() if order.account is not None
         for award in order.awards if award.granted is None and award.reversed != award.reversed_was

@@ -4,7 +4,7 @@ Lock order everywhere: registry keys sorted → accounts by id → budgets by (c
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from asyncpg import Record
@@ -84,40 +84,110 @@ async def close_accounts(connection: Connection, references: Sequence[tuple[int,
     await connection.execute(CLOSE_ACCOUNTS, [r[0] for r in references], [r[1] for r in references])
 
 
-# Register ----------------------------------------------------------------------------------------------
+# Open: register, lock, read ------------------------------------------------------------------------------
 
-REGISTER = """
-WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($1)), made AS (
-    INSERT INTO registry (program, kind, key, request_hash, bucket, account)
-    SELECT * FROM unnest($2::new_key[])
-    ORDER BY program, kind, key COLLATE "C"
-    ON CONFLICT DO NOTHING
-    RETURNING program, kind, key, number
+# What a decision reads; $1, $2 are the budgets, $3 the caps.
+BUDGETS_READ = (
+    """SELECT b.campaign, b.day, b.used FROM unnest($1::int[], $2::date[]) AS w (campaign, day) JOIN budget b USING (campaign, day)"""
 )
-SELECT 0 AS program, 0 AS kind, '' AS key, 0 AS number FROM catalogue
-UNION ALL
-SELECT program, kind, key, number FROM made
-"""
+READING = """d.catalogue_version, d.registry_version, now(),
+       ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
+       ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
+             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)
+FROM deployment d"""
+
+
+class Reading(Struct, kw_only=True):
+    """What a batch reads under its locks."""
+
+    catalogue_version: int
+    registry_version: int
+    now: datetime
+    caps: list[int]
+    """In the order in which they were asked for."""
+    budgets: dict[BudgetKey, int]
+    """Those that have a row."""
+
+
+def _windows(budgets: Sequence[BudgetKey], caps: Sequence[CapKey]) -> tuple[list[int], list[date], list[tuple[Any, ...]]]:
+    return (
+        [b[0] for b in budgets], [b[1] for b in budgets],
+        [(bucket_of(account), account, campaign, span, day, 0) for account, campaign, span, day in caps],
+    )  # fmt: skip
+
+
+def _reading(row: Record) -> Reading:
+    catalogue_version, registry_version, now, campaigns, days, used, caps = row[:7]
+    budgets = dict(zip(zip(campaigns, days, strict=True), used, strict=True))
+    return Reading(catalogue_version=catalogue_version, registry_version=registry_version, now=now, caps=caps, budgets=budgets)
 
 
 NewKey = tuple[int, int, str, bytes | None, int | None, int | None]
 """program, kind, key, request hash, bucket, account: a key to register; bucket and account are None while they are not known."""
 
+OPEN = f"""
+WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), made AS (
+    INSERT INTO registry (program, kind, key, request_hash, bucket, account)
+    SELECT * FROM unnest($5::new_key[])
+    ORDER BY program, kind, key COLLATE "C"
+    ON CONFLICT DO NOTHING
+    RETURNING program, kind, key, number
+), locked AS MATERIALIZED (
+    -- Asking for `made` makes the registry come first.
+    SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+    FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
+    WHERE (SELECT count(*) FROM made) >= 0 AND (SELECT count(*) FROM catalogue) = 1
+    ORDER BY a.id
+    FOR NO KEY UPDATE OF a
+), budgets AS MATERIALIZED ({BUDGETS_READ})
+SELECT {READING.replace("FROM deployment d", "")},
+       ARRAY(SELECT program FROM made), ARRAY(SELECT kind FROM made), ARRAY(SELECT key FROM made), ARRAY(SELECT number FROM made),
+       ARRAY(SELECT id FROM locked), ARRAY(SELECT program FROM locked), ARRAY(SELECT pending FROM locked),
+       ARRAY(SELECT available FROM locked), ARRAY(SELECT reserved FROM locked), ARRAY(SELECT debt FROM locked),
+       ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked),
+       ARRAY(SELECT a.version FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
+             ORDER BY a.id)
+FROM deployment d
+"""
 
-async def register(connection: Connection, keys: Sequence[NewKey]) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
-    """Register keys, given in order; the others were registered before.
 
-    Returns (program, event key) → number of the new events, and (program, order key) of the new orders. Also takes the shared
-    catalogue lock: a campaign changes before this transaction or after it, never within.
+class Opening(Struct, kw_only=True):
+    """How a batch begins."""
+
+    events: dict[tuple[int, str], int]
+    """(program, event key) → number, of those that are new."""
+    orders: set[tuple[int, str]]
+    """(program, order key), of those that are new."""
+    accounts: dict[int, Account]
+    """Under lock."""
+    reading: Reading | None
+    """None: one of the accounts changed between the statement's snapshot and its lock, so what belongs to it must be read again.
+
+    Its versions are not final either: whoever changes a campaign may have committed in that moment, too. `write` looks again.
     """
+
+
+async def open_batch(
+    connection: Connection, keys: Sequence[NewKey], accounts: Sequence[int], budgets: Sequence[BudgetKey], caps: Sequence[CapKey]
+) -> Opening:
+    """Register keys, given in order (those that are not new were registered before), then lock accounts by sorted id, and read.
+
+    One statement reads with one snapshot, taken before its locks. But every change of caps changes their account's version, which
+    the lock shows as it is now: equal versions say that nothing happened in between.
+
+    Also takes the shared catalogue lock: a campaign changes before this transaction or after it, never within.
+    """
+    row = await connection.fetchrow(OPEN, *_windows(budgets, caps), CATALOGUE_LOCK, keys, accounts)
+    assert row is not None, "table deployment has one row"
     events: dict[tuple[int, str], int] = {}
     orders = set()
-    for program, kind, key, number in await connection.fetch(REGISTER, CATALOGUE_LOCK, keys):
+    for program, kind, key, number in zip(*row[7:11], strict=True):
         if kind == _EVENT:
             events[program, key] = number
-        elif kind:
+        else:
             orders.add((program, key))
-    return events, orders
+    locked = {fields[0]: Account(*fields) for fields in zip(*row[11:19], strict=True)}  # the columns are its fields, in order
+    return Opening(events=events, orders=orders, accounts=locked, reading=_reading(row) if row[17] == row[19] else None)
 
 
 STORED_ANSWERS = """
@@ -169,48 +239,20 @@ async def lock_accounts(connection: Connection, ids: Sequence[int], *, lock: boo
     return {row[0]: Account(*row) for row in rows}  # the columns are its fields, in order
 
 
-# Read, in a later statement than the lock -------------------------------------------------------------
+# Read again, in a later statement than the lock --------------------------------------------------------
 
-_READ = """
-WITH budgets AS MATERIALIZED (
-    SELECT b.campaign, b.day, b.used FROM unnest($1::int[], $2::date[]) AS w (campaign, day) JOIN budget b USING (campaign, day)
-    ORDER BY b.campaign, b.day
-    {lock}
-)
-SELECT d.catalogue_version, d.registry_version, now(),
-       ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
-       ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
-             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)
-FROM deployment d
+READ = f"""
+WITH budgets AS MATERIALIZED ({BUDGETS_READ} ORDER BY b.campaign, b.day FOR NO KEY UPDATE OF b)
+SELECT {READING}
 """
-READ = _READ.format(lock="FOR NO KEY UPDATE OF b")
-READ_UNLOCKED = _READ.format(lock="")
-
-
-class Reading(Struct, kw_only=True):
-    """What a batch reads under its locks."""
-
-    catalogue_version: int
-    registry_version: int
-    now: datetime
-    caps: list[int]
-    """In the order in which they were asked for."""
-    budgets: dict[BudgetKey, int]
-    """Those that have a row."""
+READ_UNLOCKED = READ.replace("FOR NO KEY UPDATE OF b", "")
 
 
 async def read(connection: Connection, budgets: Sequence[BudgetKey], caps: Sequence[CapKey], *, lock: bool) -> Reading:
     """Versions, the transaction's time, used caps, and used budgets, under lock if asked."""
-    row = await connection.fetchrow(
-        READ if lock else READ_UNLOCKED, [b[0] for b in budgets], [b[1] for b in budgets],
-        [(bucket_of(account), account, campaign, span, day, 0) for account, campaign, span, day in caps],
-    )  # fmt: skip
+    row = await connection.fetchrow(READ if lock else READ_UNLOCKED, *_windows(budgets, caps))
     assert row is not None, "table deployment has one row"
-    catalogue_version, registry_version, now, campaigns, days, used, used_caps = row
-    return Reading(
-        catalogue_version=catalogue_version, registry_version=registry_version, now=now, caps=used_caps,
-        budgets=dict(zip(zip(campaigns, days, strict=True), used, strict=True)),
-    )  # fmt: skip
+    return _reading(row)
 
 
 CREATE_BUDGETS = "INSERT INTO budget (campaign, day) SELECT * FROM unnest($1::int[], $2::date[]) ORDER BY 1, 2 ON CONFLICT DO NOTHING"
@@ -329,7 +371,8 @@ WITH event AS (
     WHERE b.campaign = w.campaign AND b.day = w.day AND (w.most IS NULL OR b.used + w.change <= w.most)
     RETURNING 1
 ), guarded AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0 AS held
+    SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0
+           AND (SELECT catalogue_version FROM deployment) = $20 AS held
 ), rolled_up AS (
     INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
     SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) AS s
@@ -347,6 +390,8 @@ class Writing(Struct, kw_only=True):
     """What a batch writes in its one large statement."""
 
     now: datetime
+    catalogue_version: int
+    """That the batch was decided by: it must still hold."""
     stored: list[tuple[Stored, str, str | None]]
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
@@ -365,7 +410,8 @@ class Writing(Struct, kw_only=True):
 async def write(connection: Connection, w: Writing) -> bool:
     """Write a batch; budgets and roll-ups come last, so that these shared rows are locked for a moment only.
 
-    False if a budget would exceed its limit: then the batch was decided on an old reading, and must be rolled back.
+    False if a budget would exceed its limit, or a campaign has changed: then the batch was decided on an old reading, and must be
+    rolled back.
     """
     held: bool = await connection.fetchval(
         WRITE,
@@ -377,7 +423,7 @@ async def write(connection: Connection, w: Writing) -> bool:
         [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
-        w.now,
+        w.now, w.catalogue_version,
     )  # fmt: skip
     return held
 
@@ -510,6 +556,6 @@ async def get_ready(connection: Connection) -> None:
 
     In this order: asyncpg asks the catalogue with a query that is slow without hash joins.
     """
-    await connection.prepare(REGISTER)
+    await connection.prepare(OPEN)
     await connection.prepare(WRITE)
     await plan_by_index(connection)

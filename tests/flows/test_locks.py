@@ -65,19 +65,22 @@ async def unharmed(world: World) -> None:
         assert await books.faults(connection) == {}
 
 
-async def other(world: World, event: dict[str, Any]) -> dict[str, Any]:
+async def other(world: World, event: dict[str, Any], knowledge: Knowledge | None = None) -> dict[str, Any]:
     """Credit through another process's knowledge."""
-    (outcome,) = await world.send(event, knowledge=Knowledge())
+    (outcome,) = await world.send(event, knowledge=knowledge or Knowledge())
     assert outcome.error is None
     answer: dict[str, Any] = json.loads(outcome.answer)
     return answer
 
 
-async def test_two_credits_of_one_account(world: World, slow: Slow) -> None:
+@pytest.mark.parametrize("process", ["fresh", "that knows all"])
+async def test_two_credits_of_one_account(world: World, slow: Slow, process: str) -> None:
+    """A process that knows the campaigns and the account reads in the statement that locks: what it waited for is not in its snapshot."""
     await world.campaign(caps={"consumer_day": 35})
     await world.credit(order_paid("c"))
     async with slow.credits(order_paid("c", quantity=2)):
-        second = await blocked(world, other(world, order_paid("c", quantity=2)))
+        knowledge = Knowledge() if process == "fresh" else world.knowledge
+        second = await blocked(world, other(world, order_paid("c", quantity=2), knowledge))
     answer = await second
     assert (answer["points"], answer["balance"]["pending"], answer["balance"]["version"]) == (5, 35, 3)
     assert await balances(world) == [(35, 0, 0, 3)]
