@@ -3,15 +3,16 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from service.api.bodies import Exchange
 from service.api.problems import on_defect, on_refusal
 from service.domain.errors import GreenpointsError
 
-Handler = Callable[[Request[Any, Any, Any]], Awaitable[ASGIResponse]]
-"""A route handler that takes nothing but the request and answers an ASGIResponse."""
+Handler = Callable[[Any], Awaitable[ASGIResponse]]
+"""A route handler that takes nothing but the request, reads no more of it than an Exchange has, and answers an ASGIResponse."""
 
 
 class Application(Litestar):
@@ -20,37 +21,32 @@ class Application(Litestar):
     By the path as it was sent: an encoded `/` inside a reference does not split it; handlers get path parameters still
     encoded and decode them with `service.api.paths.reference`.
 
-    Without the router: its routing, parameters and middleware are a noticeable part of a short request such as a balance. `front`
-    holds (method, path) of routes that need none of it; they are registered as routes all the same, for documentation and for HEAD
-    and OPTIONS.
+    Without the router: its routing, parameters, middleware and request object are most of the time of a short request. `front` holds
+    (method, path) of routes that need none of it; they are registered as routes all the same, for documentation and for HEAD and
+    OPTIONS.
     """
 
-    front: dict[tuple[str, str], Handler]
+    front: dict[tuple[object, object], Handler]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer a request."""
         raw = scope.get("raw_path")  # absent for the lifespan
         if raw and b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
-        handler = self.front.get((str(scope.get("method")), str(scope.get("path"))))
+        handler = self.front.get((scope.get("method"), scope.get("path")))
         if handler is None:
             await super().__call__(scope, receive, send)
         else:
             await self._answer(handler, scope, receive, send)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["litestar_app"] = self
-        request: Request[Any, Any, Any] = Request(scope, receive, send)
         try:
-            response = await handler(request)
-        except GreenpointsError as error:
-            response = _as_asgi(on_refusal(request, error), request)
-        except Exception as error:  # noqa: BLE001 - as the router does: logged, and answered 500
-            response = _as_asgi(on_defect(request, error), request)
+            response = await handler(Exchange(self, scope, receive))
+        except Exception as error:  # noqa: BLE001 - as the router does: a defect is logged, and answered 500
+            scope["litestar_app"] = self
+            request: Request[Any, Any, Any] = Request(scope, receive, send)
+            refusal = on_refusal(request, error) if isinstance(error, GreenpointsError) else on_defect(request, error)
+            made = refusal.to_asgi_response(None, request)
+            assert isinstance(made, ASGIResponse)
+            response = made
         await response(scope, receive, send)
-
-
-def _as_asgi(response: Response[bytes], request: Request[Any, Any, Any]) -> ASGIResponse:
-    made = response.to_asgi_response(None, request)
-    assert isinstance(made, ASGIResponse)
-    return made

@@ -1,19 +1,53 @@
 """Request bodies: bounded before they are parsed, decoded strictly, errors with a JSON pointer."""
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 import msgspec
-from litestar import Request
+from litestar import Litestar, Request
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
 
 from service.domain.errors import InvalidRequest, PayloadTooLarge, Unavailable, UnsupportedMediaType
 from service.domain.intake import invalid, malformed
 
 T = TypeVar("T")
+
+
+class Exchange:
+    """As much of a Litestar Request as the busiest routes need, made in a tenth of the time."""
+
+    __slots__ = ("app", "receive", "scope")
+
+    def __init__(self, app: Litestar, scope: Scope, receive: Receive) -> None:
+        self.app = app
+        self.scope = scope
+        self.receive = receive
+
+
+AnyRequest = Request[Any, Any, Any] | Exchange
+
+
+class JsonResponse(ASGIResponse):
+    """A JSON body with headers as they are; the general class spends longer on building than a short request has."""
+
+    def __init__(self, body: bytes, status_code: int = 200, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:  # not its parent's
+        self.body = body
+        self.status_code = status_code
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - the signature of ASGI
+        """Send it."""
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(self.body)), *self._headers]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
 MAX_QUERY_FIELDS = 20
 
 
-def raw_headers(request: Request[Any, Any, Any]) -> dict[bytes, bytes]:
+def raw_headers(request: AnyRequest) -> dict[bytes, bytes]:
     """The headers by lower-case name, as they came; of a repeated one the last. Cheaper than Litestar's, for the busiest routes."""
     return dict(request.scope["headers"])
 
@@ -24,7 +58,7 @@ def authorization_of(headers: dict[bytes, bytes]) -> str | None:
     return None if raw is None else raw.decode("latin-1")
 
 
-async def read_body(request: Request[Any, Any, Any], max_bytes: int) -> bytes:
+async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
     """The raw body, at most `max_bytes`.
 
     Raises PayloadTooLarge without reading on, UnsupportedMediaType for a compressed one, Unavailable when the sender went away.
@@ -74,7 +108,7 @@ def decode(body: bytes, type_: type[T]) -> T:
         raise malformed(error) from None
 
 
-def read_query(request: Request[Any, Any, Any], type_: type[T]) -> T | None:
+def read_query(request: AnyRequest, type_: type[T]) -> T | None:
     """The query string as a Struct, unknown names ignored; None without one. Raises InvalidRequest.
 
     For the busiest routes, which mostly have none; documentation finds the Struct in the route's `opt`.

@@ -14,6 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from litestar import Request
 from msgspec import Struct
 
+from service.api.bodies import AnyRequest
 from service.domain import secrets, tokens
 from service.domain.errors import Forbidden, NotFound, Overloaded, Unauthenticated, Unavailable
 from service.domain.roles import ConsumerScope, Role, Scope
@@ -373,7 +374,7 @@ async def _program(conn: Connection, own: int | None, chosen: str | None) -> int
     return program.id
 
 
-def callers_of(request: Request[Any, Any, Any]) -> Callers:
+def callers_of(request: AnyRequest) -> Callers:
     """This process's callers."""
     callers: Callers = request.app.state.callers
     return callers

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from schemas.consumers import ActivityItem, BalanceAnswer
 from schemas.pages import Page
-from service.api.bodies import authorization_of, raw_headers, read_query
+from service.api.bodies import JsonResponse, authorization_of, raw_headers, read_query
 from service.api.callers import callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
@@ -40,7 +40,7 @@ async def my_balance(request: AnyRequest) -> ASGIResponse:
     caller = callers.consumer_cached(authorization) or await callers.consumer(authorization, "balance:read")
     caller.require("balance:read")
     body = await _balance(request, caller.platform, caller.reference)
-    return ASGIResponse(body=flow.answer(caller.reference, flow.ZERO_BODY if body is None else body), media_type=JSON)
+    return JsonResponse(flow.answer(caller.reference, flow.ZERO_BODY if body is None else body))
 
 
 @get("/v1/consumers/{ref:str}/balance", tags=TAGS, media_type=JSON, opt={"answer": BalanceAnswer, "query": Freshness})

@@ -2,10 +2,9 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
-from litestar import Request
-
+from service.api.bodies import AnyRequest
 from service.domain.errors import Unavailable
 from service.store.connection import UNREACHABLE, Connection, reading
 
@@ -13,7 +12,7 @@ ACQUIRE_TIMEOUT_S: Final = 0.9
 
 
 @asynccontextmanager
-async def connection(request: Request[Any, Any, Any]) -> AsyncIterator[Connection]:
+async def connection(request: AnyRequest) -> AsyncIterator[Connection]:
     """One of the pool's connections, given back at the end. Raises Unavailable when PostgreSQL is not there or none is free in time."""
     try:
         async with request.app.state.resources.pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as conn:
@@ -23,7 +22,7 @@ async def connection(request: Request[Any, Any, Any]) -> AsyncIterator[Connectio
 
 
 @asynccontextmanager
-async def short_read(request: Request[Any, Any, Any]) -> AsyncIterator[Connection]:
+async def short_read(request: AnyRequest) -> AsyncIterator[Connection]:
     """The same for a read that takes milliseconds: a server that hangs is given up within a second. Raises Unavailable."""
     try:
         async with reading(request.app.state.resources.pool) as conn:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from schemas.base import Instant
 from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
-from service.api.bodies import authorization_of, raw_headers, read_body, read_query, require_json
+from service.api.bodies import AnyRequest, JsonResponse, authorization_of, raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
@@ -30,13 +30,11 @@ from service.runtime import Resources
 TAGS = ["Events"]
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
-REPLAYED = {"Idempotency-Replayed": "true"}
+REPLAYED = ((b"idempotency-replayed", b"true"),)
 CHUNKS_AHEAD = 2
 """Chunks of one bulk body that may wait for their commit; the next is read only then."""
 READ_AT_ONCE = 25
 """Events of a bulk body that are decoded before other requests get a turn."""
-
-AnyRequest = Request[Any, Any, Any]
 
 
 class TryOut(Struct, frozen=True, kw_only=True):
@@ -47,7 +45,7 @@ class TryOut(Struct, frozen=True, kw_only=True):
 
 
 @post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer, "query": TryOut})
-async def receive_event(request: AnyRequest) -> ASGIResponse:
+async def receive_event(request: Request[Any, Any, Any]) -> ASGIResponse:
     """Report one event and get its points.
 
     `(platform, id)` is the idempotency key, for ever: an exact repeat gets the first answer with status 200.
@@ -66,8 +64,8 @@ async def receive_event(request: AnyRequest) -> ASGIResponse:
     if outcome.error is not None:
         raise outcome.error
     if outcome.replayed:
-        return ASGIResponse(body=outcome.answer, status_code=200, media_type=JSON, headers=REPLAYED)
-    return ASGIResponse(body=outcome.answer, status_code=201, media_type=JSON)
+        return JsonResponse(outcome.answer, 200, REPLAYED)
+    return JsonResponse(outcome.answer, 201)
 
 
 async def _dry_run(request: AnyRequest, fact: Fact, try_out: TryOut) -> ASGIResponse:
@@ -75,11 +73,11 @@ async def _dry_run(request: AnyRequest, fact: Fact, try_out: TryOut) -> ASGIResp
         raise InvalidRequest("as_of needs dry_run=true: an event is credited now or not at all.")
     async with short_read(request) as conn:
         answer = await preview(conn, fact, request.app.state.resources.knowledge, try_out.as_of)
-    return ASGIResponse(body=msgspec.json.encode(answer), status_code=200, media_type=JSON)
+    return JsonResponse(msgspec.json.encode(answer))
 
 
 @post("/v1/events/batch", tags=TAGS, media_type=JSON, status_code=200, opt={"body": list[Event], "answer": BatchAnswer})
-async def receive_batch(request: AnyRequest) -> Response[bytes]:
+async def receive_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Report up to 5,000 events, as a JSON array or as NDJSON. One bad event never blocks the others."""
     resources: Resources = request.app.state.resources
     caller = await _platform(request, raw_headers(request))
@@ -167,7 +165,7 @@ def _chunks(count: int, size: int) -> Iterator[range]:
 
 @get("/v1/events", tags=TAGS, opt={"answer": Page[EventAnswer]})
 async def list_events(
-    request: AnyRequest,
+    request: Request[Any, Any, Any],
     consumer: FromQuery[str | None] = None,
     status: FromQuery[Status | None] = None,
     cursor: Cursor = None,
@@ -186,7 +184,7 @@ async def list_events(
 
 
 @get("/v1/events/{event_id:path}", tags=TAGS, opt={"answer": EventAnswer})
-async def read_event(request: AnyRequest, event_id: FromPath[str]) -> EventAnswer:
+async def read_event(request: Request[Any, Any, Any], event_id: FromPath[str]) -> EventAnswer:
     """Read one event with its status, awards and balance as they are now."""
     caller = await callers_of(request).platform(request.headers.get("authorization"))
     caller.require("events:read")
