@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Most events in one transaction of the single lane."""
     batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """How long a batch waits for company once its first event is there. More is slower when idle, not faster when busy."""
-    single_writers: Annotated[int, Meta(ge=1, le=50)] = 3
+    single_writers: Annotated[int, Meta(ge=1, le=50)] = 2
     """Connections that commit single events. While PostgreSQL works for one, Python works for another; more make smaller batches."""
     queue_events: Annotated[int, Meta(ge=1, le=100_000)] = 2_048
     """Single events that may wait; beyond that 503 `overloaded`."""

@@ -26,7 +26,8 @@ from workers.sweeps import ignore_parked, settle
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
 BACKOFF_S = (0.5, 1, 2, 5)
-MEND_INTERVAL_S = 2.0
+MEND_INTERVAL_S = 0.5
+"""Often, so that each time there is little: thousands of balances at once would hold requests up."""
 NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0

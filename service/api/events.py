@@ -1,7 +1,6 @@
 """Events: report one or many, try one out, look them up (CONTRACT §3.3)."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Annotated, Any
 
 import msgspec
@@ -133,7 +132,10 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
                 results[place] = outcome.answer
 
     try:
-        for chunk in _chunks(len(events), resources.settings.bulk_batch_events):
+        start = 0
+        while start < len(events):
+            chunk = range(start, min(start + lanes.chunk, len(events)))
+            start = chunk.stop
             facts, places = [], []
             now = resources.clock.now()
             for place in chunk:
@@ -156,11 +158,6 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
             future.cancel()
     head = msgspec.json.encode(counts)[:-1] + b',"results":['
     return Response(content=head + b",".join(results) + b"]}", status_code=200, media_type=JSON)
-
-
-def _chunks(count: int, size: int) -> Iterator[range]:
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
 
 
 @get("/v1/events", tags=TAGS, opt={"answer": Page[EventAnswer]})

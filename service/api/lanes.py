@@ -7,6 +7,10 @@ from service.flows.batcher import Lane
 from service.runtime import Resources
 
 BULK_ANSWER_TIMEOUT_S = 30.0
+CHUNK_BESIDE = 25
+"""Events of a chunk of a bulk body while single events come in: a few milliseconds of deciding."""
+CROWD = 64
+"""Single events that are worth a second batch beside one that is being committed."""
 
 
 class Lanes:
@@ -24,15 +28,26 @@ class Lanes:
         self.single = Lane(
             "single", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.batch_events,
             queue_requests=settings.queue_events, batch_wait_s=settings.batch_wait_ms / 1_000,
-            answer_timeout_s=settings.answer_timeout_s, writers=settings.single_writers,
+            answer_timeout_s=settings.answer_timeout_s, writers=settings.single_writers, crowd=min(CROWD, settings.batch_events),
         )  # fmt: skip
         self.bulk = Lane(
             "bulk", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.bulk_batch_events,
             queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S,
-            writers=settings.bulk_writers,
+            writers=settings.bulk_writers, gives_way_to=self.single,
         )  # fmt: skip
+        self._chunk = settings.bulk_batch_events
         self.bodies = 0
         """Bulk bodies being read or committed."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether events are coming in."""
+        return self.single.is_busy or self.bulk.is_busy
+
+    @property
+    def chunk(self) -> int:
+        """Events of the next chunk of a bulk body: few while single events come in, which wait while a chunk is decided."""
+        return min(self._chunk, CHUNK_BESIDE) if self.single.is_busy else self._chunk
 
     def start(self) -> None:
         """Start committing."""

@@ -1,6 +1,7 @@
 """Group commit: requests hand their facts to a lane and wait; a lane commits what has gathered (DESIGN §1)."""
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
@@ -23,6 +24,12 @@ ANSWERS_AT_ONCE = 8
 """Requests of a batch that are answered before the next batch's statements get a turn: all at once would hold them up."""
 WATCH_INTERVAL_S = 0.1
 RECONNECT_S = 0.2
+REST = 2
+"""How much longer than its batch took a lane rests that gives way."""
+BUSY_FOR_S = 0.1
+"""A lane counts as busy for so long after a request."""
+PATIENCE_S = 0.02
+"""How long a fact waits for the end of another writer's batch before it gets one of its own."""
 _CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 log = structlog.get_logger("greenpoints.batcher")
@@ -65,8 +72,12 @@ class Lane:
 
     def __init__(
         self, name: str, *, pool: Pool, knowledge: Knowledge, publish: Publish, batch_events: int, queue_requests: int,
-        batch_wait_s: float, answer_timeout_s: float, writers: int,
+        batch_wait_s: float, answer_timeout_s: float, writers: int, crowd: int = 1, gives_way_to: "Lane | None" = None,
     ) -> None:  # fmt: skip
+        """`crowd`: so many requests are worth a second batch beside one that is being committed.
+
+        `gives_way_to`: while that lane is busy, this one commits one batch at a time, and rests after it.
+        """
         self.name = name
         self.statistics = LaneStatistics()
         self._pool = pool
@@ -78,11 +89,16 @@ class Lane:
         self._answer_timeout_s = answer_timeout_s
         self._queue: deque[Waiting] = deque()
         self._committing: set[Waiting] = set()
-        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
+        """Something came into the queue, or a batch has ended."""
+        self._crowd = crowd
         self._tasks: list[asyncio.Task[None]] = []
         self._publishing: set[asyncio.Task[None]] = set()
         self._writers = writers
         self._down: str | None = None
+        self._gives_way_to = gives_way_to
+        self._alone = asyncio.Lock()
+        self._newest = 0.0
 
     def start(self) -> None:
         """Start committing."""
@@ -98,6 +114,11 @@ class Lane:
         self._queue.clear()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether requests are coming in."""
+        return bool(self._queue) or time.monotonic() - self._newest < BUSY_FOR_S
+
+    @property
     def waiting(self) -> int:
         """Requests in the queue."""
         return len(self._queue)
@@ -110,8 +131,9 @@ class Lane:
             self.statistics.overloaded += 1
             raise Overloaded("More events are waiting than can be committed in time.")
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self._queue.append(Waiting(facts, future, time.monotonic()))
-        self._arrived.set()
+        self._newest = time.monotonic()
+        self._queue.append(Waiting(facts, future, self._newest))
+        self._changed.set()
         return future
 
     # Committing
@@ -125,7 +147,10 @@ class Lane:
                     self._down = None
                     writer = Writer(connection, secrets.randbelow(2**31))
                     while True:
-                        await self._commit(writer, await self._gather())
+                        if self._gives_way_to is None:
+                            await self._commit(writer, await self._gather())
+                        else:
+                            await self._commit_aside(writer, self._gives_way_to)
             except UNREACHABLE as error:
                 if self._down is None:
                     log.warning("PostgreSQL does not answer", lane=self.name, error=repr(error))
@@ -135,11 +160,28 @@ class Lane:
                 self._fail(waiting, self._down)
                 await asyncio.sleep(RECONNECT_S)
 
+    async def _commit_aside(self, writer: Writer, other: "Lane") -> None:
+        """Commit a batch; while the other lane is busy alone, with a rest after it."""
+        if not other.is_busy:
+            await self._commit(writer, await self._gather())
+            return
+        async with self._alone:
+            taken = await self._gather()
+            start = time.monotonic()
+            await self._commit(writer, taken)
+            if other.is_busy:
+                await asyncio.sleep(REST * (time.monotonic() - start))
+
     async def _gather(self) -> list[Waiting]:
-        """Wait for work, then a moment for company, then take as much as fits into one transaction."""
-        while not self._queue:
-            self._arrived.clear()
-            await self._arrived.wait()
+        """Wait for work, then a moment for company, then take as much as fits into one transaction.
+
+        While another writer is at work, a few facts wait for its end: two small batches cost more than one, and are no sooner done.
+        """
+        while not self._queue or (self._committing and len(self._queue) < self._crowd and not self._is_slow()):
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S if self._queue else None):
+                    await self._changed.wait()
         if self._batch_wait_s and len(self._queue) < self._batch_events:
             await asyncio.sleep(self._batch_wait_s)
         taken: list[Waiting] = []
@@ -149,6 +191,10 @@ class Lane:
             taken.append(waiting)
             events += len(waiting.facts)
         return taken
+
+    def _is_slow(self) -> bool:
+        """Whether the first in the queue has waited long enough for another writer's end."""
+        return time.monotonic() - self._queue[0].since > PATIENCE_S
 
     async def _commit(self, writer: Writer, taken: list[Waiting]) -> None:
         if not taken:
@@ -168,6 +214,7 @@ class Lane:
             self._fail(taken, "Something went wrong on our side; the outcome is unknown.")
         finally:
             self._committing.difference_update(taken)
+            self._changed.set()
 
     async def _credit(self, writer: Writer, taken: list[Waiting]) -> None:
         """Credit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""

@@ -9,7 +9,7 @@ from service.store.connection import Pool
 
 WARY = timedelta(seconds=10)
 """After Redis has forgotten everything, a writer that was paused may plant an old balance: for so long, look back as far."""
-MARGIN = timedelta(seconds=0.5)
+MARGIN = timedelta(seconds=0.2)
 """A transaction is stamped when it begins, and can be told from a reader only when it has written: that happens within so long."""
 PUSH_WAIT_S = 1.0
 

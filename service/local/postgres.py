@@ -27,6 +27,7 @@ TUNING = {
     "effective_cache_size": "2GB",
     "wal_buffers": "16MB",
     "wal_compression": "on",
+    "wal_init_zero": "off",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
