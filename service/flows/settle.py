@@ -19,10 +19,10 @@ async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets
     """
     done = 0
     async with pool.acquire() as connection:
+        await plan_by_index(connection)
         waiting = await store.buckets_with_due(connection)
         if not waiting:
             return 0
-        await plan_by_index(connection)
         groups = [waiting[i : i + buckets] for i in range(0, len(waiting), buckets)]
         random.shuffle(groups)  # so that several workers meet less often
         for group in groups:
