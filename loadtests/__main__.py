@@ -35,6 +35,7 @@ NAIVE_WRITERS = 8
 BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
+BEFORE_BODIES_S = 0.2
 
 console = Console(highlight=False)
 
@@ -176,7 +177,7 @@ class Bench:
                 bodies = [
                     request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(LARGE_BULK)) for _ in range(LARGE_BODIES)
                 ]
-                bulk = asyncio.create_task(closed(self.port, bodies, connections=1, seconds=self.seconds * 2)) if busy else None
+                bulk = asyncio.create_task(self._beside(bodies)) if busy else None
                 results.append(await open_loop(self.port, requests, rate=rate, seconds=self.seconds * 2))
                 _only_successes("half load", results[-1])
                 if bulk is not None:
@@ -185,6 +186,11 @@ class Bench:
             p50, p99 = (statistics.median(result.percentile_ms(share) for result in results) for share in (0.5, 0.99))
             name = "p99 at half load" + (f" while bodies of {LARGE_BULK:,} arrive" if busy else "")
             self._bar(name, f"p99 {p99:.1f} ms, p50 {p50:.1f} ms", f"offered {rate:,.0f}/s", p99, "≤ 50 ms", met=p99 <= 50)
+
+    async def _beside(self, bodies: list[bytes]) -> Result:
+        """Send them one after the other, once the single credits are on their way."""
+        await asyncio.sleep(BEFORE_BODIES_S)
+        return await closed(self.port, bodies, connections=1, seconds=self.seconds * 2 - BEFORE_BODIES_S)
 
     async def settlement(self) -> None:
         """Settle what the other measurements have credited, with the worker's own flow in one process."""

@@ -16,7 +16,7 @@ from service.api.bodies import AnyRequest, JsonResponse, authorization_of, raw_h
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
-from service.api.lanes import Lanes
+from service.api.lanes import CHUNK_BESIDE, Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
 from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Overloaded, UnsupportedMediaType
@@ -134,7 +134,7 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
     try:
         start = 0
         while start < len(events):
-            chunk = range(start, min(start + lanes.chunk, len(events)))
+            chunk = range(start, min(start + (lanes.chunk if start else CHUNK_BESIDE), len(events)))
             start = chunk.stop
             facts, places = [], []
             now = resources.clock.now()
