@@ -36,12 +36,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0
     """How long a batch waits for company once its first event is there. More is slower when idle, not faster when busy."""
     single_writers: Annotated[int, Meta(ge=1, le=50)] = 2
-    """Connections that commit single events. While PostgreSQL works for one, Python works for another; more make smaller batches."""
+    """Connections that commit single events. A second batch begins beside the first only when many wait; more make smaller batches."""
     queue_events: Annotated[int, Meta(ge=1, le=100_000)] = 2_048
     """Single events that may wait; beyond that 503 `overloaded`."""
-    bulk_batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 250
+    bulk_batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 500
     """Events of a bulk body in one transaction."""
-    bulk_writers: Annotated[int, Meta(ge=1, le=50)] = 2
+    bulk_writers: Annotated[int, Meta(ge=1, le=50)] = 3
     """Connections that commit bulk bodies."""
     bulk_queue_bodies: Annotated[int, Meta(ge=1, le=1_000)] = 16
     """Bulk bodies that may wait or run; beyond that 503 `overloaded`."""

@@ -32,6 +32,8 @@ NDJSON = "application/x-ndjson"
 REPLAYED = ((b"idempotency-replayed", b"true"),)
 CHUNKS_AHEAD = 2
 """Chunks of one bulk body that may wait for their commit; the next is read only then."""
+LARGE_BODY = 1_000
+"""From so many events on a body begins with a small chunk: single events may come in while it is committed."""
 READ_AT_ONCE = 25
 """Events of a bulk body that are decoded before other requests get a turn."""
 
@@ -134,7 +136,8 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
     try:
         start = 0
         while start < len(events):
-            chunk = range(start, min(start + (lanes.chunk if start else CHUNK_BESIDE), len(events)))
+            size = lanes.chunk if start or len(events) <= LARGE_BODY else CHUNK_BESIDE
+            chunk = range(start, min(start + size, len(events)))
             start = chunk.stop
             facts, places = [], []
             now = resources.clock.now()

@@ -1,5 +1,6 @@
 """Receive: many facts, one transaction (DESIGN §1): register, lock, read, decide, write, commit."""
 
+import asyncio
 import secrets
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,6 +22,8 @@ from service.store import credit as store
 from service.store.connection import Connection
 
 MAX_CATALOGUE_RELOADS = 3
+DECIDE_AT_ONCE = 100
+"""Facts of a batch that are decided before other requests get a turn."""
 NOBODY = 0
 """No account has this id."""
 _ACTIONS = {"order.paid": ("purchase",), "packaging.returned": ("return",), "activity.completed": ("activity",)}
@@ -96,7 +99,9 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
         fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
-        for fact in _paid_first(fresh):
+        for n, fact in enumerate(_paid_first(fresh), 1):
+            if n % DECIDE_AT_ONCE == 0:
+                await asyncio.sleep(0)
             account = accounts.get((fact.platform, fact.event.consumer or ""))
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.usage.cut_by_budget and not locked:
