@@ -24,7 +24,7 @@ ANSWERS_AT_ONCE = 8
 """Requests of a batch that are answered before the next batch's statements get a turn: all at once would hold them up."""
 WATCH_INTERVAL_S = 0.1
 RECONNECT_S = 0.2
-REST = 3
+REST = 4
 """How much longer than its batch took a lane rests that gives way."""
 BUSY_FOR_S = 0.1
 """A lane counts as busy for so long after a request."""
