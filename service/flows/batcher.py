@@ -123,6 +123,11 @@ class Lane:
         """Requests in the queue."""
         return len(self._queue)
 
+    @property
+    def committing(self) -> int:
+        """Requests that are being committed."""
+        return len(self._committing)
+
     def submit(self, facts: list[Fact]) -> "asyncio.Future[list[Outcome]]":
         """Hand over facts; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
         if self._down is not None:

@@ -1,15 +1,18 @@
 """What goes wrong only when several facts share a transaction; each of these was found by the state machine or by reading for it."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+import pytest
 
 from service.domain.errors import IdReused, Internal
 from service.domain.fold import Account, Fact
 from service.domain.intake import read_fact
+from service.flows import batcher
 from service.flows.batcher import Lane
 from service.logs import configure_logging
 from tests.worlds import HASH_KEY, World, order_paid, refund
@@ -104,3 +107,69 @@ async def test_a_fact_that_cannot_be_written_is_isolated(world: World) -> None:
 
 def _fact(world: World, event: dict[str, Any]) -> Fact:
     return read_fact(json.dumps(event).encode(), world.platforms["shop"], now=datetime.now(UTC), hash_key=HASH_KEY)
+
+
+async def test_few_wait_for_the_end_of_a_batch_many_do_not(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one writer waits for a lock, a few facts wait for it, but not for long; many begin a batch of their own at once."""
+    await world.campaign()
+    await world.credit(order_paid("held"))
+    monkeypatch.setattr(batcher, "PATIENCE_S", 0.5)  # in the product too short for a test's clock
+    lane = Lane(
+        "test", pool=world.pool, knowledge=world.knowledge, publish=_publish, batch_events=10, queue_requests=100, batch_wait_s=0,
+        answer_timeout_s=5, writers=2, crowd=5,
+    )  # fmt: skip
+    lane.start()
+    try:
+        async with world.pool.acquire() as connection, connection.transaction():
+            await connection.execute("SELECT FROM account FOR UPDATE")
+            stuck = lane.submit([_fact(world, order_paid("held"))])
+            while not lane.committing:
+                await asyncio.sleep(0)
+            few = lane.submit([_fact(world, order_paid("few"))])
+            await asyncio.sleep(0.05)
+            assert (lane.committing, lane.waiting) == (1, 1), "it waits for the writer that is at work"
+            assert (await few)[0].error is None, "but not for ever"
+            many = [lane.submit([_fact(world, order_paid("many"))]) for _ in range(5)]
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert (lane.committing, lane.waiting) == (6, 0), "at once"
+            await asyncio.gather(*many)
+            assert not stuck.done()
+        assert (await stuck)[0].error is None
+    finally:
+        await lane.stop()
+
+
+async def test_a_lane_gives_way_to_a_busy_one(world: World) -> None:
+    """One batch at a time with a rest after it while the other lane is busy; side by side once it is quiet."""
+    await world.campaign()
+
+    class Other:
+        is_busy = True
+
+    other: Any = Other()
+    lane = Lane(
+        "test", pool=world.pool, knowledge=world.knowledge, publish=_publish, batch_events=1, queue_requests=100, batch_wait_s=0,
+        answer_timeout_s=5, writers=2, gives_way_to=other,
+    )  # fmt: skip
+    lane.start()
+    try:
+        at_once = 0
+        futures = [lane.submit([_fact(world, order_paid(f"c{n}"))]) for n in range(6)]
+        while not all(future.done() for future in futures):
+            at_once = max(at_once, lane.committing)
+            await asyncio.sleep(0)
+        assert at_once == 1
+        other.is_busy = False
+        await asyncio.sleep(0.2)  # the last rest
+        futures = [lane.submit([_fact(world, order_paid(f"c{n}"))]) for n in range(20)]
+        while not all(future.done() for future in futures):
+            at_once = max(at_once, lane.committing)
+            await asyncio.sleep(0)
+        assert at_once == 2
+    finally:
+        await lane.stop()
+
+
+async def _publish(changed: Any, due_now: bool) -> None:  # noqa: FBT001 - the lane's signature
+    """Nothing to publish to."""
