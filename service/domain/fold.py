@@ -23,13 +23,10 @@ from schemas.events import (
     Refusal,
     Status,
 )
-from service.domain.catalogue import Catalogue
 from service.domain.granting import Granted, Granter, Scope
 from service.domain.keys import bucket_of, platform_key
 from service.domain.ledger import Book, Kind, Lot, claw_back
 from service.domain.orders import OrderFacts
-from service.domain.products import Products
-from service.domain.usage import Usage
 
 OrderKey = tuple[int, str]
 """platform, order id."""
@@ -190,17 +187,12 @@ class Fold:
     """Folds facts, one after the other, over locked state; then says what to write."""
 
     def __init__(
-        self, *, now: datetime, catalogue: Catalogue, products: Products, usage: Usage,
-        accounts: dict[int, Account], orders: dict[OrderKey, OrderState], lots: dict[int, list[Lot]],
+        self, scope: Scope, *, accounts: dict[int, Account], orders: dict[OrderKey, OrderState], lots: dict[int, list[Lot]],
     ) -> None:  # fmt: skip
-        self.now = now
-        self.catalogue = catalogue
-        self.products = products
-        self.usage = usage
+        self.scope = scope
         self.accounts = accounts
         self.orders = orders
         self.lots = lots
-        self._scope = Scope(catalogue=catalogue, products=products, usage=usage, now=now)
         self.stored: list[Stored] = []
         self.parked: list[Stored] = []
         self.granted: list[tuple[Account, PostedAward]] = []
@@ -266,7 +258,7 @@ class Fold:
                 balance=Balance() if account is None else account.balance(),
             )  # fmt: skip
             self.parked.append(
-                Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.now, points=0, version=0, answer=answer)
+                Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.scope.now, points=0, version=0, answer=answer)
             )
             return answer
         return self._apply(fact, number, self.accounts[order.account], order)
@@ -309,8 +301,8 @@ class Fold:
 
     def _granter(self, fact: Fact, account: Account) -> Granter:
         return Granter(
-            self._scope, fact.event, platform=fact.platform, platform_code=fact.platform_code, account=account.id,
-            program=self.catalogue.programs[fact.program], day=fact.day,
+            self.scope, fact.event, platform=fact.platform, platform_code=fact.platform_code, account=account.id,
+            program=self.scope.catalogue.programs[fact.program], day=fact.day,
         )  # fmt: skip
 
     def _post(self, granter: Granter, account: Account, fact: Fact, number: int) -> list[PostedAward]:
@@ -350,8 +342,8 @@ class Fold:
             award.reversed += points
             sums = self._sums(account.program, award)
             sums.reversed += points
-            if self.catalogue.knows(award.campaign):
-                self.usage.count(self.usage.windows(account.id, award.campaign, award.day), -points)
+            if self.scope.catalogue.knows(award.campaign):
+                self.scope.usage.count(self.scope.usage.windows(account.id, award.campaign, award.day), -points)
             if award.settled:
                 self._claw_back(account, award, points, number)
             else:
@@ -424,7 +416,7 @@ class Fold:
                 number=number,
                 fact=fact,
                 points=answer.points,
-                received_at=parked.received_at if parked else self.now,
+                received_at=parked.received_at if parked else self.scope.now,
                 version=account.version if awards else 0,
                 answer=answer,
                 first_answer=parked.answer if parked else None,

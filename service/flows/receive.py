@@ -13,6 +13,7 @@ from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
 from service.domain.catalogue import Catalogue
 from service.domain.errors import GreenpointsError, IdReused
 from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward, Stored
+from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
@@ -104,7 +105,7 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
                 await asyncio.sleep(0)
             account = accounts.get((fact.platform, fact.event.consumer or ""))
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
-        if fold.usage.cut_by_budget and not locked:
+        if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
         written = await _write(connection, fold, stripe)
     if learnt:
@@ -113,7 +114,7 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
     answers = written if len(written) == len(new) else {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
     changed = [a for a in fold.accounts.values() if a.version != a.was]
-    soon = fold.now + timedelta(seconds=1)
+    soon = fold.scope.now + timedelta(seconds=1)
     return Received(
         outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted)
     )
@@ -126,9 +127,7 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
         accounts = await store.find_accounts(connection, [reference])
         account = accounts.get(reference, 0)
         orders = await _known_orders(connection, [fact])
-        fold, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True)
-        if as_of is not None:
-            fold.now = as_of
+        fold, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True, as_of=as_of)
         known = fold.accounts.get(account) or Account(id=0, program=fact.program)
         return fold.credit(fact, 0, known)
 
@@ -165,7 +164,7 @@ def _opens_account(fact: Fact) -> bool:
 
 
 def _all_open_accounts(facts: Sequence[Fact]) -> bool:
-    return all(fact.order_key is None or type(fact.event) is OrderPaid for fact in facts)
+    return all(map(_opens_account, facts))
 
 
 class _Early(Struct):
@@ -251,10 +250,11 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
 async def _fold(
     connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
     knowledge: Knowledge, *, early: _Early | None = None, careful: bool = False, dry: bool = False,
+    as_of: datetime | None = None,
 ) -> tuple[Fold, bool]:  # fmt: skip
     """Lock the accounts, then read what the decision needs, each in a later statement; and whether the budgets are locked.
 
-    `early` is taken as it is where it holds.
+    `early` is taken as it is where it holds; `as_of` is the time to decide at (None: the transaction's).
     """
     if early is None:
         ids = {a for f in facts if (a := references.get((f.platform, f.event.consumer or "")))}
@@ -270,10 +270,8 @@ async def _fold(
     else:
         reading, usage, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
-    fold = Fold(
-        now=reading.now, catalogue=catalogue, products=products, usage=usage, accounts=accounts, orders=orders, lots=lots,
-    )  # fmt: skip
-    return fold, locked
+    scope = Scope(catalogue=catalogue, products=products, usage=usage, now=as_of or reading.now)
+    return Fold(scope, accounts=accounts, orders=orders, lots=lots), locked
 
 
 def _holds(early: _Early, reading: store.Reading) -> bool:
@@ -408,16 +406,16 @@ def _paid_first(facts: Sequence[Fact]) -> Sequence[Fact]:
 async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[int, str], bytes]:
     """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
     answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
-    hours = {id_: start_of_hour(fold.now, program.zone) for id_, program in fold.catalogue.programs.items()}
+    hours = {id_: start_of_hour(fold.scope.now, program.zone) for id_, program in fold.scope.catalogue.programs.items()}
     stored: list[tuple[Stored, str, str | None]] = []
     for event in fold.stored:
         answer = answers[event.fact.key].decode()
         stored.append((event, answer, None) if event.first_answer is None else (event, event.first_answer, answer))
-    usage = fold.usage
+    usage = fold.scope.usage
     if stored and not await store.write(
         connection,
         store.Writing(
-            now=fold.now, catalogue_version=fold.catalogue.version, stored=stored, granted=fold.granted,
+            now=fold.scope.now, catalogue_version=fold.scope.catalogue.version, stored=stored, granted=fold.granted,
             accounts=[a for a in fold.accounts.values() if a.version != a.was],
             caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
@@ -432,7 +430,7 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     if reversed_:
         await store.update_reversed(connection, reversed_)
     if fold.entries:
-        await store.insert_entries(connection, fold.entries, fold.now)
+        await store.insert_entries(connection, fold.entries, fold.scope.now)
     if fold.lot_uses:
         await store.use_lots(connection, fold.lot_uses)
     if fold.parked:

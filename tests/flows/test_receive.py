@@ -3,14 +3,17 @@
 import asyncio
 import itertools
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from service.domain.errors import IdReused
+from service.domain.intake import read_fact
 from service.flows.knowledge import Knowledge
+from service.flows.receive import preview
 from service.store import settlement
-from tests.worlds import World, cancelled, order_paid, refund
+from tests.worlds import HASH_KEY, World, cancelled, order_paid, refund
 
 
 async def settle(world: World) -> None:
@@ -133,3 +136,13 @@ async def test_writers_of_a_fresh_process_do_not_miss_what_was_counted(world: Wo
         await asyncio.gather(*(world.send(order_paid(ref), knowledge=fresh) for ref in refs))
     counted = await world.rows("SELECT used FROM cap_usage")
     assert [row["used"] for row in counted] == [100] * len(refs)
+
+
+async def test_a_dry_run_decides_at_the_time_that_it_is_told(world: World) -> None:
+    """The hold of what it would grant begins then."""
+    await world.campaign(hold="P14D")
+    fact = read_fact(json.dumps(order_paid("c")).encode(), world.platforms["shop"], now=datetime.now(UTC), hash_key=HASH_KEY)
+    as_of = datetime(2027, 3, 1, 12, tzinfo=UTC)
+    async with world.pool.acquire() as connection:
+        answer = await preview(connection, fact, world.knowledge, as_of)
+    assert (answer.status, answer.points, answer.available_at) == ("pending", 10, as_of + timedelta(days=14))
