@@ -175,7 +175,8 @@ class Bench:
                 requests = [request("POST", "/v1/events", token=self.key, body=self.world.event()) for _ in range(count)]
                 # Made beforehand, too: making one would hold the generator's own loop up.
                 bodies = [
-                    request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(LARGE_BULK)) for _ in range(LARGE_BODIES)
+                    request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(LARGE_BULK))
+                    for _ in range(LARGE_BODIES if busy else 0)
                 ]
                 bulk = asyncio.create_task(self._beside(bodies)) if busy else None
                 results.append(await open_loop(self.port, requests, rate=rate, seconds=self.seconds * 2))

@@ -23,6 +23,11 @@ class InvalidRequest(GreenpointsError):
     code = "invalid_request"
 
     @classmethod
+    def of(cls, errors: list[FieldError]) -> "InvalidRequest":
+        """Several things are wrong; the first is told in words."""
+        return cls(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+
+    @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidRequest":
         """One thing is wrong, at this JSON pointer."""
         return cls(f"{detail} (at {pointer or 'the whole body'})", [FieldError(pointer=pointer, detail=detail)])

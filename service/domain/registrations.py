@@ -80,4 +80,4 @@ def _gtins(texts: list[str], errors: list[FieldError]) -> Iterator[str]:
 
 def _raise(errors: list[FieldError]) -> None:
     if errors:
-        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+        raise InvalidRequest.of(errors)

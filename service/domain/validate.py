@@ -38,7 +38,7 @@ def check_event(event: Event, now: datetime) -> None:
     if (check := _CHECKS.get(type(event))) is not None:
         check(event, errors)
     if errors:
-        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+        raise InvalidRequest.of(errors)
 
 
 def check_texts(event: Event) -> None:
@@ -48,7 +48,7 @@ def check_texts(event: Event) -> None:
         if name not in _FREE:
             _texts(value, f"/{name}", errors)
     if errors:
-        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+        raise InvalidRequest.of(errors)
 
 
 def _texts(value: object, at: str, errors: list[FieldError]) -> None:

@@ -135,7 +135,7 @@ async def _check_references(conn: Connection, program: int, body: CampaignBody) 
             elif isinstance(msgspec.json.decode(actions[code][1], type=CampaignBody).award, Multiplier):
                 errors.append(FieldError(pointer=f"/award/of/{i}", detail="is a multiplier itself"))
     if errors:
-        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+        raise InvalidRequest.of(errors)
 
 
 def _tracked(campaign: int, bodies: list[str]) -> Tracked:
@@ -164,7 +164,7 @@ def _check_fixed_fields(before: dict[str, Any], changes: dict[str, Any]) -> None
         if name in changes and changes[name] != before[name]
     ]
     if errors:
-        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+        raise InvalidRequest.of(errors)
 
 
 def _merged(before: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

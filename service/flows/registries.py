@@ -175,7 +175,7 @@ async def register_product(conn: Connection, body: ProductBody, *, program: int,
         registered = await _registered(conn, program, [checked])
         errors = _sku_errors(checked, registered)
         if errors:
-            raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+            raise InvalidRequest.of(errors)
         status = await _save_products(conn, program, change, {0: checked}, registered)
     return (await product(conn, checked.gtin, program=program)), status[0] == "created"
 

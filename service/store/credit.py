@@ -93,8 +93,7 @@ BUDGETS_READ = (
 READING = """d.catalogue_version, d.registry_version, now(),
        ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
        ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
-             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)
-FROM deployment d"""
+             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)"""
 
 
 class Reading(Struct, kw_only=True):
@@ -140,7 +139,7 @@ WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), made A
     ORDER BY a.id
     FOR NO KEY UPDATE OF a
 ), budgets AS MATERIALIZED ({BUDGETS_READ})
-SELECT {READING.replace("FROM deployment d", "")},
+SELECT {READING},
        ARRAY(SELECT program FROM made), ARRAY(SELECT kind FROM made), ARRAY(SELECT key FROM made), ARRAY(SELECT number FROM made),
        ARRAY(SELECT id FROM locked), ARRAY(SELECT program FROM locked), ARRAY(SELECT pending FROM locked),
        ARRAY(SELECT available FROM locked), ARRAY(SELECT reserved FROM locked), ARRAY(SELECT debt FROM locked),
@@ -244,6 +243,7 @@ async def lock_accounts(connection: Connection, ids: Sequence[int], *, lock: boo
 READ = f"""
 WITH budgets AS MATERIALIZED ({BUDGETS_READ} ORDER BY b.campaign, b.day FOR NO KEY UPDATE OF b)
 SELECT {READING}
+FROM deployment d
 """
 READ_UNLOCKED = READ.replace("FOR NO KEY UPDATE OF b", "")
 
