@@ -7,7 +7,7 @@ from litestar import Litestar, Request
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from service.api.bodies import Exchange
+from service.api.exchange import Exchange
 from service.api.problems import on_defect, on_refusal
 from service.domain.errors import GreenpointsError
 

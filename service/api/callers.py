@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from litestar import Request
 from msgspec import Struct
 
-from service.api.bodies import AnyRequest
+from service.api.exchange import AnyRequest
 from service.domain import secrets, tokens
 from service.domain.errors import Forbidden, NotFound, Overloaded, Unauthenticated, Unavailable
 from service.domain.roles import ConsumerScope, Role, Scope

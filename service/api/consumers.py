@@ -9,10 +9,11 @@ from msgspec import Meta, Struct
 
 from schemas.consumers import ActivityItem, BalanceAnswer
 from schemas.pages import Page
-from service.api.bodies import JsonResponse, authorization_of, raw_headers, read_query
+from service.api.bodies import authorization_of, raw_headers, read_query
 from service.api.callers import callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
+from service.api.exchange import JsonResponse
 from service.api.paths import reference
 from service.domain.errors import NotFound, Unavailable
 from service.flows import balances as flow

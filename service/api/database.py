@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from service.api.bodies import AnyRequest
+from service.api.exchange import AnyRequest
 from service.domain.errors import Unavailable
 from service.store.connection import UNREACHABLE, Connection, reading
 

@@ -12,10 +12,11 @@ from msgspec import Meta, Struct
 from schemas.base import Instant
 from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
-from service.api.bodies import AnyRequest, JsonResponse, authorization_of, raw_headers, read_body, read_query, require_json
+from service.api.bodies import authorization_of, raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import short_read
+from service.api.exchange import AnyRequest, JsonResponse
 from service.api.lanes import CHUNK_BESIDE, Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
