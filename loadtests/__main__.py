@@ -36,6 +36,8 @@ BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
 BEFORE_BODIES_S = 0.2
+MOST_CREDITS, MOST_ECHOES = 15_000, 30_000
+"""A second; a faster server ends a measurement early, and the rate is as good."""
 
 console = Console(highlight=False)
 
@@ -103,16 +105,19 @@ class Bench:
 
     def single(self, port: int, connections: int) -> Callable[[], Awaitable[Result]]:
         """Single credits, each with an id of its own."""
-        return lambda: closed(port, self._credits(), connections=connections, seconds=self.seconds)
-
-    def _credits(self) -> Iterator[bytes]:
-        while True:
-            yield request("POST", "/v1/events", token=self.key, body=self.world.event())
+        return lambda: closed(port, self._events("/v1/events", MOST_CREDITS), connections=connections, seconds=self.seconds)
 
     def echo(self, connections: int) -> Callable[[], Awaitable[Result]]:
         """The same bodies to the bare echo route."""
-        bodies = (request("POST", "/echo", token=self.key, body=self.world.event()) for _ in iter(int, 1))
-        return lambda: closed(self.baseline_port, bodies, connections=connections, seconds=self.seconds)
+        return lambda: closed(self.baseline_port, self._events("/echo", MOST_ECHOES), connections=connections, seconds=self.seconds)
+
+    def _events(self, path: str, most: float) -> list[bytes]:
+        """Made beforehand, as many as may be answered: making them in between would take the servers' time."""
+        return [request("POST", path, token=self.key, body=self.world.event()) for _ in range(int(most * self.seconds))]
+
+    def _bodies(self, size: int, count: int) -> list[bytes]:
+        """Bodies of that many events, made beforehand, too."""
+        return [request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(size)) for _ in range(count)]
 
     async def credits(self) -> None:
         """Single credits against echo and against one transaction per request; bulk against single."""
@@ -136,7 +141,7 @@ class Bench:
         )
 
         async def bulk() -> Result:
-            bodies = (request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(BULK)) for _ in iter(int, 1))
+            bodies = self._bodies(BULK, int(MOST_CREDITS / BULK * self.seconds))
             return await closed(self.port, bodies, connections=4, seconds=self.seconds)
 
         rates = await alternate({"single": self.single(self.port, 256), "bulk": bulk}, self.rounds)
@@ -167,17 +172,14 @@ class Bench:
 
     async def latency(self) -> None:
         """Single credits at half their rate, alone and while bodies of 5,000 arrive one after the other."""
+        if not self.single_rate:
+            self.single_rate = (await self.single(self.port, 256)()).rate
         rate = self.single_rate / 2
-        count = int(rate * self.seconds * 2)
         found: dict[bool, list[Result]] = {False: [], True: []}
         for _ in range(self.rounds):
             for busy, results in found.items():
-                requests = [request("POST", "/v1/events", token=self.key, body=self.world.event()) for _ in range(count)]
-                # Made beforehand, too: making one would hold the generator's own loop up.
-                bodies = [
-                    request("POST", "/v1/events/batch", token=self.key, body=self.world.batch(LARGE_BULK))
-                    for _ in range(LARGE_BODIES if busy else 0)
-                ]
+                requests = self._events("/v1/events", rate * 2)
+                bodies = self._bodies(LARGE_BULK, LARGE_BODIES if busy else 0)
                 bulk = asyncio.create_task(self._beside(bodies)) if busy else None
                 results.append(await open_loop(self.port, requests, rate=rate, seconds=self.seconds * 2))
                 _only_successes("half load", results[-1])
