@@ -23,6 +23,7 @@ from rich.table import Table
 
 from loadtests.generator import Result, closed, open_loop, request
 from loadtests.world import World
+from service.cli.servers import environment
 from service.flows.settle import settle_due
 from service.local.ports import choose_port
 from service.local.temporary import TemporarySystem, temporary_system
@@ -197,7 +198,7 @@ class Bench:
 
     async def settlement(self) -> None:
         """Settle what the other measurements have credited, with the worker's own flow in one process."""
-        settings = load_settings(_urls(self.system))
+        settings = load_settings(environment(self.system.environ))
         async with open_resources(settings) as resources:
             waiting = await _make_due(settings.database_url)
             start = time.perf_counter()
@@ -216,15 +217,6 @@ class Bench:
     def _bar(self, name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> None:
         self.bars.append(Bar(name, left, right, value, bar, met=met))
         console.print(f"{'ok ' if met else 'LOW'} {name}: {left} against {right} → {value:.2f} (bar {bar})")
-
-
-def _urls(system: TemporarySystem) -> dict[str, str]:
-    """Its servers, as settings."""
-    up = system.up
-    return {
-        "GREENPOINTS_DATABASE_URL": up.database_url, "GREENPOINTS_BALANCE_REDIS_URL": up.balance_redis_url,
-        "GREENPOINTS_QUEUE_REDIS_URL": up.queue_redis_url,
-    }  # fmt: skip
 
 
 async def _make_due(database_url: str) -> int:
@@ -246,7 +238,7 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
     """All measurements."""
     with World.made(system) as world:
         bench = Bench(system, world, seconds=arguments.seconds, rounds=arguments.rounds)
-        naive = _urls(system) | {
+        naive = environment(system.environ) | {
             "GREENPOINTS_PORT": str(bench.naive_port), "GREENPOINTS_BATCH_EVENTS": "1", "GREENPOINTS_BATCH_WAIT_MS": "0",
             "GREENPOINTS_SINGLE_WRITERS": str(NAIVE_WRITERS), "GREENPOINTS_DATABASE_POOL": str(NAIVE_WRITERS + 6),
         }  # fmt: skip

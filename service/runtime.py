@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from service.doorbell import Doorbell
 from service.flows.knowledge import Knowledge
 from service.projection import Projection
-from service.settings import Settings
+from service.sealing import Sealer
+from service.settings import Settings, sealer_of
 from service.store import deployment
 from service.store.connection import UNREACHABLE, Pool
 
@@ -47,6 +48,7 @@ class Resources(Struct, kw_only=True):
     knowledge: Knowledge
     doorbell: Doorbell
     clock: Clock
+    sealer: Sealer
     hash_key: bytes = b""
     """Keys the hashes of attributes; read from PostgreSQL by `sync`."""
     database_error: str | None = "not asked yet"
@@ -76,7 +78,11 @@ class Resources(Struct, kw_only=True):
 
 @asynccontextmanager
 async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet."""
+    """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet.
+
+    Raises SettingsError without a master key.
+    """
+    sealer = sealer_of(settings)
     pool = await asyncpg.create_pool(
         settings.database_url,
         min_size=0,
@@ -93,7 +99,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     )
     doorbell = Doorbell(settings.queue_redis_url)
     resources = Resources(
-        settings=settings, pool=pool, knowledge=Knowledge(), doorbell=doorbell, clock=Clock(),
+        settings=settings, pool=pool, knowledge=Knowledge(), doorbell=doorbell, clock=Clock(), sealer=sealer,
         projection=Projection(redis, epoch=1, ttl_s=settings.balance_ttl_s, wait_ms=settings.redis_wait_ms),
     )  # fmt: skip
     await resources.sync()

@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.sealing import Sealer, UnusableMasterKey
+
 PREFIX = "GREENPOINTS_"
 
 
@@ -23,6 +25,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Redis or Valkey that holds balances; may be lost at any time."""
     queue_redis_url: str
     """Redis or Valkey of the doorbells (arq); a single server or Sentinel."""
+    master_key: str = ""
+    """Seals secrets at rest: 32 random bytes as URL-safe base64; several separated by commas while one is rotated, newest first."""
     host: str = "127.0.0.1"
     """Address to listen on."""
     port: Annotated[int, Meta(ge=0, le=65535)] = 8000
@@ -91,7 +95,22 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"{PREFIX}DATABASE_POOL must hold all writers and two connections more")
     if settings.queue_events < settings.batch_events:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
+    if settings.master_key:
+        try:
+            Sealer.of_setting(settings.master_key)
+        except UnusableMasterKey as error:
+            raise SettingsError(f"{PREFIX}MASTER_KEY: {error}") from None
     return settings
+
+
+def sealer_of(settings: Settings) -> Sealer:
+    """What seals secrets at rest. Raises SettingsError when there is no master key."""
+    if not settings.master_key:
+        raise SettingsError(
+            f"{PREFIX}MASTER_KEY is not set; `greenpoints up` makes one and keeps it in its data directory, "
+            "a deployment of its own sets what `greenpoints keys new-master` prints"
+        )
+    return Sealer.of_setting(settings.master_key)
 
 
 def _explain(message: str) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from service.runtime import Resources
 
+MASTER_KEY = "bWFkZSB1cCBmb3IgdGVzdHMsIGFuZCBub3doZXJlIGU="
 PASSWORD = secrets.token_hex(8)
 TEMPLATE = "greenpoints_template"
 READY_TIMEOUT_S = 30.0
@@ -150,6 +151,7 @@ def settings(database: str, redis_url: str, queue_redis_url: str) -> Settings:
             "GREENPOINTS_DATABASE_URL": database,
             "GREENPOINTS_BALANCE_REDIS_URL": redis_url,
             "GREENPOINTS_QUEUE_REDIS_URL": queue_redis_url,
+            "GREENPOINTS_MASTER_KEY": MASTER_KEY,
         }
     )
 

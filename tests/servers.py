@@ -59,6 +59,7 @@ class Program:
             "DATABASE_URL": settings.database_url,
             "BALANCE_REDIS_URL": settings.balance_redis_url,
             "QUEUE_REDIS_URL": settings.queue_redis_url,
+            "MASTER_KEY": settings.master_key,
         }
         self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import asyncpg
 import msgspec
 
+from service.local.data_dir import MASTER_KEY_FILE
 from service.settings import PREFIX, Settings, load_settings
 from service.store.connection import Connection
 
@@ -22,13 +23,14 @@ CONNECT_TIMEOUT_S = 5.0
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment, with the URLs that it does not set taken from the running `up`, if there is one."""
+    """The environment, with the URLs and the master key that it does not set taken from the running `up`, if there is one."""
     environ = os.environ if environ is None else environ
     path = Path(environ.get(DATA_DIR_VARIABLE) or DEFAULT_DATA_DIR) / "up.json"
     found: dict[str, str] = {}
     with contextlib.suppress(OSError, msgspec.DecodeError):
         content = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         found = {f"{PREFIX}{name.upper()}": str(content[name]) for name in URL_NAMES if name in content}
+        found[f"{PREFIX}MASTER_KEY"] = path.with_name(MASTER_KEY_FILE).read_text().strip()
     return {**found, **environ}
 
 

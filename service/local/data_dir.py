@@ -4,7 +4,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,8 +13,12 @@ from msgspec import Struct
 
 from service.local.identity import LocalError, server_user
 from service.local.ports import choose_port
+from service.sealing import new_master_key
+from service.settings import PREFIX
 
 T = TypeVar("T")
+
+MASTER_KEY_FILE = "master.key"
 
 
 class EmbeddedServer(Struct, frozen=True, kw_only=True):
@@ -72,6 +76,11 @@ class DataDir(Struct, frozen=True, kw_only=True):
         return self.root / "credentials.pending.json"
 
     @property
+    def master_key(self) -> Path:
+        """What seals the secrets in the database; lost, they must be made anew. A line of text."""
+        return self.root / MASTER_KEY_FILE
+
+    @property
     def servers(self) -> Path:
         """Ports and passwords of the embedded servers."""
         return self.root / "servers.json"
@@ -119,13 +128,26 @@ def embedded_servers(data_dir: DataDir) -> EmbeddedServers:
     return chosen
 
 
+def master_key(data_dir: DataDir, environ: Mapping[str, str]) -> str:
+    """The one that the environment sets, else the one kept here, made at the first start."""
+    if given := environ.get(f"{PREFIX}MASTER_KEY"):
+        return given
+    if not data_dir.master_key.exists():
+        _write(data_dir.master_key, new_master_key().encode() + b"\n")
+    return data_dir.master_key.read_text().strip()
+
+
 def write_private(path: Path, content: Struct | list[Struct]) -> None:
     """Write JSON that only its owner can read; a reader sees the old or the new content, never half of it."""
+    _write(path, msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def _write(path: Path, content: bytes) -> None:
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)
     fresh.touch(mode=0o600, exist_ok=False)
     with fresh.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)

@@ -13,7 +13,7 @@ from service.flows.migrate import migrate
 from service.local import logs, postgres, processes, valkey
 from service.local.console import Reporter
 from service.local.credentials import Credentials, first_credentials
-from service.local.data_dir import DataDir, embedded_servers, open_data_dir, read_private, write_private
+from service.local.data_dir import DataDir, embedded_servers, master_key, open_data_dir, read_private, write_private
 from service.local.embedded import choose_urls, postgres_part, valkey_part
 from service.local.identity import LocalError
 from service.local.parts import Part
@@ -85,6 +85,7 @@ class _System:
         self._environ = {
             **environ,
             **self._urls.as_environment(),
+            f"{PREFIX}MASTER_KEY": master_key(data_dir, environ),
             f"{PREFIX}HOST": options.host,
             f"{PREFIX}PORT": str(options.port),
         }

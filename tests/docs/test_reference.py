@@ -53,7 +53,7 @@ def test_the_page_of_settings_is_the_struct() -> None:
         _, unit, default, range_, what = documented[name]
         assert unit
         assert what
-        assert default.strip("`") == ("none" if field.default is msgspec.NODEFAULT else str(field.default)), name
+        assert default.strip("`") == ("none" if field.default in (msgspec.NODEFAULT, "") else str(field.default)), name
         if not name.endswith("_URL"):
             assert range_ == bounds(hints[field.name]), name
 

@@ -22,7 +22,7 @@ from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.projection import Projection
 from service.settings import Settings, load_settings
-from tests.conftest import PASSWORD, READY_TIMEOUT_S
+from tests.conftest import MASTER_KEY, PASSWORD, READY_TIMEOUT_S
 from tests.load import Shoppers, clean
 from tests.servers import programs, running, serving
 from tests.worlds import World, order_paid
@@ -107,7 +107,7 @@ async def world(server: Server) -> AsyncIterator[World]:
 @pytest.fixture
 def settings(server: Server, redis_url: str, queue_redis_url: str) -> Settings:
     urls = {"DATABASE_URL": server.url(), "BALANCE_REDIS_URL": redis_url, "QUEUE_REDIS_URL": queue_redis_url}
-    return load_settings({f"GREENPOINTS_{name}": url for name, url in urls.items()})
+    return load_settings({f"GREENPOINTS_{name}": url for name, url in urls.items()} | {"GREENPOINTS_MASTER_KEY": MASTER_KEY})
 
 
 class Caller:
