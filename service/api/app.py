@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import campaigns, consumers, documentation, events, hooks, platforms, registries, system
+from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
@@ -57,6 +58,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
             *system.routes, *documentation.routes,
         ],
+        guards=[enforce],
         lifespan=[lifespan],
         exception_handlers={GreenpointsError: on_refusal, HTTPException: on_http_exception, Exception: on_defect},
         openapi_config=documentation.CONFIG,

@@ -215,6 +215,9 @@ class Callers:
         Asks PostgreSQL each time: operators are few, and a change of role counts at once.
         Raises Unauthenticated, Forbidden, NotFound (no such program), InvalidRequest (no program chosen), Unavailable, Overloaded.
         """
+        proved: OperatorCaller | None = request.state.get("operator")  # a moment ago, by service.api.access
+        if proved is not None and (not roles or proved.role in roles):
+            return proved
         token = _bearer(request.headers.get("authorization"))
         if not secrets.is_operator_token(token):
             raise await self._refusal(token, "This route is for operators: send an operator's token (gpo_…).")

@@ -10,6 +10,10 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.spec import Components, SecurityScheme
 
 from schemas.problems import Problem
+from service.api.access import ACCESS, Access
+from service.api.callers import PROGRAM_HEADER
+from service.api.problems import PROBLEMS
+from service.domain.roles import MAY
 
 CONFIG = OpenAPIConfig(
     title="greenpoints",
@@ -17,6 +21,7 @@ CONFIG = OpenAPIConfig(
     description="Points for green consumption: report events, read balances, run campaigns.",
     path="/_schema",
     render_plugins=(),
+    use_handler_docstrings=True,
     components=Components(
         security_schemes={
             "platform": SecurityScheme(type="http", scheme="bearer", description="A platform's API key, gpk_…"),
@@ -26,14 +31,7 @@ CONFIG = OpenAPIConfig(
     ),
 )
 REF = "#/components/schemas/{name}"
-REFUSALS = {
-    "400": "malformed",
-    "401": "not authenticated",
-    "403": "not allowed",
-    "404": "not found",
-    "422": "not valid",
-    "503": "try again",
-}
+WITH_BODY = ("POST", "PATCH", "PUT", "DELETE")
 
 
 @get("/openapi.json", include_in_schema=False)
@@ -60,7 +58,7 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     spec["openapi"] = "3.1.0"
     types = [Problem]
-    used: list[tuple[dict[str, Any], Any, Any]] = []
+    used: list[tuple[dict[str, Any], Any, Any, Iterator[str]]] = []
     queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
@@ -69,24 +67,76 @@ def _document(app: Litestar) -> dict[str, Any]:
                 if operation is not None:
                     body, answer = handler.opt.get("body"), handler.opt.get("answer")
                     types += [t for t in (body, answer) if t is not None]
-                    used.append((operation, body, answer))
+                    access = ACCESS.get((method, route.path_format), Access())
+                    used.append((operation, body, answer, _refusals(method, access)))
+                    _document_access(operation, access)
                     if (query := handler.opt.get("query")) is not None:
                         queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
-    for operation, body, answer in used:
+    for operation, body, answer, refusals in used:
         if body is not None:
             operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[repr(body)]}}}
-        for status, response in operation.get("responses", {}).items():
-            if answer is not None and status.startswith("2"):
+        operation["responses"] = {status: r for status, r in operation.get("responses", {}).items() if status.startswith("2")}
+        for response in operation["responses"].values():
+            if answer is not None:
                 response["content"] = {"application/json": {"schema": named[repr(answer)]}}
-        for status, description in REFUSALS.items():
-            operation.setdefault("responses", {})[status] = {"description": description, **problem}
+        for status in refusals:
+            operation["responses"][status] = {"description": _codes(int(status)), **problem}
     for operation, query in queries:
         operation.setdefault("parameters", []).extend(_parameters(query))
     spec.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return spec
+
+
+def _refusals(method: str, access: Access) -> Iterator[str]:
+    """The statuses of problems that a route can answer."""
+    if not access.anybody:
+        yield from ("401", "403", "404", "422", "429")
+        if method in WITH_BODY:
+            yield from ("400", "409", "413", "415")
+    yield from ("500", "503")
+
+
+def _codes(status: int) -> str:
+    """What a status means: the codes that come with it."""
+    return " or ".join(f"`{code}`" for code, (own, _) in PROBLEMS.items() if own == status)
+
+
+def _document_access(operation: dict[str, Any], access: Access) -> None:
+    """Who may call: as `security` for machines, as a sentence for people, with the header that chooses an operator's program."""
+    security = [{kind: [needed]} for kind in ("platform", "consumer", "operator") if (needed := getattr(access, kind)) is not None]
+    if access.signature:
+        who = "Whoever signed the body as the hook demands."
+    elif not security:
+        who = "Anybody."
+    else:
+        operation["security"] = security
+        who = "; ".join(_who(access)) + "."
+    if access.operator is not None:
+        operation.setdefault("parameters", []).append(_PROGRAM)
+    operation["description"] = f"{operation.get('description') or operation.get('summary') or ''}\n\nCallers: {who}"
+
+
+def _who(access: Access) -> Iterator[str]:
+    if access.platform is not None:
+        yield f"platforms whose key has the scope {access.platform}"
+    if access.consumer is not None:
+        yield f"consumers whose token has the scope {access.consumer}"
+    if access.operator == "signed-in":
+        yield "all operators"
+    elif access.operator is not None:
+        yield f"operators with the role {' or '.join(MAY[access.operator])}"
+
+
+_PROGRAM = {
+    "name": PROGRAM_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The code of the program, for operators of several.",
+    "schema": {"type": "string"},
+}
 
 
 def _parameters(query: type[msgspec.Struct]) -> Iterator[dict[str, Any]]:

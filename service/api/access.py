@@ -1,0 +1,152 @@
+"""Who may call which route: the one table, enforced before any handler runs and shown in /openapi.json.
+
+A route without an entry is refused to everybody, so that forgetting one cannot open it. What a caller may touch *within* a route
+follows from the proof alone: handlers pass `caller.program` and `caller.platform` to flows, whose statements name them beside every
+id that the request brought, so that what is somebody else's is not found (ARCHITECTURE.md, "Whose is it").
+
+The routes in `Application.front` are called without the router and its guards: their handlers prove the caller themselves.
+`tests/probes` walks all routes with every kind of caller and compares the answers with this table.
+"""
+
+from typing import Any, Final, Literal
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from msgspec import Struct
+
+from service.api.callers import Callers, OperatorCaller
+from service.domain import secrets
+from service.domain.errors import Internal
+from service.domain.roles import MAY, ConsumerScope, Permission, Scope
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """Who may call: any of these."""
+
+    platform: Scope | None = None
+    """Platforms whose key has this scope."""
+    consumer: ConsumerScope | None = None
+    """Consumers whose token has this scope."""
+    operator: Permission | Literal["signed-in"] | None = None
+    """Operators whose role has this permission; `signed-in`: all of them."""
+    signature: bool = False
+    """Whoever signed the body: proved by the handler, which has to read it first."""
+    anybody: bool = False
+    """Nobody is asked; the answer is the same for all and names nothing of any program, or the handler is what proves somebody."""
+
+
+ANYBODY: Final = Access(anybody=True)
+SIGNED: Final = Access(signature=True)
+
+
+def _operator(permission: Permission) -> Access:
+    return Access(operator=permission)
+
+
+def _platform(scope: Scope) -> Access:
+    return Access(platform=scope)
+
+
+ACCESS: Final[dict[tuple[str, str], Access]] = {
+    # Events and consumers
+    ("POST", "/v1/events"): _platform("events:write"),
+    ("POST", "/v1/events/batch"): _platform("events:write"),
+    ("GET", "/v1/events"): _platform("events:read"),
+    ("GET", "/v1/events/{event_id}"): _platform("events:read"),
+    ("GET", "/v1/consumers/{ref}/balance"): _platform("consumers:read"),
+    ("GET", "/v1/consumers/{ref}/activity"): _platform("consumers:read"),
+    ("GET", "/v1/me/balance"): Access(consumer="balance:read"),
+    ("GET", "/v1/me/activity"): Access(consumer="balance:read"),
+    ("POST", "/v1/hooks/{hook_id}"): SIGNED,
+    # Campaigns
+    ("POST", "/v1/campaigns"): _operator("campaigns:write"),
+    ("GET", "/v1/campaigns"): _operator("campaigns:read"),
+    ("GET", "/v1/campaigns/{code}"): _operator("campaigns:read"),
+    ("PATCH", "/v1/campaigns/{code}"): _operator("campaigns:write"),
+    ("GET", "/v1/campaigns/{code}/versions"): _operator("campaigns:read"),
+    ("POST", "/v1/campaigns/{code}/activate"): _operator("campaigns:write"),
+    ("POST", "/v1/campaigns/{code}/pause"): _operator("campaigns:write"),
+    ("POST", "/v1/campaigns/{code}/end"): _operator("campaigns:write"),
+    ("POST", "/v1/campaigns/{code}/simulate"): _operator("campaigns:read"),
+    ("GET", "/v1/campaigns/{code}/statistics"): _operator("statistics:read"),
+    # Registries
+    ("POST", "/v1/certificates"): _operator("registries:write"),
+    ("POST", "/v1/certificates/import"): _operator("registries:write"),
+    ("GET", "/v1/certificates"): _operator("registries:read"),
+    ("GET", "/v1/certificates/{certificate}"): _operator("registries:read"),
+    ("POST", "/v1/certificates/{certificate}/revoke"): _operator("registries:write"),
+    ("POST", "/v1/certificates/{certificate}/suspend"): _operator("registries:write"),
+    ("POST", "/v1/certificates/{certificate}/resume"): _operator("registries:write"),
+    ("POST", "/v1/products"): _operator("registries:write"),
+    ("POST", "/v1/products/import"): _operator("registries:write"),
+    ("GET", "/v1/products"): _operator("registries:read"),
+    ("GET", "/v1/products/{gtin}"): _operator("registries:read"),
+    ("GET", "/v1/products/{gtin}/certificates"): _operator("registries:read"),
+    # Platforms, operators, the audit
+    ("GET", "/v1/platforms"): _operator("platforms:read"),
+    ("POST", "/v1/platforms"): _operator("platforms:write"),
+    ("GET", "/v1/platforms/{code}"): _operator("platforms:read"),
+    ("GET", "/v1/platforms/{code}/keys"): _operator("platforms:read"),
+    ("POST", "/v1/platforms/{code}/keys"): _operator("platforms:write"),
+    ("POST", "/v1/platforms/{code}/keys/{key}/revoke"): _operator("platforms:write"),
+    ("GET", "/v1/platforms/{code}/signing-keys"): _operator("platforms:read"),
+    ("POST", "/v1/platforms/{code}/signing-keys"): _operator("platforms:write"),
+    ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"): _operator("platforms:write"),
+    ("GET", "/v1/platforms/{code}/hooks"): _operator("platforms:read"),
+    ("POST", "/v1/platforms/{code}/hooks"): _operator("platforms:write"),
+    ("PATCH", "/v1/platforms/{code}/hooks/{hook}"): _operator("platforms:write"),
+    ("GET", "/v1/operators"): _operator("operators:read"),
+    ("POST", "/v1/operators"): _operator("operators:write"),
+    ("GET", "/v1/audit"): _operator("audit:read"),
+    # The system
+    ("GET", "/healthz"): ANYBODY,
+    ("GET", "/readyz"): ANYBODY,
+    ("GET", "/metrics"): ANYBODY,
+    ("GET", "/openapi.json"): ANYBODY,
+    ("GET", "/docs"): ANYBODY,
+}
+"""By method and path as in /openapi.json."""
+
+
+async def enforce(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Refuse whoever the table does not name, before path, query and body are looked at; a guard of the whole application.
+
+    Raises Unauthenticated, Forbidden and what else proving a caller raises; Internal for a route without an entry.
+    """
+    assert isinstance(connection, Request)
+    method, path = connection.method, connection.scope["path_template"]
+    if method == "OPTIONS":
+        return
+    access = ACCESS.get((method, path))
+    if access is None:
+        raise Internal(f"{method} {path} has no entry in service/api/access.py, so nobody may call it.")
+    if access.signature or access.anybody:
+        return
+    await _prove(connection, access)
+
+
+async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
+    callers: Callers = request.app.state.callers
+    authorization = request.headers.get("authorization")
+    match _kind(access, authorization):
+        case "platform":
+            assert access.platform is not None
+            (await callers.platform(authorization)).require(access.platform)
+        case "consumer":
+            assert access.consumer is not None
+            await callers.consumer(authorization, access.consumer)
+        case "operator":
+            roles = () if access.operator is None or access.operator == "signed-in" else MAY[access.operator]
+            proved: OperatorCaller = await callers.operator(request, *roles)
+            request.state.operator = proved  # `Callers.operator` need not ask again
+
+
+def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
+    """Whom to look for where several may call: by what the token looks like, else (nothing or a cookie) the last of them."""
+    token = "" if authorization is None else authorization.partition(" ")[2]
+    if access.platform and (secrets.is_platform_key(token) or not (access.consumer or access.operator)):
+        return "platform"
+    if access.operator and (secrets.is_operator_token(token) or authorization is None or not access.consumer):
+        return "operator"
+    return "consumer" if access.consumer else "platform"
