@@ -1,6 +1,7 @@
 """Who may call which route: the one table, enforced before any handler runs and shown in /openapi.json.
 
-A route without an entry is refused to everybody, so that forgetting one cannot open it. What a caller may touch *within* a route
+A route without an entry is not there for anybody (Litestar's own pages of the schema among them), so that forgetting one cannot open
+it. What a caller may touch *within* a route
 follows from the proof alone: handlers pass `caller.program` and `caller.platform` to flows, whose statements name them beside every
 id that the request brought, so that what is somebody else's is not found (ARCHITECTURE.md, "Whose is it").
 
@@ -17,7 +18,7 @@ from msgspec import Struct
 
 from service.api.callers import Callers, OperatorCaller
 from service.domain import secrets
-from service.domain.errors import Internal
+from service.domain.errors import NotFound
 from service.domain.roles import MAY, ConsumerScope, Permission, Scope
 
 
@@ -112,7 +113,7 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
 async def enforce(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
     """Refuse whoever the table does not name, before path, query and body are looked at; a guard of the whole application.
 
-    Raises Unauthenticated, Forbidden and what else proving a caller raises; Internal for a route without an entry.
+    Raises Unauthenticated, Forbidden and what else proving a caller raises; NotFound for a route without an entry.
     """
     assert isinstance(connection, Request)
     method, path = connection.method, connection.scope["path_template"]
@@ -120,7 +121,7 @@ async def enforce(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHa
         return
     access = ACCESS.get((method, path))
     if access is None:
-        raise Internal(f"{method} {path} has no entry in service/api/access.py, so nobody may call it.")
+        raise NotFound("There is nothing at this address.")
     if access.signature or access.anybody:
         return
     await _prove(connection, access)

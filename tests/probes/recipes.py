@@ -1,0 +1,124 @@
+"""What a request to each route looks like: which objects its path, query and body name.
+
+A new route under a path that is known here is covered by itself. Otherwise `test_matrix.py` fails and says which entry is missing.
+Kinds of objects are those of `tenants.MAKERS`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.probes.tenants import Tenant, gtin, new_pem, order
+
+PATHS: dict[str, str] = {
+    "/v1/events/{event_id}": "event",
+    "/v1/consumers/{ref}": "consumer",
+    "/v1/hooks/{hook_id}": "hook",
+    "/v1/campaigns/{code}": "campaign",
+    "/v1/certificates/{certificate}": "certificate",
+    "/v1/products/{gtin}": "product",
+    "/v1/platforms/{code}": "platform",
+    "/v1/platforms/{code}/keys/{key}": "api_key",
+    "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
+    "/v1/platforms/{code}/hooks/{hook}": "hook",
+}
+"""The kind of object that a path parameter names, by the path up to and with it."""
+
+QUERIES: dict[tuple[str, str], str] = {
+    ("/v1/events", "consumer"): "consumer",
+    ("/v1/campaigns/{code}/simulate", "platform"): "platform",
+    ("/v1/audit", "subject"): "audit_subject",
+}
+"""The kind of object that a query parameter names, by path and name."""
+
+PLAIN_QUERIES = {"cursor", "limit", "status", "from", "to", "as_of", "granularity", "min_version", "dry_run", "scheme"}
+"""Query parameters that name no object."""
+
+
+@dataclass
+class Body:
+    """A body of a route, made for a tenant and sound as it is.
+
+    `refers`: places (keys and indices) that name an object, which must be the caller's own: another's is refused like one that is
+    not there. `names`: places that name something in the caller's own namespace: whether another has the same makes no difference.
+    `unique`: names that are unique in the whole deployment: one that another has is refused like one that the caller has itself.
+    """
+
+    make: Callable[[Tenant], Any]
+    refers: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+    names: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+    unique: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def _campaign(t: Tenant) -> dict[str, Any]:
+    return {
+        "code": t.name(), "name": "A multiplier", "action": "purchase", "starts_at": "2025-01-01T00:00:00Z",
+        "ends_at": "2030-01-01T00:00:00Z", "platforms": [t.platform], "hold": "PT0S", "expires_after": "P12M",
+        "award": {"kind": "multiplier", "factor": "2", "of": [t.objects["campaign"]]},
+    }  # fmt: skip
+
+
+def _certificate(t: Tenant) -> dict[str, Any]:
+    return {
+        "scheme": "own-scheme", "number": t.name(), "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31",
+        "gtins": [gtin(t)],
+    }  # fmt: skip
+
+
+def _product(t: Tenant) -> dict[str, Any]:
+    return {"gtin": gtin(t), "name": "Soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
+
+
+def _event(t: Tenant) -> dict[str, Any]:
+    return order(t, t.name())
+
+
+_AT = {"at": "2026-01-01T00:00:00Z", "reason": "recalled"}
+
+BODIES: dict[tuple[str, str], Body] = {
+    ("POST", "/v1/events"): Body(_event, names={("id",): "event", ("consumer",): "consumer", ("order", "id"): "order"}),
+    ("POST", "/v1/events/batch"): Body(
+        lambda t: [_event(t)], names={(0, "id"): "event", (0, "consumer"): "consumer", (0, "order", "id"): "order"}
+    ),
+    ("POST", "/v1/campaigns"): Body(
+        _campaign, refers={("platforms", 0): "platform", ("award", "of", 0): "campaign"}, names={("code",): "campaign"}
+    ),
+    ("PATCH", "/v1/campaigns/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
+    ("POST", "/v1/campaigns/{code}/simulate"): Body(
+        _event, names={("id",): "event", ("consumer",): "consumer", ("lines", 0, "gtin"): "product"}
+    ),
+    ("POST", "/v1/certificates"): Body(_certificate, names={("gtins", 0): "product"}),
+    ("POST", "/v1/certificates/import"): Body(lambda t: [_certificate(t)], names={(0, "gtins", 0): "product"}),
+    ("POST", "/v1/certificates/{certificate}/revoke"): Body(lambda _: _AT),
+    ("POST", "/v1/certificates/{certificate}/suspend"): Body(lambda _: _AT),
+    ("POST", "/v1/products"): Body(_product, refers={("skus", 0, "platform"): "platform"}, names={("gtin",): "product"}),
+    ("POST", "/v1/products/import"): Body(
+        lambda t: [_product(t)], refers={(0, "skus", 0, "platform"): "platform"}, names={(0, "gtin"): "product"}
+    ),
+    ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
+    ("POST", "/v1/platforms/{code}/keys"): Body(lambda _: {"scopes": ["events:read"]}),
+    ("POST", "/v1/platforms/{code}/signing-keys"): Body(lambda t: {"algorithm": "EdDSA", "kid": t.name(), "public_pem": new_pem()}),
+    ("POST", "/v1/platforms/{code}/hooks"): Body(lambda _: {"connector": "standard"}),
+    ("PATCH", "/v1/platforms/{code}/hooks/{hook}"): Body(lambda _: {"active": True}),
+    ("POST", "/v1/operators"): Body(
+        lambda t: {"email": f"{t.name()}@example.com", "role": "viewer", "password": "correct horse battery"},
+        unique={("email",): "operator_email"},
+    ),
+}
+"""The body of every route that takes one, by method and path."""
+
+BODYLESS: set[tuple[str, str]] = {
+    ("POST", "/v1/campaigns/{code}/activate"),
+    ("POST", "/v1/campaigns/{code}/pause"),
+    ("POST", "/v1/campaigns/{code}/end"),
+    ("POST", "/v1/certificates/{certificate}/resume"),
+    ("POST", "/v1/platforms/{code}/keys/{key}/revoke"),
+    ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
+}
+"""Routes that change something and take no body."""
+
+ELSEWHERE: dict[tuple[str, str], str] = {
+    ("POST", "/v1/hooks/{hook_id}"): "its caller is the signature over the body: test_a_hook_takes_only_what_its_own_secret_signed",
+}
+"""Routes whose calls are made by tests of their own, and by which."""

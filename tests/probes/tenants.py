@@ -1,0 +1,375 @@
+"""Two programs in one deployment, three platforms, and an object of every kind that a request can name.
+
+Everything that belongs to somebody carries a mark of theirs in its name, code or number, so that an answer that holds another's
+is seen at once: `pp3` the program p, `aa9` and `bb4` its platforms, `zq7` the program q and its platform.
+"""
+
+import itertools
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from secrets import token_bytes
+from typing import Any
+
+import httpx
+import msgspec
+from litestar import Litestar
+
+from schemas.campaigns import CampaignBody
+from schemas.registries import CertificateBody, ProductBody
+from service.domain import secrets
+from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
+from service.flows import administer, campaigns, registries
+from service.flows.administer import Change
+from service.store import callers as store
+
+FOREIGN_NUMBERS = 777_000_000
+"""The program q's rows are numbered from here on: a number of theirs is recognised in any answer."""
+NUMBERS_GAP = 222_000_000
+"""What to subtract from a number of theirs for one that nobody has."""
+SHARED_GTINS = ("06901234567892", "04006381333931")
+
+_names = itertools.count(100)
+
+
+class Tenant:
+    """A platform, its program, and ways to make objects that belong to it. `mark` is in every name; `known` holds objects by kind."""
+
+    def __init__(self, mark: str, *, program: int, program_code: str, platform: str, app: Litestar, client: httpx.AsyncClient) -> None:
+        self.mark, self.program, self.program_code, self.platform = mark, program, program_code, platform
+        self.app, self.client = app, client
+        self.key = ""
+        self.hook_secret = ""
+        self.objects: dict[str, Any] = {}
+
+    def name(self) -> str:
+        return f"{self.mark}-{next(_names)}"
+
+    async def flow(self, work: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
+        async with self.app.state.resources.pool.acquire() as conn:
+            return await work(conn, *args, **more)
+
+    async def send(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
+        answer = await self.client.request(method, path, headers={"Authorization": f"Bearer {key or self.key}"}, **more)
+        assert answer.status_code < 300, answer.text
+        return answer
+
+    async def make(self, kind: str) -> Any:
+        """A new object of this kind; what names it in a request."""
+        return await MAKERS[kind](self)
+
+
+async def _campaign(t: Tenant) -> str:
+    code = t.name()
+    await t.flow(campaigns.create, campaign_body(code, t), program=t.program, change=Change())
+    await t.flow(campaigns.step, code, "activate", program=t.program, change=Change())
+    return code
+
+
+def campaign_body(code: str, t: Tenant) -> CampaignBody:
+    body = {
+        "code": code, "name": f"{t.mark} campaign", "action": "purchase", "starts_at": "2025-01-01T00:00:00Z",
+        "ends_at": "2030-01-01T00:00:00Z", "when": "line.certified", "award": {"kind": "per_unit", "points": 10}, "hold": "PT0S",
+        "expires_after": "P12M", "platforms": [t.platform],
+    }  # fmt: skip
+    return msgspec.convert(body, CampaignBody)
+
+
+async def _certificate(t: Tenant) -> str:
+    body = msgspec.convert(
+        {"scheme": "own-scheme", "number": t.name(), "holder": f"{t.mark} mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31",
+         "gtins": [gtin(t), *SHARED_GTINS]}, CertificateBody, strict=False,
+    )  # fmt: skip
+    made = await t.flow(registries.register_certificate, body, program=t.program, change=Change())
+    return str(made.id)
+
+
+_gtins = itertools.count(1)
+
+
+def gtin(t: Tenant) -> str:
+    """A new GTIN with the tenant's mark in digits."""
+    return with_check_digit({"aa9": "0991", "bb4": "0992", "zq7": "0777"}[t.mark] + f"{next(_gtins):09d}")
+
+
+def with_check_digit(digits: str) -> str:
+    total = sum(int(digit) * (3, 1)[i % 2] for i, digit in enumerate(reversed(digits)))
+    return f"{digits}{-total % 10}"
+
+
+async def _product(t: Tenant) -> str:
+    made = gtin(t)
+    body = {"gtin": made, "name": f"{t.mark} soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
+    await t.flow(registries.register_product, msgspec.convert(body, ProductBody), program=t.program, change=Change())
+    return made
+
+
+async def _api_key(t: Tenant) -> int:
+    return int((await t.flow(administer.create_key, program=t.program, platform=t.platform)).id)
+
+
+async def _signing_key(t: Tenant) -> int:
+    made = await t.flow(
+        administer.add_signing_key, program=t.program, platform=t.platform, algorithm="EdDSA", kid=t.name(), public_pem=new_pem()
+    )
+    return int(made.id)
+
+
+def new_pem() -> str:
+    from service.domain import tokens  # noqa: PLC0415 - only here
+
+    return tokens.development_key(token_bytes(32))[1]
+
+
+async def _hook(t: Tenant) -> str:
+    made = await t.flow(administer.create_hook, program=t.program, platform=t.platform, connector="standard")
+    t.hook_secret = made.secrets[0]
+    return str(made.id)
+
+
+def order(t: Tenant, consumer: str, *, event: str | None = None) -> dict[str, Any]:
+    name = t.name()
+    return {
+        "id": event or f"{name}:paid", "type": "order.paid", "occurred_at": datetime.now(UTC).isoformat(), "consumer": consumer,
+        "order": {"id": name, "currency": "CNY", "total": "40.00"},
+        "lines": [{"id": "1", "sku": name, "gtin": SHARED_GTINS[0], "quantity": "2", "unit_price": "20.00"}],
+    }  # fmt: skip
+
+
+async def _event(t: Tenant) -> str:
+    body = order(t, t.name())
+    await t.send("POST", "/v1/events", json=body)
+    return str(body["id"])
+
+
+async def _consumer(t: Tenant) -> str:
+    consumer = t.name()
+    await t.send("POST", "/v1/events", json=order(t, consumer))
+    return consumer
+
+
+async def _order(t: Tenant) -> str:
+    body = order(t, t.name())
+    await t.send("POST", "/v1/events", json=body)
+    return str(body["order"]["id"])
+
+
+async def _platform(t: Tenant) -> str:
+    return t.platform
+
+
+async def _platform_subject(t: Tenant) -> str:
+    return f"platform:{t.platform}"
+
+
+async def _email(t: Tenant) -> str:
+    email = f"{t.name()}@example.com"
+    await insert_operator(t, email, "viewer", t.program)
+    return email
+
+
+MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
+    "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
+    "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
+    "audit_subject": _platform_subject, "operator_email": _email,
+}  # fmt: skip
+"""One for every kind of object that a path, a query or a body can name."""
+
+
+def missing(value: Any) -> Any:
+    """A name as much like this one of q's or b's as can be, that nobody has."""
+    if isinstance(value, int):
+        return value - NUMBERS_GAP if value > FOREIGN_NUMBERS else value + NUMBERS_GAP
+    for mark in ("zq7", "bb4"):
+        if mark in value:
+            return str(value).replace(mark, "yy0")
+    if value.isdigit() and len(value) == 14:
+        return with_check_digit("0555" + value[4:13])
+    if value.isdigit():
+        return str(missing(int(value)))
+    return secrets.hook_id(token_bytes(secrets.RANDOM_BYTES))
+
+
+class Caller:
+    """One way to call: the headers that prove it, and what it is. `kind` is None for whoever proves nothing."""
+
+    def __init__(
+        self, name: str, headers: dict[str, str], kind: str | None = None, *, holds: frozenset[str] = frozenset(), tenant: str = "aa9",
+        chooses: str = "own",
+    ) -> None:  # fmt: skip
+        self.name, self.headers, self.kind, self.holds, self.tenant, self.chooses = name, headers, kind, holds, tenant, chooses
+        """`holds`: scopes, or the role. `chooses` a program: its `own`, `foreign` (it may not) or `none` where it must choose."""
+
+
+class Deployment:
+    """The world: tenants a and b of the program p, x of the program q."""
+
+    def __init__(self, app: Litestar, client: httpx.AsyncClient) -> None:
+        self.app, self.client = app, client
+        self.callers: list[Caller] = []
+        self.a: Tenant
+        self.b: Tenant
+        self.x: Tenant
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        async with self.app.state.resources.pool.acquire() as conn:
+            return list(await conn.fetch(sql, *values))
+
+    async def found(self) -> "Deployment":
+        """The program p with its platforms and all that is theirs."""
+        program = await self._program("pp3-program")
+        self.a, self.b = await self._tenant("aa9", program), await self._tenant("bb4", program)
+        for tenant in (self.a, self.b):
+            await self._furnish(tenant)
+        return self
+
+    async def found_another(self) -> "Deployment":
+        """The program q, numbered from FOREIGN_NUMBERS on, with the same things under the same names, and things of its own."""
+        sequences = await self.fetch("SELECT sequencename AS name, coalesce(last_value, 1) AS last FROM pg_sequences")
+        for sequence in sequences:
+            await self.fetch("SELECT setval($1::regclass, $2::bigint)", f'"{sequence["name"]}"', FOREIGN_NUMBERS)
+        self.x = await self._tenant("zq7", await self._program("zq7-program"))
+        await self._furnish(self.x)
+        await self._twins()
+        for sequence in sequences:
+            await self.fetch("SELECT setval($1::regclass, $2::bigint)", f'"{sequence["name"]}"', sequence["last"] + 1_000)
+        self.app.state.callers.forget()
+        return self
+
+    async def _program(self, code: str) -> Any:
+        async with self.app.state.resources.pool.acquire() as conn:
+            return await administer.create_program(conn, code=code, name=code, currency=f"{code[:3]} leaves", time_zone="UTC")
+
+    async def _tenant(self, mark: str, program: Any) -> Tenant:
+        t = Tenant(
+            mark, program=program.id, program_code=program.code, platform=f"{mark}-shop", app=self.app, client=self.client
+        )  # fmt: skip
+        t.key = (await t.flow(administer.create_platform, program=program.id, code=t.platform, name=f"{mark} shop")).api_key
+        return t
+
+    async def _furnish(self, t: Tenant) -> None:
+        for kind in ("campaign", "certificate", "product"):  # before the events, which earn by them
+            t.objects[kind] = await t.make(kind)
+        for kind in MAKERS:
+            if kind not in t.objects:
+                t.objects[kind] = await t.make(kind)
+
+    async def _twins(self) -> None:
+        """Things of q that are called the same as those of a and b."""
+        for t in (self.a, self.b):
+            twin = Tenant("zq7", program=self.x.program, program_code=self.x.program_code, platform=self.x.platform, app=self.app,
+                          client=self.client)  # fmt: skip
+            await self.x.flow(campaigns.create, campaign_body(t.objects["campaign"], self.x), program=self.x.program, change=Change())
+            body = {"gtin": t.objects["product"], "name": "zq7 twin", "skus": [{"platform": twin.platform, "sku": t.name()}]}
+            await self.x.flow(registries.register_product, msgspec.convert(body, ProductBody), program=self.x.program, change=Change())
+            (certificate,) = await self.fetch("SELECT scheme, number FROM certificate WHERE id = $1", int(t.objects["certificate"]))
+            copy = msgspec.convert(
+                {"scheme": certificate["scheme"], "number": certificate["number"], "holder": "zq7 mill", "valid_from": "2025-01-01",
+                 "valid_until": "2029-12-31", "gtins": [t.objects["product"], *SHARED_GTINS]}, CertificateBody, strict=False,
+            )  # fmt: skip
+            await self.x.flow(registries.register_certificate, copy, program=self.x.program, change=Change())
+            same = order(self.x, t.objects["consumer"], event=t.objects["event"])
+            same["order"]["id"] = t.objects["order"]
+            await self.x.send("POST", "/v1/events", json=same)
+
+    async def introduce(self) -> None:
+        """Every kind of caller."""
+        a, b, x = self.a, self.b, self.x
+        add = self._add
+        add("nobody", None)
+        add("no bearer", "Basic Z3Jl")
+        add("garbage", "Bearer x")
+        add("an unknown key", "Bearer " + secrets.platform_key(token_bytes(24)))
+        add("an unknown operator's token", "Bearer " + secrets.operator_token(token_bytes(24)))
+        add("a forged token", "Bearer " + (await self._token(a, "c-1"))[:-8] + "AAAAAAAA")
+        revoked = await a.flow(administer.create_key, program=a.program, platform=a.platform)
+        await a.flow(administer.revoke_key, program=a.program, platform=a.platform, key=revoked.id)
+        add("a revoked key", f"Bearer {revoked.key}")
+        expired = await a.flow(administer.create_key, program=a.program, platform=a.platform)
+        await self.fetch("UPDATE api_key SET expires_at = now() - interval '1 s' WHERE id = $1", expired.id)
+        add("an expired key", f"Bearer {expired.key}")
+        add("platform a", f"Bearer {a.key}", "platform", holds=frozenset(SCOPES))
+        add("platform b", f"Bearer {b.key}", "platform", holds=frozenset(SCOPES), tenant="bb4")
+        add("platform of q", f"Bearer {x.key}", "platform", holds=frozenset(SCOPES), tenant="zq7")
+        for scope in SCOPES:
+            for held in ({scope}, set(SCOPES) - {scope}):
+                made = await a.flow(administer.create_key, program=a.program, platform=a.platform, scopes=tuple(held))
+                add(f"a key with {' '.join(sorted(held))}", f"Bearer {made.key}", "platform", holds=frozenset(held))
+        for t in (a, b, x):
+            token = await self._token(t, t.objects["consumer"], *CONSUMER_SCOPES)
+            add(f"consumer of {t.mark}", f"Bearer {token}", "consumer", holds=CONSUMER_SCOPES, tenant=t.mark)
+        for scope in sorted(CONSUMER_SCOPES):
+            token = await self._token(a, a.objects["consumer"], scope)
+            add(f"consumer with {scope}", f"Bearer {token}", "consumer", holds=frozenset({scope}))
+        for role in ROLES:
+            token = await insert_operator(a, f"{role}@example.com", role, a.program)
+            add(f"operator: {role}", f"Bearer {token}", "operator", holds=frozenset({role}))
+        of_p = token
+        add("admin of p choosing q", f"Bearer {of_p}", "operator", holds=frozenset({"admin"}), program=x.program_code, chooses="foreign")
+        add("admin of p choosing p", f"Bearer {of_p}", "operator", holds=frozenset({"admin"}), program=a.program_code)
+        of_q = await insert_operator(x, "zq7@example.com", "admin", x.program)
+        add("admin of q", f"Bearer {of_q}", "operator", holds=frozenset({"admin"}), tenant="zq7")
+        of_all = await insert_operator(a, "all@example.com", "admin", None)
+        add("admin of all choosing p", f"Bearer {of_all}", "operator", holds=frozenset({"admin"}), program=a.program_code)
+        add("admin of all, no choice", f"Bearer {of_all}", "operator", holds=frozenset({"admin"}), chooses="none")
+        add("admin of all choosing nothing there is", f"Bearer {of_all}", "operator", holds=frozenset({"admin"}), program="no-program",
+            chooses="foreign")  # fmt: skip
+        signed = {"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
+        self.callers.append(Caller("a hook's signature", signed))
+
+    async def introduce_without_q(self) -> None:
+        """Those who call before there is a program q."""
+        a = self.a
+        self._add("platform a", f"Bearer {a.key}", "platform", holds=frozenset(SCOPES))
+        token = await self._token(a, a.objects["consumer"], *CONSUMER_SCOPES)
+        self._add("consumer of aa9", f"Bearer {token}", "consumer", holds=CONSUMER_SCOPES)
+        token = await insert_operator(a, "first@example.com", "admin", a.program)
+        self._add("operator: admin", f"Bearer {token}", "operator", holds=frozenset({"admin"}))
+
+    def _add(self, name: str, authorization: str | None, kind: str | None = None, *, program: str | None = None, **more: Any) -> None:
+        headers = {} if authorization is None else {"Authorization": authorization}
+        if program is not None:
+            headers["X-Greenpoints-Program"] = program
+        self.callers.append(Caller(name, headers, kind, **more))
+
+    async def _token(self, t: Tenant, consumer: str, *scopes: str) -> str:
+        made: str = await t.flow(
+            administer.consumer_token, platform=t.platform, consumer=consumer, scope=" ".join(scopes) or "balance:read",
+            ttl=timedelta(hours=1),
+        )  # fmt: skip
+        return made
+
+    def caller(self, name: str) -> Caller:
+        return next(caller for caller in self.callers if caller.name == name)
+
+    def tenant(self, mark: str) -> Tenant:
+        return next(t for t in (self.a, self.b, self.x) if t.mark == mark)
+
+
+async def insert_operator(t: Tenant, email: str, role: Any, program: int | None) -> str:
+    """The token of a new operator without a usable password: hashing one takes long on purpose."""
+    token = secrets.operator_token(token_bytes(secrets.RANDOM_BYTES))
+    made = await t.flow(store.insert_operator, program=program, email=email, password_hash="none", role=role)
+    await t.flow(store.insert_operator_token, token_hash=secrets.token_hash(token), operator=made.id, expires_at=None)
+    return token
+
+
+BOOKKEEPING: dict[str, set[str]] = {
+    "operator_token": {"last_used_at"},
+    "api_key": {"last_used_at"},
+}
+"""Columns that a refused call may change."""
+
+
+async def digests(deployment: Deployment) -> dict[str, tuple[int, int]]:
+    """Rows and a hash of every table, without bookkeeping: the same as long as nothing was changed."""
+    tables = await deployment.fetch(
+        "SELECT c.oid::regclass::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"
+    )
+    parts = []
+    for table in (row["name"] for row in tables):
+        left_out = "".join(f" - '{column}'" for column in sorted(BOOKKEEPING.get(table.strip('"'), ())))
+        parts.append(
+            f"SELECT '{table}' AS name, count(*) AS rows, coalesce(sum(hashtextextended((to_jsonb(t){left_out})::text, 0)), 0) AS hash FROM {table} t"
+        )
+    return {row["name"]: (row["rows"], row["hash"]) for row in await deployment.fetch(" UNION ALL ".join(parts))}

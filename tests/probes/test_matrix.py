@@ -1,0 +1,396 @@
+"""Every route, every kind of caller, every place that names an object: nobody reaches what is not theirs.
+
+The routes come from the application, who may call them from /openapi.json, what a request looks like from `recipes.py`.
+"""
+
+import asyncio
+import base64
+import itertools
+import json
+import logging
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from litestar import Litestar
+from standardwebhooks import Webhook
+
+from service.api.access import ACCESS
+from service.api.documentation import document
+from service.store import callers
+from tests.probes import recipes
+from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
+from tests.probes.tenants import FOREIGN_NUMBERS, Caller, Deployment, Tenant, digests, missing
+
+pytestmark = pytest.mark.timeout(240)
+
+PROBLEM = "application/problem+json"
+VOLATILE = {"date", "content-length", "x-request-id", "traceparent"}
+MOMENTS = re.compile(r'"\d{4}-\d\d-\d\dT[^"]+"')
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> None:
+    """Thousands of requests are not worth a line each."""
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+@pytest.fixture
+async def one_program(app: Litestar, client: httpx.AsyncClient) -> Deployment:
+    return await Deployment(app, client).found()
+
+
+@pytest.fixture
+async def deployment(one_program: Deployment) -> Deployment:
+    await one_program.found_another()
+    await one_program.introduce()
+    return one_program
+
+
+async def send(deployment: Deployment, request: Request, caller: Caller) -> httpx.Response:
+    content = None if request.body is None else json.dumps(request.body).encode()
+    headers = caller.headers | request.headers
+    if content is not None:
+        headers = {"Content-Type": "application/json"} | headers
+    return await deployment.client.request(request.method, request.address, params=request.query, content=content, headers=headers)
+
+
+def covered(app: Litestar) -> list[Route]:
+    return [route for route in routes_of(app) if (route.method, route.path) not in recipes.ELSEWHERE]
+
+
+# Completeness ------------------------------------------------------------------------------------------
+
+
+async def test_every_route_says_who_may_call_it_and_nothing_else_does(app: Litestar) -> None:
+    there = {(route.method, route.path) for route in routes_of(app)}
+    without = "\n".join(f"    {key!r}: …," for key in sorted(there - ACCESS.keys()))
+    assert not there - ACCESS.keys(), f"add to ACCESS in service/api/access.py who may call:\n{without}"
+    assert not ACCESS.keys() - there, "take out of ACCESS in service/api/access.py: there is no such route"
+
+
+async def test_every_route_has_its_recipes(app: Litestar) -> None:
+    problems = missing_recipes(app)
+    assert not problems, "tests/probes/recipes.py:\n" + "\n".join(problems)
+
+
+async def test_what_the_framework_adds_is_not_there(client: httpx.AsyncClient) -> None:
+    for path in ("/_schema", "/_schema/openapi.json", "/_schema/openapi.yaml", "/_schema/swagger", "/_schema/elements"):
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert answer.json() == (await client.get("/nothing")).json()
+
+
+async def test_the_document_says_who_may_call(app: Litestar) -> None:
+    paths = document(app)["paths"]
+    assert paths["/v1/events"]["post"]["security"] == [{"platform": ["events:write"]}]
+    assert "operators with the role campaigns or admin" in paths["/v1/campaigns"]["post"]["description"]
+    assert "security" not in paths["/healthz"]["get"]
+
+
+# Who may call ------------------------------------------------------------------------------------------
+
+
+async def test_only_those_whom_the_table_names_may_call(deployment: Deployment) -> None:
+    """Each route with each caller, all names being those of the caller's own objects or, for nobody, those of platform a."""
+    problems, made = [], 0
+    for route in covered(deployment.app):
+        worked = route.public
+        before = await digests(deployment)
+        refused = [caller for caller in deployment.callers if not _is_in(route, caller)]
+        for caller in refused:
+            answer = await send(deployment, await route.request(deployment.tenant(caller.tenant), fresh=False), caller)
+            made += 1
+            if route.public:
+                if answer.status_code >= 400:
+                    problems.append(f"{route.name} for {caller.name}: {answer.status_code}, though it is for anybody")
+                continue
+            problems += _wrong_refusal(route, caller, answer)
+            problems += _leaks(route, caller, answer)
+        if (after := await digests(deployment)) != before:
+            problems.append(f"{route.name}: a refused call changed {_differing(before, after)}")
+        for caller in deployment.callers:
+            if _is_in(route, caller):
+                answer = await send(deployment, await route.request(deployment.tenant(caller.tenant), fresh=True), caller)
+                made += 1
+                worked = worked or answer.status_code < 300
+                if answer.status_code in (401, 403, 404) or answer.status_code >= 500:
+                    problems.append(f"{route.name} for {caller.name}: {answer.status_code} {answer.text[:200]}")
+                problems += _leaks(route, caller, answer)
+        if not worked:
+            problems.append(f"{route.name}: nobody could call it; is its recipe sound?")
+    assert not problems, "\n".join(problems)
+    assert made > 500
+
+
+def _is_in(route: Route, caller: Caller) -> bool:
+    return route.admits(caller) and caller.chooses == "own"
+
+
+def _wrong_refusal(route: Route, caller: Caller, answer: httpx.Response) -> Iterator[str]:
+    if caller.kind is None:
+        expected = 401
+    elif not route.admits(caller):
+        expected = 403
+    else:
+        expected = {"foreign": 404, "none": 422}[caller.chooses]
+    if answer.status_code != expected or answer.headers["content-type"] != PROBLEM:
+        yield f"{route.name} for {caller.name}: {answer.status_code}, not {expected}: {answer.text[:200]}"
+
+
+def _leaks(route: Route, caller: Caller, answer: httpx.Response) -> Iterator[str]:
+    """Marks of whoever is neither the caller's platform nor, for operators, in its program; numbers of q; in cursors, too."""
+    mark = caller.tenant
+    if mark == "zq7":  # its twins have the codes and numbers of the others' objects, but not what those say in words
+        others = {"aa9 ", "bb4 ", "aa9-shop", "bb4-shop", "pp3"}
+    else:
+        others = {"zq7"} | (set() if caller.kind == "operator" else {"aa9", "bb4"} - {mark})
+    sent = str(answer.request.url) + answer.request.content.decode() + str(caller.headers)
+    text = answer.text + str(dict(answer.headers)) + _cursors(answer)
+    for other in others:
+        if other in text and other not in sent:
+            yield f"{route.name} for {caller.name}: the answer has {other}: {_around(text, other)}"
+    if mark != "zq7" and (found := re.search(rf"\b{FOREIGN_NUMBERS // 10**6}\d{{6}}\b", text)) and found[0] not in sent:
+        yield f"{route.name} for {caller.name}: the answer has a number of q: {_around(text, found[0])}"
+
+
+def _cursors(answer: httpx.Response) -> str:
+    if "json" not in answer.headers.get("content-type", "") or not answer.content:
+        return ""
+    body = answer.json()
+    cursor = body.get("next_cursor") if isinstance(body, dict) else None
+    return "" if cursor is None else " " + base64.urlsafe_b64decode(cursor + "==").decode("latin-1")
+
+
+def _around(text: str, what: str) -> str:
+    at = text.index(what)
+    return text[max(0, at - 60) : at + 60]
+
+
+def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    return sorted(name for name in after if after[name] != before.get(name))
+
+
+# Whose is it -------------------------------------------------------------------------------------------
+
+
+class Spy:
+    """The statements that requests send to PostgreSQL, without those that look a platform up, which a process remembers."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.task = asyncio.current_task()
+
+    def saw(self, statement: str) -> None:
+        if asyncio.current_task() is self.task and statement not in (callers.PLATFORM_BY_KEY, callers.ISSUER, callers.SIGNING_KEYS):
+            self.statements.append(statement)
+
+
+@pytest.fixture
+async def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
+    watched = Spy()
+    original = asyncpg.Connection._execute
+
+    async def execute(self: Any, query: str, *args: Any, **more: Any) -> Any:
+        watched.saw(query)
+        return await original(self, query, *args, **more)
+
+    monkeypatch.setattr(asyncpg.Connection, "_execute", execute)
+    return watched
+
+
+def variations(
+    route: Route, own: Tenant, sibling: Tenant, foreign: Tenant, caller: Caller
+) -> Iterator[tuple[str, list[tuple[Place, Any]]]]:
+    """Names of others, one place at a time and all of the path at once; what an operator of the program may touch is left out."""
+    for place, kind in route.places().items():
+        yield "of another program", [(place, foreign.objects[kind])]
+        inner = place[0] == "path" and place[1][0] != 0
+        if caller.kind != "operator" or inner:
+            yield "of another platform", [(place, sibling.objects[kind])]
+    if len(route.kinds) > 1:
+        yield "of another program, all", [(("path", (i,)), foreign.objects[kind]) for i, kind in enumerate(route.kinds)]
+
+
+async def test_what_is_somebody_elses_is_as_if_it_did_not_exist(deployment: Deployment, spy: Spy) -> None:
+    """Same status, same bytes, same statements, nothing changed."""
+    problems, made = [], 0
+    spy.task = asyncio.current_task()
+    names = ["platform a", "consumer of aa9", "operator: admin", "admin of all choosing p"]
+    a, b, x = deployment.a, deployment.b, deployment.x
+    for route, name in itertools.product(covered(deployment.app), names):
+        caller = deployment.caller(name)
+        if not _is_in(route, caller):
+            continue
+        before = await digests(deployment)
+        for whose, changes in variations(route, a, b, x, caller):
+            pair = []
+            for values in ([value for _, value in changes], [missing(value) for _, value in changes]):
+                request = await route.request(a, fresh=False)
+                for (place, _), value in zip(changes, values, strict=True):
+                    request = request.at(place, value)
+                deployment.app.state.callers._unknown.clear()
+                spy.statements.clear()
+                answer = await send(deployment, request, caller)
+                made += 1
+                pair.append((answer.status_code, _headers(answer), _without(answer.text, values), list(spy.statements)))
+                problems += _leaks(route, caller, answer)
+                is_filter = changes[0][0][0] == "query" and route.method == "GET"
+                if answer.status_code < 300 and not is_filter and "/import" not in route.path:
+                    problems.append(f"{route.name} for {name} with {values} {whose}: {answer.status_code}")
+                if changes[0][0][0] == "path" and answer.status_code != 404:
+                    problems.append(f"{route.name} for {name} with {values} {whose}: {answer.status_code}, not 404: {answer.text[:200]}")
+            if pair[0] != pair[1]:
+                problems.append(f"{route.name} for {name} with {changes} {whose}, then missing:\n  {pair[0]}\n  {pair[1]}")
+        after = await digests(deployment)
+        if after != before:
+            problems.append(f"{route.name} for {name}: a refused call changed {_differing(before, after)}")
+    assert not problems, "\n".join(problems)
+    assert made > 100
+
+
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name not in VOLATILE}
+
+
+def _without(text: str, values: list[Any]) -> str:
+    """The answer without the names that were asked for, moments, and what was made up for this request alone."""
+    for value in values:
+        text = re.sub(rf"(?<![0-9A-Za-z]){re.escape(str(value))}(?![0-9A-Za-z])", "‹name›", text)
+    return MOMENTS.sub('"‹moment›"', re.sub(r"(aa9)-\d+|\b0991\d{10}\b", r"‹own›", text))
+
+
+async def test_a_name_that_another_uses_is_free(deployment: Deployment) -> None:
+    """Ids, references, orders, numbers: the same name of another platform or program changes neither answer nor their data."""
+    problems, made = [], 0
+    a, b, x = deployment.a, deployment.b, deployment.x
+    for route in covered(deployment.app):
+        for place, kind in (route.body.names if route.body else {}).items():
+            for name, owner in itertools.product(("platform a", "operator: admin"), (x, b)):
+                caller = deployment.caller(name)
+                if not _is_in(route, caller) or (owner is b and name != "platform a"):
+                    continue
+                theirs = owner.objects[kind]
+                answers = []
+                for value in (theirs, missing(theirs)):
+                    request = (await route.request(a, fresh=True)).at(("body", place), value)
+                    before = await _rows_of(deployment, owner)
+                    answer = await send(deployment, request, caller)
+                    made += 1
+                    answers.append((answer.status_code, re.sub(r'"id":"\d+"', '"id":"‹id›"', _without(answer.text, [value]))))
+                    if await _rows_of(deployment, owner) != before:
+                        problems.append(f"{route.name} with {value!r} at {place}: rows of {owner.mark} changed")
+                    problems += _leaks(route, caller, answer)
+                if answers[0] != answers[1] or answers[0][0] >= 300:
+                    problems.append(f"{route.name} with {theirs!r} of {owner.mark} at {place}:\n  {answers[0]}\n  {answers[1]}")
+    assert not problems, "\n".join(problems)
+    assert made > 20
+
+
+OWNED = {
+    "event": "platform", "award": "platform", "parked": "platform", "entry": "platform", "lot": "platform", "delivery": "platform",
+    "consumer_reference": "platform", "api_key": "platform", "signing_key": "platform", "hook": "platform", "product_sku": "platform",
+}  # fmt: skip
+"""Tables whose rows belong to a platform; others with a column `program` belong to that."""
+
+
+async def _rows_of(deployment: Deployment, owner: Tenant) -> list[Any]:
+    """A hash of all rows of an owner's."""
+    (platform,) = await deployment.fetch("SELECT id FROM platform WHERE code = $1", owner.platform)
+    columns = await deployment.fetch(
+        "SELECT table_name, array_agg(column_name::text) AS columns FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND column_name IN ('program', 'platform') GROUP BY 1 ORDER BY 1"
+    )
+    found = []
+    for row in columns:
+        column = "platform" if "platform" in row["columns"] else "program"
+        if column == "program" and owner is not deployment.x:
+            continue  # a and b share their program
+        number = platform["id"] if column == "platform" else owner.program
+        found += await deployment.fetch(
+            f"SELECT count(*), sum(hashtextextended(t::text, 0)) FROM {row['table_name']} t WHERE {column}::bigint = $1",
+            number,
+        )
+    return found
+
+
+async def test_a_name_that_is_unique_in_the_deployment_does_not_tell_who_has_it(deployment: Deployment) -> None:
+    problems, made = [], 0
+    caller = deployment.caller("operator: admin")
+    for route in covered(deployment.app):
+        for place, kind in (route.body.unique if route.body else {}).items():
+            answers = []
+            before = await digests(deployment)
+            for owner in (deployment.x, deployment.a):
+                value = owner.objects[kind]
+                answer = await send(deployment, (await route.request(deployment.a, fresh=True)).at(("body", place), value), caller)
+                made += 1
+                answers.append((answer.status_code, _headers(answer), answer.text.replace(value, "‹name›")))
+            if answers[0] != answers[1] or answers[0][0] != 409:
+                problems.append(f"{route.name} at {place}:\n  {answers[0]}\n  {answers[1]}")
+            if await digests(deployment) != before:
+                problems.append(f"{route.name} at {place}: a refused call changed something")
+    assert not problems, "\n".join(problems)
+    assert made >= 4
+
+
+# Lists and counts --------------------------------------------------------------------------------------
+
+OF_THE_PROCESS = {"/metrics"}
+"""What counts for the whole process, for whoever runs it; docs/operations.md says to keep it inside."""
+
+
+async def _everything(deployment: Deployment) -> dict[str, str]:
+    """The answers to all GETs of a's and p's callers about their own objects, page by page."""
+    found = {}
+    for route in covered(deployment.app):
+        if route.method != "GET" or route.path in OF_THE_PROCESS:
+            continue
+        for name in ("platform a", "consumer of aa9", "operator: admin"):
+            caller = deployment.caller(name)
+            if not _is_in(route, caller):
+                continue
+            request = await route.request(deployment.a, fresh=False)
+            for n in range(50):
+                answer = await send(deployment, request, caller)
+                assert answer.status_code == 200, f"{route.name} for {name}: {answer.text}"
+                found[f"{route.name} for {name}, page {n}"] = re.sub(r'"as_of":"[^"]+"', "", answer.text)
+                cursor = answer.json().get("next_cursor") if "json" in answer.headers["content-type"] else None
+                if cursor is None:
+                    break
+                request.query |= {"cursor": cursor}
+    return found
+
+
+async def test_another_program_changes_no_answer(one_program: Deployment) -> None:
+    """Lists, sums, statistics and balances before there is another program with the same names, and after."""
+    deployment = one_program
+    await deployment.introduce_without_q()
+    before = await _everything(deployment)
+    await deployment.found_another()
+    after = await _everything(deployment)
+    assert len(before) > 20
+    assert {name: text for name, text in after.items() if before.get(name) != text} == {}
+    assert before.keys() == after.keys()
+
+
+# Hooks -------------------------------------------------------------------------------------------------
+
+
+async def test_a_hook_takes_only_what_its_own_secret_signed(deployment: Deployment) -> None:
+    x, a = deployment.x, deployment.a
+    now = datetime.now(UTC)
+    body = json.dumps({"type": "order.paid", "timestamp": now.isoformat(), "data": {}})
+    hooks = (a.objects["hook"], x.objects["hook"], missing(x.objects["hook"]))
+    answers = []
+    for secret, hook in itertools.product((x.hook_secret, a.hook_secret), hooks):
+        signature = Webhook(secret).sign("m-1", now, body)
+        headers = {"webhook-id": "m-1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
+        before = await digests(deployment)
+        answer = await deployment.client.post(f"/v1/hooks/{hook}", content=body, headers=headers)
+        answers.append((answer.status_code, await digests(deployment) == before))
+    assert answers == [(401, True), (200, False), (404, True), (200, False), (401, True), (404, True)]
