@@ -1,0 +1,134 @@
+"""Requests made from /openapi.json, sound and unsound: every answer is one that the document describes, and none is a 500.
+
+Seeded and short by default; with HYPOTHESIS_PROFILE=long at random and for minutes.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import hypothesis.strategies as st
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from litestar import Litestar
+from schemathesis import GenerationMode
+from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.core import NOT_SET
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from service.api.documentation import document
+from tests.probes.routes import kinds_of
+from tests.probes.tenants import Caller, Deployment
+
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+EXAMPLES = 5_000 if LONG else 150
+"""For each kind of caller, over all routes."""
+ANSWER_TIMEOUT_S = 20.0
+CHECKS = [
+    not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance,
+]  # fmt: skip
+CALLERS = ("nobody", "platform a", "consumer of aa9", "operator: admin", "admin of all choosing p")
+
+pytestmark = [pytest.mark.timeout(3_600 if LONG else 120), pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture
+async def deployment(app: Litestar, client: httpx.AsyncClient) -> Deployment:
+    made = await Deployment(app, client).found()
+    await made.found_another()
+    await made.introduce()
+    return made
+
+
+@pytest.fixture
+async def operations(app: Litestar) -> dict[str, list[Any]]:
+    """The document's operations by the kind of caller who gets somewhere; `any`: all of them."""
+    load_all_checks()
+    schema = schemathesis.openapi.from_dict(json.loads(json.dumps(document(app))))
+    found: dict[str, list[Any]] = {"any": [], "platform": [], "consumer": [], "operator": []}
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        found["any"].append(operation)
+        for alternative in operation.definition.raw.get("security", []):
+            for kind in alternative:
+                found[kind].append(operation)
+    return found
+
+
+@pytest.mark.parametrize("name", CALLERS)
+async def test_answers_are_those_that_the_document_describes(
+    deployment: Deployment, operations: dict[str, list[Any]], name: str
+) -> None:
+    caller = deployment.caller(name)
+    own = operations[caller.kind or "any"]
+    loop = asyncio.get_running_loop()
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, derandomize=not LONG, database=None, print_blob=True,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        phases=(Phase.explicit, Phase.generate, Phase.shrink), report_multiple_bugs=True,
+    )  # fmt: skip
+    @given(data=st.data())
+    def explore(data: st.DataObject) -> None:
+        operation = data.draw(st.sampled_from(own * 9 + operations["any"]))
+        case = data.draw(operation.as_strategy(generation_mode=data.draw(st.sampled_from(tuple(GenerationMode)))))
+        if data.draw(st.booleans()):
+            case.path_parameters = dict(_real(case, deployment))
+        answer = asyncio.run_coroutine_threadsafe(_send(deployment, case, caller), loop).result(ANSWER_TIMEOUT_S)
+        case.validate_response(answer, checks=CHECKS)
+
+    await asyncio.to_thread(explore)
+
+
+async def _send(deployment: Deployment, case: Any, caller: Caller) -> httpx.Response:
+    return await deployment.client.request(
+        case.method,
+        httpx.URL("http://test" + _path(case)),
+        params=_query(case),
+        content=_content(case),
+        headers=_headers(case) | {name.encode(): value.encode() for name, value in caller.headers.items()},
+    )
+
+
+def _real(case: Any, deployment: Deployment) -> Iterator[tuple[str, Any]]:
+    """Path parameters that name objects there are, so that requests get further than to a 404."""
+    for (name, value), kind in zip((case.path_parameters or {}).items(), kinds_of(case.path), strict=True):
+        yield name, deployment.a.objects.get(kind or "", value)
+
+
+def _path(case: Any) -> str:
+    path: str = case.path
+    for name, value in (case.path_parameters or {}).items():
+        path = path.replace("{" + name + "}", quote(str(value), safe="", errors="replace") or "-")
+    return path
+
+
+def _query(case: Any) -> list[tuple[str, str]]:
+    pairs = []
+    for name, value in (case.query or {}).items():
+        for each in value if isinstance(value, list) else [value]:
+            pairs.append((name, each if isinstance(each, str) else json.dumps(each)))
+    return [(name.encode("utf-8", "replace").decode(), value.encode("utf-8", "replace").decode()) for name, value in pairs]
+
+
+def _content(case: Any) -> bytes | None:
+    if case.body is NOT_SET or isinstance(case.body, bytes | None):
+        return None if case.body is NOT_SET else case.body
+    return json.dumps(case.body).encode()
+
+
+def _headers(case: Any) -> dict[bytes, bytes]:
+    sent = {str(k).encode("latin-1", "replace"): str(v).encode("latin-1", "replace") for k, v in (case.headers or {}).items()}
+    if case.body is not NOT_SET:
+        sent.setdefault(b"Content-Type", (case.media_type or "application/json").encode())
+    return sent
