@@ -25,6 +25,8 @@ CONFIG = OpenAPIConfig(
         }
     ),
 )
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 REF = "#/components/schemas/{name}"
 REFUSALS = {
     "400": "malformed",
@@ -60,27 +62,28 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     spec["openapi"] = "3.1.0"
     types = [Problem]
-    used: list[tuple[dict[str, Any], Any, Any]] = []
+    used: list[tuple[dict[str, Any], Any, Any, str]] = []
     queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             for method in getattr(handler, "http_methods", ()):
                 operation = spec["paths"].get(route.path_format, {}).get(method.lower())
                 if operation is not None:
-                    body, answer = handler.opt.get("body"), handler.opt.get("answer")
+                    form, answer = handler.opt.get("form"), handler.opt.get("answer")
+                    body = handler.opt.get("body", form)
                     types += [t for t in (body, answer) if t is not None]
-                    used.append((operation, body, answer))
+                    used.append((operation, body, answer, JSON if form is None else FORM))
                     if (query := handler.opt.get("query")) is not None:
                         queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
-    for operation, body, answer in used:
+    for operation, body, answer, media in used:
         if body is not None:
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[repr(body)]}}}
+            operation["requestBody"] = {"required": True, "content": {media: {"schema": named[repr(body)]}}}
         for status, response in operation.get("responses", {}).items():
             if answer is not None and status.startswith("2"):
-                response["content"] = {"application/json": {"schema": named[repr(answer)]}}
+                response["content"] = {JSON: {"schema": named[repr(answer)]}}
         for status, description in REFUSALS.items():
             operation.setdefault("responses", {})[status] = {"description": description, **problem}
     for operation, query in queries:
