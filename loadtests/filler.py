@@ -21,6 +21,7 @@ import msgspec
 from schemas.campaigns import CampaignBody
 from service.flows import administer, campaigns
 from service.flows.administer import Change
+from service.sealing import Sealer, new_master_key
 from service.store.connection import Connection
 
 ZONE: Final = "Asia/Shanghai"
@@ -189,7 +190,7 @@ async def _found(connection: Connection) -> tuple[int, list[int], list[int]]:
     program = await administer.create_program(connection, code="filler", name="Filler", currency="leaves", time_zone=ZONE)
     platforms = []
     for code in PLATFORMS:
-        await administer.create_platform(connection, program=program.id, code=code, name=code)
+        await administer.create_platform(connection, sealer=Sealer([new_master_key()]), program=program.id, code=code, name=code)
         platforms.append((await administer.find_platform(connection, program=program.id, code=code)).id)
     common = {"action": "purchase", "starts_at": "2020-01-01T00:00:00Z", "ends_at": "2040-01-01T00:00:00Z"}
     for body in CAMPAIGNS:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from schemas.base import PRINTABLE, Body, Code, Instant, Key
+from schemas.base import PRINTABLE, Body, Code, DurationText, Instant, Key
 from schemas.connectors import HookSettings
 
 ConnectorName = Literal["standard", "shopify", "woocommerce"]
@@ -66,7 +66,10 @@ class KeyBody(Body, frozen=True, kw_only=True):
 
 
 class KeyAnswer(Body, frozen=True, kw_only=True):
-    """An API key without the key; `hint` is its last four characters. `key` is there once, when it was made."""
+    """An API key without the key; `hint` is its last four characters. `key` is there once, when it was made.
+
+    `last_used_at` is written in the background, at most once a minute.
+    """
 
     id: int
     hint: str
@@ -74,7 +77,14 @@ class KeyAnswer(Body, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
     key: str | UnsetType = UNSET
+
+
+class KeyReplacement(Body, frozen=True, kw_only=True):
+    """A new key in place of an old one, which goes on for `keep_old`, at most 30 days: `PT0S` ends it within 5 s."""
+
+    keep_old: DurationText = "PT24H"
 
 
 class SigningKeyBody(Body, frozen=True, kw_only=True):
@@ -142,6 +152,80 @@ class OperatorAnswer(Body, frozen=True, kw_only=True):
     role: str
     active: bool
     created_at: datetime
+
+
+class OperatorPatch(Body, frozen=True, kw_only=True):
+    """What to change of an operator; absent fields stay. Who is made inactive loses all tokens."""
+
+    role: RoleName | UnsetType = UNSET
+    active: bool | UnsetType = UNSET
+
+
+class PasswordResetBody(Body, frozen=True, kw_only=True):
+    """A new password for another operator; without one it is made."""
+
+    password: Password | None = None
+
+
+class PasswordResetAnswer(Body, frozen=True, kw_only=True):
+    """The operator's new password, shown this once."""
+
+    email: str
+    password: str
+
+
+class SignInBody(Body, frozen=True, kw_only=True):
+    """Who signs in. With `program`, its code, the session acts in that program only."""
+
+    email: Email
+    password: Annotated[str, Meta(max_length=256)]
+    program: Code | None = None
+
+
+class SessionAnswer(Body, frozen=True, kw_only=True):
+    """A session: send `token` as `Authorization: Bearer …` until `expires_at`."""
+
+    token: str
+    expires_at: datetime
+    role: str
+
+
+class MeAnswer(Body, frozen=True, kw_only=True):
+    """The operator behind the request. `program`: the only one to act in, by its code; null for all. `session`: ends by signing out."""
+
+    id: int
+    email: str
+    role: str
+    program: str | None
+    session: bool
+    expires_at: datetime | None
+
+
+class PasswordChangeBody(Body, frozen=True, kw_only=True):
+    """One's own password."""
+
+    current: Annotated[str, Meta(max_length=256)]
+    new: Password
+
+
+class OperatorTokenBody(Body, frozen=True, kw_only=True):
+    """A token for a machine that acts as an operator; without `expires_at` it never expires."""
+
+    name: Name
+    expires_at: Instant | None = None
+
+
+class OperatorTokenAnswer(Body, frozen=True, kw_only=True):
+    """An operator's token without the token. `name` is null for sessions and the first token. `token` is there once, when it was made."""
+
+    id: int
+    name: str | None
+    session: bool
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    token: str | UnsetType = UNSET
 
 
 class AuditAnswer(Body, frozen=True, kw_only=True):

@@ -71,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of `/v1/events/batch` and of imports."""
     max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
+    operator_session_s: Annotated[int, Meta(ge=300, le=2_592_000)] = 43_200
+    """Life of a session that an operator gets by signing in."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

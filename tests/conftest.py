@@ -21,6 +21,7 @@ from service.local import postgres, valkey
 from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.settings import Settings, load_settings
+from tests.sealer import MASTER_KEY
 from tests.servers import running
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from service.runtime import Resources
 
-MASTER_KEY = "bWFkZSB1cCBmb3IgdGVzdHMsIGFuZCBub3doZXJlIGU="
 PASSWORD = secrets.token_hex(8)
 TEMPLATE = "greenpoints_template"
 READY_TIMEOUT_S = 30.0

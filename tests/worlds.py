@@ -16,6 +16,7 @@ from service.flows import administer, campaigns, registries
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome, receive
+from tests.sealer import SEALER
 
 CHANGE = Change()
 HASH_KEY = b"k" * 32
@@ -36,7 +37,9 @@ class World:
             program = await administer.create_program(conn, code="green", name="Green", currency="leaves", time_zone="Asia/Shanghai")
             self.program = program.id
             for code in ("shop", "market"):
-                self.keys[code] = (await administer.create_platform(conn, program=program.id, code=code, name=code.title())).api_key
+                self.keys[code] = (
+                    await administer.create_platform(conn, sealer=SEALER, program=program.id, code=code, name=code.title())
+                ).api_key
                 platform = await administer.find_platform(conn, program=program.id, code=code)
                 self.platforms[code] = Sender(program=program.id, platform=platform.id, platform_code=code)
             await self.certify(conn, "06901234567892", "TP-01", "paper")

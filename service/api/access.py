@@ -30,7 +30,7 @@ class Access(Struct, frozen=True, kw_only=True):
     consumer: ConsumerScope | None = None
     """Consumers whose token has this scope."""
     operator: Permission | Literal["signed-in"] | None = None
-    """Operators whose role has this permission; `signed-in`: all of them."""
+    """Operators whose role has this permission; `signed-in`: all of them, whatever program they act in."""
     signature: bool = False
     """Whoever signed the body: proved by the handler, which has to read it first."""
     anybody: bool = False
@@ -39,6 +39,7 @@ class Access(Struct, frozen=True, kw_only=True):
 
 ANYBODY: Final = Access(anybody=True)
 SIGNED: Final = Access(signature=True)
+_SIGNED_IN: Final = Access(operator="signed-in")
 
 
 def _operator(permission: Permission) -> Access:
@@ -97,8 +98,19 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/platforms/{code}/hooks"): _operator("platforms:read"),
     ("POST", "/v1/platforms/{code}/hooks"): _operator("platforms:write"),
     ("PATCH", "/v1/platforms/{code}/hooks/{hook}"): _operator("platforms:write"),
+    ("POST", "/v1/platforms/{code}/keys/{key}/replace"): _operator("platforms:write"),
+    ("POST", "/v1/oauth/token"): ANYBODY,
+    ("POST", "/v1/operators/sign-in"): ANYBODY,
+    ("POST", "/v1/operators/sign-out"): _SIGNED_IN,
+    ("GET", "/v1/operators/me"): _SIGNED_IN,
+    ("POST", "/v1/operators/me/password"): _SIGNED_IN,
     ("GET", "/v1/operators"): _operator("operators:read"),
     ("POST", "/v1/operators"): _operator("operators:write"),
+    ("PATCH", "/v1/operators/{operator}"): _operator("operators:write"),
+    ("POST", "/v1/operators/{operator}/password"): _operator("operators:write"),
+    ("GET", "/v1/operators/{operator}/tokens"): _operator("operators:read"),
+    ("POST", "/v1/operators/{operator}/tokens"): _operator("operators:write"),
+    ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"): _operator("operators:write"),
     ("GET", "/v1/audit"): _operator("audit:read"),
     # The system
     ("GET", "/healthz"): ANYBODY,
@@ -138,15 +150,18 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
             assert access.consumer is not None
             await callers.consumer(authorization, access.consumer)
         case "operator":
-            roles = () if access.operator is None or access.operator == "signed-in" else MAY[access.operator]
-            proved: OperatorCaller = await callers.operator(request, *roles)
+            if access.operator is None or access.operator == "signed-in":
+                await callers.operator_login(request)
+                return
+            proved: OperatorCaller = await callers.operator(request, *MAY[access.operator])
             request.state.operator = proved  # `Callers.operator` need not ask again
 
 
 def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
     """Whom to look for where several may call: by what the token looks like, else (nothing or a cookie) the last of them."""
     token = "" if authorization is None else authorization.partition(" ")[2]
-    if access.platform and (secrets.is_platform_key(token) or not (access.consumer or access.operator)):
+    proves_platform = secrets.is_platform_key(token) or secrets.is_access_token(token)
+    if access.platform and (proves_platform or not (access.consumer or access.operator)):
         return "platform"
     if access.operator and (secrets.is_operator_token(token) or authorization is None or not access.consumer):
         return "operator"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from service.api import campaigns, consumers, documentation, events, hooks, platforms, registries, system
+from service.api import campaigns, consumers, documentation, events, hooks, oauth, operators, platforms, registries, system
 from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
@@ -21,6 +21,8 @@ from service.settings import Settings, load_settings
 
 REFRESH_CALLERS_S = 2.0
 """A revoked key is refused within 5 s (CONTRACT §3.1): this, and the time of one query."""
+WRITE_USED_S = 30.0
+"""How often a process writes down which keys were used."""
 GC_THRESHOLDS = (10_000, 50, 1_000)
 """Requests leave few cycles: a full collection, which takes tens of milliseconds, waits for an idle moment or for very many objects."""
 COLLECT_EVERY_S = 30.0
@@ -35,12 +37,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_resources(settings) as resources:
             app.state.resources = resources
-            app.state.callers = Callers(resources.pool)
+            app.state.callers = Callers(resources.pool, sealer=resources.sealer)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
             beside = [
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
-                asyncio.create_task(_collect(app.state.lanes)),
+                asyncio.create_task(_collect(app.state.lanes)), asyncio.create_task(_write_used(app.state.callers)),
             ]  # fmt: skip
             gc.collect()
             gc.freeze()
@@ -51,12 +53,13 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 for task in beside:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
+                await app.state.callers.write_used()
                 await app.state.lanes.stop()
 
     app = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
-            *system.routes, *documentation.routes,
+            *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],
@@ -80,3 +83,9 @@ async def _refresh(callers: Callers) -> None:
     while True:
         await callers.refresh()
         await asyncio.sleep(REFRESH_CALLERS_S)
+
+
+async def _write_used(callers: Callers) -> None:
+    while True:
+        await asyncio.sleep(WRITE_USED_S)
+        await callers.write_used()

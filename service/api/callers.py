@@ -8,19 +8,24 @@ When PostgreSQL cannot be asked about somebody unknown, the answer is 503: nobod
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
+import structlog
 from litestar import Request
 from msgspec import Struct
 
 from service.api.exchange import AnyRequest
 from service.domain import secrets, tokens
-from service.domain.errors import Forbidden, NotFound, Overloaded, Unauthenticated, Unavailable
+from service.domain.errors import CallerRefused, Forbidden, NotFound, Overloaded, Unauthenticated, Unavailable
 from service.domain.roles import ConsumerScope, Role, Scope
 from service.domain.tokens import Algorithm, TokenError, VerificationKey
 from service.flows.administer import choose_program
 from service.flows.jwks import FRESH_S, KeySets, KeySetUnavailable
+from service.flows.master_key import open_hook
+from service.sealing import Sealer, Unsealable
+from service.store import access_tokens
 from service.store import callers as store
 from service.store.connection import UNREACHABLE, Connection, Pool
 
@@ -38,22 +43,27 @@ REFRESH_TIMEOUT_S: Final = 2.0
 """With the 2 s between two calls this stays below the 5 s after which a revoked key must be refused."""
 
 PROGRAM_HEADER: Final = "X-Greenpoints-Program"
+OPAQUE_PREFIXES: Final = (secrets.PLATFORM_KEY_PREFIX, secrets.ACCESS_TOKEN_PREFIX, secrets.OPERATOR_TOKEN_PREFIX)
+"""What is no consumer token, from its beginning."""
+
+log = structlog.get_logger("greenpoints.callers")
 
 T = TypeVar("T")
 
 
 class PlatformCaller(Struct, frozen=True, kw_only=True):
-    """A platform. `scopes` empty: everything that a platform may do."""
+    """A platform. `scopes` empty: everything that a platform may do. `key`: the API key that proved it, or its token stands for."""
 
     platform: int
     program: int
     code: str
     scopes: frozenset[str]
+    key: int = 0
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden when the key is limited to other scopes."""
         if self.scopes and scope not in self.scopes:
-            raise Forbidden(f"This API key lacks the scope {scope!r}.")
+            raise Forbidden(f"This API key lacks the scope {scope!r}.").about("platform", self.code)
 
 
 class ConsumerCaller(Struct, frozen=True, kw_only=True):
@@ -68,7 +78,7 @@ class ConsumerCaller(Struct, frozen=True, kw_only=True):
     def require(self, scope: ConsumerScope) -> None:
         """Raises Forbidden when the token lacks the scope."""
         if scope not in self.scopes:
-            raise Forbidden(f"This consumer token lacks the scope {scope!r}.")
+            raise Forbidden(f"This consumer token lacks the scope {scope!r}.").about("consumer", self.code)
 
 
 class OperatorCaller(Struct, frozen=True, kw_only=True):
@@ -78,6 +88,8 @@ class OperatorCaller(Struct, frozen=True, kw_only=True):
     email: str
     role: str
     program: int
+    token: int = 0
+    """The number of the token that proved it."""
 
     @property
     def actor(self) -> str:
@@ -100,10 +112,11 @@ class _Issuer(Struct, frozen=True, kw_only=True):
 class Callers:
     """What one process knows of its callers. Not for use from several event loops."""
 
-    def __init__(self, pool: Pool, *, allow_loopback_jwks: bool = False, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, pool: Pool, *, sealer: Sealer, allow_loopback_jwks: bool = False, clock: Callable[[], float] = time.time) -> None:
         """`clock` is seconds since 1970, for the expiry of keys and tokens; a parameter for tests only."""
         self.allow_loopback_jwks = allow_loopback_jwks
         self._pool = pool
+        self._sealer = sealer
         self._clock = clock
         self._turns = asyncio.Semaphore(PARALLEL_LOOKUPS)
         self._lookups = 0
@@ -115,30 +128,41 @@ class Callers:
         self._issuers = _Remembered[_Issuer](MAX_REMEMBERED)
         self._hooks = _Remembered[store.Hook](MAX_REMEMBERED)
         self._unknown = _Remembered[str](MAX_REMEMBERED)
+        self._used_keys: set[int] = set()
+        self._used_operator_tokens: set[int] = set()
 
     # Platforms
 
     def platform_cached(self, authorization: str | None) -> PlatformCaller | None:
         """The platform if this header proved one before; None says nothing: ask `platform`."""
-        return None if authorization is None else self._platforms.get(authorization, self._clock())
+        if authorization is None or (known := self._platforms.get(authorization, self._clock())) is None:
+            return None
+        self._used_keys.add(known.key)
+        return known
 
     async def platform(self, authorization: str | None) -> PlatformCaller:
-        """The platform behind the Authorization header.
+        """The platform behind the Authorization header: an API key, or an access token that stands for one.
 
         Raises Unauthenticated, Forbidden (an operator or a consumer), Unavailable, Overloaded.
         """
         if (known := self.platform_cached(authorization)) is not None:
             return known
-        token = _bearer(authorization)
-        if not secrets.is_platform_key(token):
-            raise await self._refusal(token, "This route is for platforms: send an API key (gpk_…).")
-        generation = self._generation
-        found = await self._known_or_ask(token, lambda conn: store.platform_by_key(conn, secrets.token_hash(token)))
-        if found is None:
-            raise Unauthenticated("The API key is unknown, expired or revoked.")
-        caller = PlatformCaller(platform=found.platform, program=found.program, code=found.code, scopes=frozenset(found.scopes))
+        with _named("platform"):
+            token = _bearer(authorization)
+            if not _is_platform_proof(token):
+                raise await self._refusal(token, "This route is for platforms: send an API key (gpk_…).")
+            generation = self._generation
+            found = await self._known_or_ask(token, lambda conn: _platform_of(conn, token))
+            if found is None:
+                raise Unauthenticated("The API key or access token is unknown, expired or revoked.")
+            if not secrets.is_access_token(token) and secrets.is_test_key(token) != found.sandbox:
+                raise Unauthenticated("Test keys are for sandboxes, and sandboxes for test keys.").about("platform", found.code)
+        caller = PlatformCaller(
+            platform=found.platform, program=found.program, code=found.code, scopes=frozenset(found.scopes), key=found.key
+        )
         if generation == self._generation:
             self._platforms.put(str(authorization), caller, found.expires_at.timestamp() if found.expires_at else float("inf"))
+        self._used_keys.add(caller.key)
         return caller
 
     # Consumers
@@ -154,22 +178,24 @@ class Callers:
         """
         caller = self.consumer_cached(authorization)
         if caller is None:
-            token = _bearer(authorization)
-            if token.startswith((secrets.PLATFORM_KEY_PREFIX, secrets.OPERATOR_TOKEN_PREFIX)):
-                raise await self._refusal(token, "This route is for consumers: send a token that a platform signed.")
-            caller = await self._verified(token, str(authorization))
+            with _named("consumer"):
+                token = _bearer(authorization)
+                if token.startswith(OPAQUE_PREFIXES):
+                    raise await self._refusal(token, "This route is for consumers: send a token that a platform signed.")
+                caller = await self._verified(token, str(authorization))
         caller.require(scope)
         return caller
 
     async def _verified(self, token: str, authorization: str) -> ConsumerCaller:
         generation = self._generation
+        issuer: _Issuer | None = None
         try:
             unverified = tokens.read(token)
             issuer = await self._issuer(unverified.issuer)
             key, key_expires_at = await self._verification_key(issuer, unverified.kid)
             claims = tokens.verify(token, key=key, issuer=issuer.code, now=self._clock())
         except TokenError as error:
-            raise Unauthenticated(str(error)) from None
+            raise Unauthenticated(str(error)).about("consumer", None if issuer is None else issuer.code) from None
         except KeySetUnavailable as error:
             raise Unavailable(str(error)) from None
         caller = ConsumerCaller(
@@ -218,22 +244,35 @@ class Callers:
         proved: OperatorCaller | None = request.state.get("operator")  # a moment ago, by service.api.access
         if proved is not None and (not roles or proved.role in roles):
             return proved
-        token = _bearer(request.headers.get("authorization"))
-        if not secrets.is_operator_token(token):
-            raise await self._refusal(token, "This route is for operators: send an operator's token (gpo_…).")
-        login = await self._known_or_ask(token, lambda conn: store.operator_by_token(conn, secrets.token_hash(token)))
-        if login is None:
-            raise Unauthenticated("The operator's token is unknown, expired or revoked.")
+        login = await self.operator_login(request)
         if roles and login.role not in roles:
-            raise Forbidden(f"The role {login.role!r} may not do this; it takes {' or '.join(roles)}.")
+            raise Forbidden(f"The role {login.role!r} may not do this; it takes {' or '.join(roles)}.").about("operator")
         chosen = request.headers.get(PROGRAM_HEADER)
         program = await self._ask(lambda conn: _program(conn, login.program, chosen))
-        return OperatorCaller(operator=login.operator, email=login.email, role=login.role, program=program)
+        return OperatorCaller(operator=login.operator, email=login.email, role=login.role, program=program, token=login.token)
+
+    async def operator_login(self, request: Request[Any, Any, Any]) -> store.OperatorLogin:
+        """The operator behind the request and the token that proved it, in whichever program: for what is about the operator alone.
+
+        Raises Unauthenticated, Forbidden (a caller of another kind), Unavailable, Overloaded.
+        """
+        with _named("operator"):
+            token = _bearer(request.headers.get("authorization"))
+            if not secrets.is_operator_token(token):
+                raise await self._refusal(token, "This route is for operators: send an operator's token (gpo_…).")
+            login = await self._known_or_ask(token, lambda conn: store.operator_by_token(conn, secrets.token_hash(token)))
+            if login is None:
+                raise Unauthenticated("The operator's token is unknown, expired or revoked.")
+        self._used_operator_tokens.add(login.token)
+        return login
 
     # Hooks
 
     async def hook(self, hook_id: str) -> store.Hook:
-        """The active hook with this id, its secrets and settings. Raises NotFound, Unavailable, Overloaded."""
+        """The active hook with this id, its secrets (opened) and settings.
+
+        Raises NotFound, Unavailable (also when no master key opens the secrets), Overloaded.
+        """
         if (known := self._hooks.get(hook_id, self._clock())) is not None:
             return known
         generation = self._generation
@@ -242,6 +281,11 @@ class Callers:
             found = await self._known_or_ask(f"hook {hook_id}", lambda conn: store.hook(conn, hook_id))
         if found is None:
             raise NotFound("There is no such hook.")
+        try:
+            found = open_hook(found, self._sealer)
+        except Unsealable as error:
+            log.error(f"a hook's secret cannot be opened: {error}", hook=hook_id)  # noqa: TRY400 - its trace says nothing more
+            raise Unavailable("The hook cannot be used at the moment; send it again later.") from None
         if generation == self._generation:
             self._hooks.put(hook_id, found, float("inf"))
         return found
@@ -262,6 +306,19 @@ class Callers:
             self._version = version
             self.forget()
 
+    async def write_used(self) -> None:
+        """Write down which keys and tokens were used since the last time; call it every 30 s. Raises nothing: what fails is tried again."""
+        keys, operator_tokens = self._used_keys, self._used_operator_tokens
+        if not keys and not operator_tokens:
+            return
+        self._used_keys, self._used_operator_tokens = set(), set()
+        try:
+            async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire() as conn:
+                await store.touch(conn, keys=sorted(keys), operator_tokens=sorted(operator_tokens))
+        except UNREACHABLE:
+            self._used_keys |= keys
+            self._used_operator_tokens |= operator_tokens
+
     def forget(self) -> None:
         """Drop everything that is remembered; answers still on their way from PostgreSQL will not be remembered either."""
         self._generation += 1
@@ -274,8 +331,8 @@ class Callers:
         """Forbidden for a caller of another kind, Unauthenticated for nobody."""
         nobody = Unauthenticated("The Authorization header proves no caller that is known here.")
         digest = secrets.token_hash(token)
-        if secrets.is_platform_key(token):
-            known = await self._known_or_ask(token, lambda conn: store.platform_by_key(conn, digest)) is not None
+        if _is_platform_proof(token):
+            known = await self._known_or_ask(token, lambda conn: _platform_of(conn, token)) is not None
         elif secrets.is_operator_token(token):
             known = await self._known_or_ask(token, lambda conn: store.operator_by_token(conn, digest)) is not None
         else:
@@ -334,6 +391,26 @@ class _Remembered(Generic[T]):
 
     def clear(self) -> None:
         self._values.clear()
+
+
+def _is_platform_proof(token: str) -> bool:
+    return secrets.is_platform_key(token) or secrets.is_access_token(token)
+
+
+async def _platform_of(conn: Connection, token: str) -> store.PlatformKey | None:
+    """The platform behind an API key or an access token."""
+    look_up = access_tokens.platform_by_token if secrets.is_access_token(token) else store.platform_by_key
+    return await look_up(conn, secrets.token_hash(token))
+
+
+@contextmanager
+def _named(caller: str) -> Iterator[None]:
+    """Tell a refusal which kind of caller it is about."""
+    try:
+        yield
+    except CallerRefused as error:
+        error.about(caller)
+        raise
 
 
 def _bearer(authorization: str | None) -> str:

@@ -30,6 +30,8 @@ CONFIG = OpenAPIConfig(
         }
     ),
 )
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 REF = "#/components/schemas/{name}"
 WITH_BODY = ("POST", "PATCH", "PUT", "DELETE")
 
@@ -58,30 +60,31 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     spec["openapi"] = "3.1.0"
     types = [Problem]
-    used: list[tuple[dict[str, Any], Any, Any, Iterator[str]]] = []
+    used: list[tuple[dict[str, Any], Any, str, Any, Iterator[str]]] = []
     queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
             for method in getattr(handler, "http_methods", ()):
                 operation = spec["paths"].get(route.path_format, {}).get(method.lower())
                 if operation is not None:
-                    body, answer = handler.opt.get("body"), handler.opt.get("answer")
+                    form, answer = handler.opt.get("form"), handler.opt.get("answer")
+                    body = handler.opt.get("body", form)
                     types += [t for t in (body, answer) if t is not None]
                     access = ACCESS.get((method, route.path_format), Access())
-                    used.append((operation, body, answer, _refusals(method, access)))
+                    used.append((operation, body, JSON if form is None else FORM, answer, _refusals(method, access)))
                     _document_access(operation, access)
                     if (query := handler.opt.get("query")) is not None:
                         queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
-    for operation, body, answer, refusals in used:
+    for operation, body, media, answer, refusals in used:
         if body is not None:
-            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": named[repr(body)]}}}
+            operation["requestBody"] = {"required": True, "content": {media: {"schema": named[repr(body)]}}}
         operation["responses"] = {status: r for status, r in operation.get("responses", {}).items() if status.startswith("2")}
         for response in operation["responses"].values():
             if answer is not None:
-                response["content"] = {"application/json": {"schema": named[repr(answer)]}}
+                response["content"] = {JSON: {"schema": named[repr(answer)]}}
         for status in refusals:
             operation["responses"][status] = {"description": _codes(int(status)), **problem}
     for operation, query in queries:

@@ -18,7 +18,7 @@ from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
 from service.domain.connectors import Hook, Translated, Untranslatable, translate, verify
-from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.errors import CallerRefused, InvalidRequest, Unavailable
 from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
 from service.runtime import Resources
@@ -39,7 +39,10 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
     body = await read_body(request, resources.settings.max_hook_body_bytes)
     headers = {name.lower(): value for name, value in request.headers.items()}
     hook = _hook(stored)
-    verify(hook, headers, body, resources.clock.now())
+    try:
+        verify(hook, headers, body, resources.clock.now())
+    except CallerRefused as error:
+        raise error.about("hook", stored.platform_code) from None
     try:
         translated = translate(hook, headers, body)
         facts = _facts(translated, stored, resources)

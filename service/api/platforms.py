@@ -1,5 +1,6 @@
 """Platforms with their keys and hooks, operators, and the audit: for administrators."""
 
+from datetime import timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -13,6 +14,7 @@ from schemas.callers import (
     HookPatch,
     KeyAnswer,
     KeyBody,
+    KeyReplacement,
     OperatorAnswer,
     OperatorBody,
     OperatorCredentials,
@@ -29,9 +31,11 @@ from service.api.callers import callers_of
 from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
 from service.api.database import connection
-from service.domain.errors import NotFound
+from service.domain.campaigns import parse_duration
+from service.domain.errors import InvalidRequest, NotFound
 from service.domain.roles import MAY
 from service.flows import administer
+from service.sealing import Sealer
 from service.store import audit
 from service.store import callers as store
 
@@ -61,9 +65,10 @@ async def create_platform(request: AnyRequest) -> PlatformCredentials:
     """Create a platform. The answer shows its API key and hook secrets, this once."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     body = await decode_body(request, PlatformBody)
+    sealer: Sealer = request.app.state.resources.sealer
     async with connection(request) as conn:
         return await administer.create_platform(
-            conn, program=caller.program, code=body.code, name=body.name, change=change_by(caller, request)
+            conn, sealer=sealer, program=caller.program, code=body.code, name=body.name, change=change_by(caller, request)
         )
 
 
@@ -107,6 +112,18 @@ async def revoke_key(request: AnyRequest, code: FromPath[str], key: FromPath[int
     async with connection(request) as conn:
         return _key(
             await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller, request))
+        )
+
+
+@post("/v1/platforms/{code:str}/keys/{key:int}/replace", tags=PLATFORMS, opt={"body": KeyReplacement, "answer": KeyAnswer})
+async def replace_key(request: AnyRequest, code: FromPath[str], key: FromPath[int]) -> KeyAnswer:
+    """Create an API key with the scopes of an old one, which goes on for as long as you say. The answer shows the new key, this once."""
+    caller = await callers_of(request).operator(request, *MAY["platforms:write"])
+    body = await decode_body(request, KeyReplacement)
+    keep_old = _keep_old(body.keep_old)
+    async with connection(request) as conn:
+        return await administer.replace_key(
+            conn, program=caller.program, platform=code, key=_number(key), keep_old=keep_old, change=change_by(caller, request)
         )
 
 
@@ -179,6 +196,7 @@ async def create_hook(request: AnyRequest, code: FromPath[str]) -> HookAnswer:
     async with connection(request) as conn:
         row = await administer.create_hook(
             conn,
+            sealer=request.app.state.resources.sealer,
             program=caller.program,
             platform=code,
             connector=body.connector,
@@ -197,7 +215,13 @@ async def change_hook(request: AnyRequest, code: FromPath[str], hook: FromPath[s
     async with connection(request) as conn:
         return _hook(
             await administer.change_hook(
-                conn, program=caller.program, platform=code, hook=hook, patch=body, change=change_by(caller, request)
+                conn,
+                sealer=request.app.state.resources.sealer,
+                program=caller.program,
+                platform=code,
+                hook=hook,
+                patch=body,
+                change=change_by(caller, request),
             )
         )
 
@@ -276,6 +300,21 @@ def _audit(row: audit.AuditRow) -> AuditAnswer:
     return AuditAnswer(**(msgspec.structs.asdict(row) | {"id": str(row.id)}))
 
 
+MAX_KEEP_OLD: Final = timedelta(days=30)
+
+
+def _keep_old(text: str) -> timedelta:
+    """How long an old key goes on. Raises InvalidRequest."""
+    try:
+        found = parse_duration(text)
+    except ValueError as error:
+        raise InvalidRequest.at("/keep_old", str(error)) from None
+    kept = timedelta(days=min(found.days, 1_000), seconds=found.seconds)
+    if found.months or kept > MAX_KEEP_OLD:
+        raise InvalidRequest.at("/keep_old", f"must be at most {MAX_KEEP_OLD.days} days, without months")
+    return kept
+
+
 def _number(key: int) -> int:
     """A row's number from the path. Raises NotFound for one that no row can have."""
     if not 0 < key < 2**63:
@@ -290,6 +329,7 @@ routes = [
     list_keys,
     create_key,
     revoke_key,
+    replace_key,
     list_signing_keys,
     add_signing_key,
     revoke_signing_key,

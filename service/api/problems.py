@@ -9,7 +9,8 @@ from litestar.exceptions import HTTPException
 from msgspec import UNSET
 
 from schemas.problems import Problem
-from service.domain.errors import GreenpointsError
+from service.api import refusals
+from service.domain.errors import CallerRefused, GreenpointsError
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -55,14 +56,16 @@ def problem_response(error: GreenpointsError) -> Response[bytes]:
     problem = problem_of(error)
     headers = {}
     if problem.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER_S
+        headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
     if problem.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return Response(content=msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 
 def on_refusal(_: Request[Any, Any, Any], error: GreenpointsError) -> Response[bytes]:
-    """A refusal of ours."""
+    """A refusal of ours; who was not let in is logged."""
+    if isinstance(error, CallerRefused):
+        refusals.note(error)
     return problem_response(error)
 
 

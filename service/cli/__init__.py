@@ -9,10 +9,11 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import callers, check, database, demo, imports, running
+from service.cli import callers, check, database, demo, imports, keys, running
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
+from service.sealing import Unsealable
 from service.settings import SettingsError
 from service.store.connection import UNREACHABLE
 
@@ -38,8 +39,10 @@ for command in (
     running.bench,
     database.migrate,
     callers.token,
+    callers.program,
     callers.platform,
     callers.operator,
+    keys.keys,
     check.check,
     check.rebuild,
     imports.import_,
@@ -76,6 +79,7 @@ EXPLAINED: tuple[tuple[type[Exception], int, str], ...] = (
     (LocalError, 1, "{}"),
     (MigrationRefused, 1, "{}"),
     (GreenpointsError, 1, "{}"),
+    (Unsealable, 1, "{}: add it to GREENPOINTS_MASTER_KEY, after the newest"),
     (asyncpg.InvalidCatalogNameError, 1, "PostgreSQL: {}: create it, or correct GREENPOINTS_DATABASE_URL"),
     (asyncpg.InvalidAuthorizationSpecificationError, 1, "PostgreSQL: {}: correct user and password in GREENPOINTS_DATABASE_URL"),
     (asyncpg.UndefinedTableError, 1, "PostgreSQL: {}: run `greenpoints migrate`"),

@@ -1,4 +1,4 @@
-"""`greenpoints token`, `platform …` and `operator …`."""
+"""`greenpoints token`, `program …`, `platform …` and `operator …`."""
 
 import re
 from collections.abc import Coroutine
@@ -8,10 +8,13 @@ from typing import Any, get_args
 import click
 import msgspec
 
-from schemas.callers import OperatorCredentials, PlatformCredentials, RoleName
-from service.cli.servers import connection, run
-from service.flows import administer
-from service.store.callers import Platform
+from schemas.callers import OperatorCredentials, PasswordResetAnswer, PlatformCredentials, RoleName
+from service.cli.servers import connection, run, settings
+from service.flows import administer, operators
+from service.settings import sealer_of
+from service.store import operators as store
+from service.store.callers import Platform, Program
+from service.store.operators import ListedOperator
 
 UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -42,9 +45,33 @@ def token(*, platform_code: str, consumer: str, scope: str, ttl: timedelta) -> N
 
     async def make() -> str:
         async with connection() as conn:
-            return await administer.consumer_token(conn, platform=platform_code, consumer=consumer, scope=scope, ttl=ttl)
+            sealer = sealer_of(settings())
+            return await administer.consumer_token(conn, sealer=sealer, platform=platform_code, consumer=consumer, scope=scope, ttl=ttl)
 
     print(run(make()))
+
+
+@click.group()
+def program() -> None:
+    """Points schemes."""
+
+
+@program.command("create")
+@click.argument("code")
+@click.option("--name", default=None, help="What people call it.  [default: the code]")
+@click.option("--currency", required=True, help="What its points are called.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Days and years of caps follow it.")
+@click.option("--sandbox", is_flag=True, help="For trying things out: its platforms get gpk_test_ keys. It cannot be changed later.")
+def create_program(*, code: str, name: str | None, currency: str, time_zone: str, sandbox: bool) -> None:
+    """Make a program and print it as JSON."""
+
+    async def make() -> Program:
+        async with connection() as conn:
+            return await administer.create_program(
+                conn, code=code, name=name or code, currency=currency, time_zone=time_zone, sandbox=sandbox
+            )
+
+    _print_json(make())
 
 
 @click.group()
@@ -68,19 +95,20 @@ def create_platform(*, code: str, name: str | None, program_code: str | None, cu
                 program = await administer.create_program(conn, code=made, name=made, currency=currency, time_zone=time_zone)
             else:
                 program = await administer.choose_program(conn, program_code)
-            return await administer.create_platform(conn, program=program.id, code=code, name=name or code)
+            return await administer.create_platform(conn, sealer=sealer_of(settings()), program=program.id, code=code, name=name or code)
 
     _print_json(make())
 
 
 @platform.command("rotate-key")
 @click.argument("code")
-def rotate_key(*, code: str) -> None:
-    """Print a new API key; every older key of the platform ends within 5 s."""
+@click.option("--keep-old", type=Duration(), default="0s", show_default=True, help="How long the older keys go on.")
+def rotate_key(*, code: str, keep_old: timedelta) -> None:
+    """Print a new API key; every older key of the platform ends within 5 s, or goes on for as long as you say."""
 
     async def make() -> str:
         async with connection() as conn:
-            return await administer.rotate_key(conn, platform=code)
+            return await administer.rotate_key(conn, platform=code, keep_old=keep_old)
 
     print(run(make()))
 
@@ -124,6 +152,49 @@ def create_operator(*, email: str, role: RoleName, program_code: str | None) -> 
             return await administer.create_operator(conn, email=email, role=role, program=program)
 
     _print_json(make())
+
+
+@operator.command("list")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
+def list_operators(*, as_json: bool) -> None:
+    """List the operators of all programs."""
+
+    async def read() -> list[ListedOperator]:
+        async with connection() as conn:
+            found: list[ListedOperator] = []
+            while page := await store.all_operators(conn, after=found[-1].email if found else "", limit=200):
+                found += page
+            return found
+
+    if as_json:
+        _print_json(read())
+        return
+    for found in run(read()):
+        print(f"{found.email}\t{found.role}\t{found.program or 'all programs'}\t{'active' if found.active else 'inactive'}")
+
+
+@operator.command("deactivate")
+@click.argument("email")
+def deactivate_operator(*, email: str) -> None:
+    """Make an operator inactive: all sessions and tokens end at once. Safe to repeat."""
+
+    async def change() -> None:
+        async with connection() as conn:
+            await operators.deactivate(conn, email)
+
+    run(change())
+
+
+@operator.command("reset-password")
+@click.argument("email")
+def reset_password(*, email: str) -> None:
+    """Print a new password of an operator as JSON, the only time that it is shown; all sessions of the operator end."""
+
+    async def change() -> PasswordResetAnswer:
+        async with connection() as conn:
+            return await operators.reset_password(conn, email, program=None)
+
+    _print_json(change())
 
 
 def _print_json(work: Coroutine[Any, Any, Any]) -> None:

@@ -1,7 +1,7 @@
 """What can go wrong, as classes; `service.api.problems` maps each code to its HTTP answer."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from schemas.problems import FieldError
 
@@ -39,16 +39,41 @@ class MalformedJson(GreenpointsError):
     code = "malformed_json"
 
 
-class Unauthenticated(GreenpointsError):
+class CallerRefused(GreenpointsError):
+    """Who calls is not let in. It is logged, with what is known of the caller; `detail` never quotes what the caller sent as proof."""
+
+    caller: str | None = None
+    """The kind of caller that was expected or found: platform, consumer, operator, hook, client, sign-in."""
+    platform: str | None = None
+    """The code of the platform that it is about, as far as it is known."""
+
+    def about(self, caller: str, platform: str | None = None) -> Self:
+        """Itself, with what is known of the caller; what was known before stays."""
+        self.caller = self.caller or caller
+        self.platform = self.platform or platform
+        return self
+
+
+class Unauthenticated(CallerRefused):
     """Nobody we know: no, unknown, expired, revoked or forged proof."""
 
     code = "unauthenticated"
 
 
-class Forbidden(GreenpointsError):
+class Forbidden(CallerRefused):
     """A known caller without the role or scope."""
 
     code = "forbidden"
+
+
+class RateLimited(CallerRefused):
+    """Too much in too short a time; come back after `retry_after_s`."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class NotFound(GreenpointsError):

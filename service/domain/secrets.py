@@ -3,11 +3,16 @@
 Everything here is deterministic: the caller brings the random bytes (flows draw them from the `secrets` module).
 Keys and tokens carry at least 160 random bits, so that a plain SHA-256 of the whole token is a safe thing to
 store and to look up by; passwords are chosen by people, hence argon2id (RFC 9106).
+
+Platform keys and access tokens end in a checksum, so that a scanner can tell a leaked one from a text that only looks like one, without
+asking anybody, and so that a guess or a typing error costs no look-up. It guards against accidents, not against forgery.
 """
 
 import base64
 import hashlib
 import re
+import zlib
+from typing import Final
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -16,12 +21,23 @@ RANDOM_BYTES = 24
 """Random bytes behind each key, token, hook secret and hook id: 192 bits, a whole number of base64 groups."""
 
 SALT_BYTES = 16
+MIN_DISTINCT_CHARS = 5
 
 PLATFORM_KEY_PREFIX = "gpk_"
+TEST_KEY_PREFIX = "gpk_test_"
+ACCESS_TOKEN_PREFIX = "gpa_"  # noqa: S105 - the prefix is public
 OPERATOR_TOKEN_PREFIX = "gpo_"  # noqa: S105 - the prefix is public
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
 
-_PLATFORM_KEY = re.compile(r"gpk_live_[A-Za-z0-9_-]{27,64}")
+BASE62: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+RANDOM_CHARS: Final = 33
+"""192 bits in base 62."""
+CHECKSUM_CHARS: Final = 6
+"""32 bits in base 62."""
+
+_CHECKED = re.compile(r"(?:gpk_live|gpk_test|gpa)_[0-9A-Za-z]{39}")
+_UNCHECKED_KEY = re.compile(r"gpk_live_[A-Za-z0-9_-]{32}")
+"""Keys of the first release: 24 bytes in base64, without a checksum. Told apart by their length, so that no key can be read both ways."""
 _OPERATOR_TOKEN = re.compile(r"gpo_[A-Za-z0-9_-]{27,64}")
 _HOOK_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _WEBHOOK_SECRET = re.compile(r"whsec_(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
@@ -30,9 +46,19 @@ _WEBHOOK_SECRET_BYTES = range(24, 65)
 _passwords = PasswordHasher()
 
 
-def platform_key(random: bytes) -> str:
-    """A platform's API key, `gpk_live_…`."""
-    return PLATFORM_KEY_PREFIX + "live_" + _url_safe(random)
+def platform_key(random: bytes, *, sandbox: bool = False) -> str:
+    """A platform's API key with its checksum: `gpk_live_…`, in a sandbox `gpk_test_…`."""
+    return _checked((TEST_KEY_PREFIX if sandbox else f"{PLATFORM_KEY_PREFIX}live_") + _base62(_enough(random), RANDOM_CHARS))
+
+
+def access_token(random: bytes) -> str:
+    """A token that stands for a platform key for an hour, `gpa_…`, with its checksum."""
+    return _checked(ACCESS_TOKEN_PREFIX + _base62(_enough(random), RANDOM_CHARS))
+
+
+def checksum(text: str) -> str:
+    """CRC-32 (the one of zip and PNG) of the ASCII text, in base 62 with leading zeros: six characters."""
+    return _base62(zlib.crc32(text.encode()).to_bytes(4, "big"), CHECKSUM_CHARS)
 
 
 def operator_token(random: bytes) -> str:
@@ -71,8 +97,18 @@ def hint(token: str) -> str:
 
 
 def is_platform_key(token: str) -> bool:
-    """Whether this has the shape of a platform key; what has not, need not be looked up."""
-    return _PLATFORM_KEY.fullmatch(token) is not None
+    """Whether this has the shape of a platform key and its checksum is right; what has not, need not be looked up."""
+    return (token.startswith(PLATFORM_KEY_PREFIX) and _is_checked(token)) or _UNCHECKED_KEY.fullmatch(token) is not None
+
+
+def is_test_key(token: str) -> bool:
+    """Whether this platform key is one for sandboxes."""
+    return token.startswith(TEST_KEY_PREFIX)
+
+
+def is_access_token(token: str) -> bool:
+    """Whether this has the shape of an access token and its checksum is right."""
+    return token.startswith(ACCESS_TOKEN_PREFIX) and _is_checked(token)
 
 
 def is_operator_token(token: str) -> bool:
@@ -92,6 +128,16 @@ def is_webhook_secret(text: str) -> bool:
     return len(base64.b64decode(text.removeprefix(WEBHOOK_SECRET_PREFIX))) in _WEBHOOK_SECRET_BYTES
 
 
+def password_weakness(plain: str, email: str) -> str | None:
+    """Why this is no password for the operator with this address, in words; None when it will do. Length is checked by its type."""
+    folded, address = plain.casefold(), email.casefold()
+    if folded in (address, address.partition("@")[0]):
+        return "must not be the e-mail address"
+    if len(set(folded)) < MIN_DISTINCT_CHARS:
+        return f"must have at least {MIN_DISTINCT_CHARS} different characters"
+    return None
+
+
 def hash_password(plain: str, *, salt: bytes) -> str:
     """The argon2id hash with its parameters and salt (PHC string). Takes tens of milliseconds: call it in a thread."""
     return _passwords.hash(plain, salt=salt)
@@ -103,6 +149,37 @@ def verify_password(plain: str, *, hashed: str) -> bool:
         return _passwords.verify(hashed, plain)
     except (VerificationError, InvalidHashError):
         return False
+
+
+def needs_rehash(hashed: str) -> bool:
+    """Whether the hash was made with other parameters than those of today."""
+    try:
+        return _passwords.check_needs_rehash(hashed)
+    except InvalidHashError:
+        return True
+
+
+def hash_of_nobody() -> str:
+    """A hash that no password has and that takes as long to find that out as a real one: for an operator who does not exist."""
+    cost = f"m={_passwords.memory_cost},t={_passwords.time_cost},p={_passwords.parallelism}"
+    salt, digest = (base64.b64encode(bytes(size)).decode().rstrip("=") for size in (SALT_BYTES, _passwords.hash_len))
+    return f"$argon2id$v=19${cost}${salt}${digest}"
+
+
+def _checked(text: str) -> str:
+    return text + checksum(text)
+
+
+def _is_checked(token: str) -> bool:
+    return _CHECKED.fullmatch(token) is not None and checksum(token[:-CHECKSUM_CHARS]) == token[-CHECKSUM_CHARS:]
+
+
+def _base62(data: bytes, chars: int) -> str:
+    number, digits = int.from_bytes(data, "big"), ""
+    for _ in range(chars):
+        number, digit = divmod(number, len(BASE62))
+        digits = BASE62[digit] + digits
+    return digits
 
 
 def _url_safe(random: bytes) -> str:

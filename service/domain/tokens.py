@@ -5,10 +5,14 @@ Rules, after RFC 8725 (JWT best practices):
 * the algorithm is the one registered with the key; the header's `alg` can only agree with it, never choose it;
 * the header serves to find the key among those of the platform that `iss` names, and for nothing else: embedded keys and
   addresses of keys (`jwk`, `jku`, `x5c`, `x5u`) are ignored, critical extensions (`crit`) are refused;
-* length is checked before anything is parsed, and everything is parsed into exact types;
+* length is checked before anything is parsed, and everything is parsed into exact types; a token has one spelling: strict base64url
+  without padding, no member of an object twice (parsers differ in which of two counts);
 * time is a parameter: PyJWT checks the signature, this module checks the claims against `now`.
 """
 
+import base64
+import json
+import re
 from collections.abc import Sequence
 from typing import Annotated, Final, Literal, TypeAlias, get_args
 
@@ -50,6 +54,15 @@ PublicKey: TypeAlias = Ed25519PublicKey | EllipticCurvePublicKey | RSAPublicKey
 
 # Seconds since 1970 (RFC 7519 "NumericDate"); the bound keeps arithmetic finite.
 _Instant = Annotated[int, Meta(ge=0, le=10**11)] | Annotated[float, Meta(ge=0, le=10**11)]
+
+_BASE64URL = re.compile(r"[A-Za-z0-9_-]*")
+
+# Points of Ed25519 whose order is 1, 2, 4 or 8, by their y without the sign of x, those beside the canonical encodings too: a signature by
+# such a "key" can be made without a secret. The list is libsodium's (crypto_core/ed25519/ref10, ge25519_has_small_order).
+_Y_MASK: Final = 2**255 - 1
+_P: Final = 2**255 - 19
+_ORDER_8: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_SMALL_ORDER: Final = frozenset((0, 1, _P - 1, _P, _P + 1, _ORDER_8, _P - _ORDER_8))
 
 # A signature only: no claim, no time, no key from the token.
 _jws = PyJWS(algorithms=list(ALGORITHMS))
@@ -115,10 +128,14 @@ def read(token: str) -> Unverified:
     """The key id and issuer that the token claims. Raises TokenError for what cannot be a token."""
     if len(token) > MAX_TOKEN_CHARS or not token.isascii() or token.count(".") != 2:
         raise TokenError(f"A consumer token has three parts and at most {MAX_TOKEN_CHARS} characters.")
-    head, body, _ = token.split(".")
+    head, body, signature = token.split(".")
     try:
-        header = msgspec.json.decode(_decode_base64(head), type=_Header)
-        issuer = msgspec.json.decode(_decode_base64(body), type=_Issuer)
+        head_json, body_json = _decode_base64(head), _decode_base64(body)
+        header = msgspec.json.decode(head_json, type=_Header)
+        issuer = msgspec.json.decode(body_json, type=_Issuer)
+        for document in (head_json, body_json):
+            json.loads(document.decode(), object_pairs_hook=_without_repeats)
+        _decode_base64(signature)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         raise TokenError("The consumer token cannot be read: it needs `alg` in its header and `iss` in its claims.") from None
     if header.crit is not UNSET or header.b64 is not UNSET:
@@ -262,6 +279,8 @@ def _fit(public: object, algorithm: Algorithm) -> VerificationKey:
     match algorithm:
         case "EdDSA":
             if isinstance(public, Ed25519PublicKey):
+                if int.from_bytes(public.public_bytes_raw(), "little") & _Y_MASK in _SMALL_ORDER:
+                    raise UnusableKey("This Ed25519 key is a point of small order: everybody can sign for it.")
                 return VerificationKey(algorithm=algorithm, public=public)
             raise UnusableKey("EdDSA needs an Ed25519 public key.")
         case "ES256":
@@ -275,4 +294,18 @@ def _fit(public: object, algorithm: Algorithm) -> VerificationKey:
 
 
 def _decode_base64(text: str) -> bytes:
-    return jwt.utils.base64url_decode(text)
+    """The bytes of base64url without padding (RFC 7515 §2), of which only one spelling is accepted. Raises ValueError."""
+    if _BASE64URL.fullmatch(text) is None:
+        raise ValueError("not base64url")
+    data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != text.encode():
+        raise ValueError("bits behind the last byte")
+    return data
+
+
+def _without_repeats(members: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON object. Raises ValueError when a name stands in it twice."""
+    found = dict(members)
+    if len(found) != len(members):
+        raise ValueError("a name stands twice in an object")
+    return found

@@ -5,7 +5,6 @@ seconds what it knew. Random bytes are drawn here. Inside a transaction of the c
 `actor` names who does it: `operator:7`, or `command` for the command line.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from secrets import token_bytes
@@ -34,7 +33,10 @@ from service.domain import secrets, tokens
 from service.domain.errors import InvalidRequest, InvalidState, NotFound
 from service.domain.roles import CONSUMER_SCOPES
 from service.domain.tokens import UnusableKey
+from service.flows import passwords
 from service.flows.jwks import UnusableUrl, check_url
+from service.flows.master_key import open_development_key, seal_all
+from service.sealing import Sealer, Unsealable
 from service.store import audit
 from service.store import callers as store
 from service.store.campaigns import raise_catalogue_version
@@ -60,20 +62,20 @@ BY_COMMAND = Change()
 
 
 async def create_program(
-    conn: Connection, *, code: str, name: str, currency: str, time_zone: str, change: Change = BY_COMMAND
+    conn: Connection, *, code: str, name: str, currency: str, time_zone: str, sandbox: bool = False, change: Change = BY_COMMAND
 ) -> store.Program:
-    """A new points scheme. Raises InvalidRequest (code, time zone), InvalidState (the code is taken)."""
+    """A new points scheme, for ever live or a sandbox. Raises InvalidRequest (code, time zone), InvalidState (the code is taken)."""
     _valid(code, Code, "The program's code")
     try:
         ZoneInfo(time_zone)
     except (ZoneInfoNotFoundError, ValueError):
         raise InvalidRequest(f"{time_zone[:64]!r} is not an IANA time zone such as Asia/Shanghai.") from None
     async with conn.transaction():
-        program = await store.insert_program(conn, code=code, name=name, currency=currency, time_zone=time_zone)
+        program = await store.insert_program(conn, code=code, name=name, currency=currency, time_zone=time_zone, sandbox=sandbox)
         if program is None:
             raise InvalidState(f"There is a program {code!r} already.")
         await raise_catalogue_version(conn)
-        after = {"code": code, "name": name, "currency": currency, "time_zone": time_zone}
+        after = {"code": code, "name": name, "currency": currency, "time_zone": time_zone, "sandbox": sandbox}
         await _record(conn, change, program.id, "program.create", f"program:{code}", after=after)
     return program
 
@@ -96,7 +98,9 @@ async def choose_program(conn: Connection, code: str | None) -> store.Program:
 # Platforms --------------------------------------------------------------------------------------------
 
 
-async def create_platform(conn: Connection, *, program: int, code: str, name: str, change: Change = BY_COMMAND) -> PlatformCredentials:
+async def create_platform(
+    conn: Connection, *, sealer: Sealer, program: int, code: str, name: str, change: Change = BY_COMMAND
+) -> PlatformCredentials:
     """A new platform with an API key, one hook per connector and a development key behind `consumer_token`.
 
     The answer is the only place that ever shows the API key. Raises InvalidRequest, InvalidState (the code is taken).
@@ -107,7 +111,10 @@ async def create_platform(conn: Connection, *, program: int, code: str, name: st
         if platform is None:
             raise InvalidState(f"The code {code!r} cannot be used; choose another.")
         _, api_key = await _insert_key(conn, platform.id, scopes=(), expires_at=None)
-        hooks = [await _insert_hook(conn, platform.id, connector, secret=None, settings=HookSettings()) for connector in FIRST_HOOKS]
+        hooks = [
+            await _insert_hook(conn, platform.id, connector, secret=None, settings=HookSettings(), sealer=sealer)
+            for connector in FIRST_HOOKS
+        ]
         private_pem, public_pem = tokens.development_key(token_bytes(32))
         await store.insert_signing_key(
             conn,
@@ -116,7 +123,7 @@ async def create_platform(conn: Connection, *, program: int, code: str, name: st
             algorithm="EdDSA",
             public_pem=public_pem,
             jwks_url=None,
-            private_pem=private_pem,
+            private_pem=sealer.seal(private_pem),
         )
         await _record(conn, change, program, "platform.create", f"platform:{code}", after={"code": code, "name": name})
     shown = {hook.connector: HookCredentials(id=hook.id, secret=hook.secrets[0]) for hook in hooks}
@@ -172,21 +179,44 @@ async def revoke_key(conn: Connection, *, program: int, platform: str, key: int,
     return row
 
 
-async def rotate_key(conn: Connection, *, platform: str, program: int | None = None, change: Change = BY_COMMAND) -> str:
-    """A new API key in place of all that the platform has: the others end within 5 s. Raises NotFound.
+async def rotate_key(
+    conn: Connection, *, platform: str, program: int | None = None, keep_old: timedelta = timedelta(0), change: Change = BY_COMMAND
+) -> str:
+    """A new API key, of everything that a platform may do, in place of all that the platform has. Raises NotFound.
 
-    For a change without a gap make a key (`create_key`), deploy it, then revoke the old one.
+    The new one works at once, the others until `keep_old` is over (or they expire, if that is earlier) and at most 5 s longer.
     """
     async with conn.transaction():
         found = await find_platform(conn, program=program, code=platform)
         row, key = await _insert_key(conn, found.id, scopes=(), expires_at=None)
-        await store.revoke_other_keys(conn, platform=found.id, keep=row.id)
-        await _record(conn, change, found.program, "key.rotate", f"platform:{platform}", after={"key": row.id, "hint": row.hint})
+        await store.end_other_keys(conn, platform=found.id, keep=row.id, after=keep_old)
+        after = {"key": row.id, "hint": row.hint, "others_end_after_s": int(keep_old.total_seconds())}
+        await _record(conn, change, found.program, "key.rotate", f"platform:{platform}", after=after)
     return key
 
 
+async def replace_key(
+    conn: Connection, *, program: int, platform: str, key: int, keep_old: timedelta, change: Change = BY_COMMAND
+) -> KeyAnswer:
+    """A new API key with the scopes of an old one, which ends after `keep_old` (or when it would expire anyway, if that is earlier).
+
+    The answer shows the new key, this once. Each call makes another one. Raises NotFound, InvalidState (the old one has ended).
+    """
+    async with conn.transaction():
+        found = await find_platform(conn, program=program, code=platform)
+        old = await store.end_key(conn, platform=found.id, key=key, after=keep_old)
+        if old is None:
+            if await store.key_of(conn, platform=found.id, key=key) is None:
+                raise NotFound(f"The platform has no key {key}.")
+            raise InvalidState(f"Key {key} has ended already; make a new one.")
+        row, shown = await _insert_key(conn, found.id, scopes=old.scopes, expires_at=None)
+        after = {"key": row.id, "hint": row.hint, "scopes": row.scopes, "old": key, "old_expires_at": old.expires_at}
+        await _record(conn, change, program, "key.replace", f"platform:{platform}", after=after)
+    return KeyAnswer(**msgspec.structs.asdict(row), key=shown)
+
+
 async def _insert_key(conn: Connection, platform: int, *, scopes: Sequence[str], expires_at: datetime | None) -> tuple[store.ApiKey, str]:
-    key = secrets.platform_key(token_bytes(secrets.RANDOM_BYTES))
+    key = secrets.platform_key(token_bytes(secrets.RANDOM_BYTES), sandbox=await store.is_sandbox(conn, platform))
     row = await store.insert_key(
         conn,
         platform=platform,
@@ -245,10 +275,13 @@ async def revoke_signing_key(conn: Connection, *, program: int, platform: str, k
     return row
 
 
-async def consumer_token(conn: Connection, *, platform: str, consumer: str, scope: str = "balance:read", ttl: timedelta) -> str:
+async def consumer_token(
+    conn: Connection, *, sealer: Sealer, platform: str, consumer: str, scope: str = "balance:read", ttl: timedelta
+) -> str:
     """A token for a consumer, who need not exist, signed with the platform's development key.
 
-    `scope` is space-separated. Raises NotFound (no such platform), InvalidRequest, InvalidState (the development key was revoked).
+    `scope` is space-separated. Raises NotFound (no such platform), InvalidRequest, InvalidState (the development key was revoked),
+    Unsealable (the master key that sealed it is missing).
     """
     _valid(consumer, Key, "The consumer's reference")
     scopes = scope.split()
@@ -260,6 +293,7 @@ async def consumer_token(conn: Connection, *, platform: str, consumer: str, scop
     key = await store.development_key(conn, found.id)
     if key is None:
         raise InvalidState(f"The development key of {platform!r} was revoked: sign consumer tokens with the platform's own key.")
+    key = open_development_key(key, sealer)
     return tokens.sign(
         private_pem=key.private_pem,
         algorithm=key.algorithm,
@@ -296,6 +330,7 @@ def _check_signing_key(
 async def create_hook(
     conn: Connection,
     *,
+    sealer: Sealer,
     program: int,
     platform: str,
     connector: ConnectorName,
@@ -308,34 +343,38 @@ async def create_hook(
         _check_hook_secret(connector, secret, "/secret")
     async with conn.transaction():
         found = await find_platform(conn, program=program, code=platform)
-        made = await _insert_hook(conn, found.id, connector, secret=secret, settings=settings or HookSettings())
+        made = await _insert_hook(conn, found.id, connector, secret=secret, settings=settings or HookSettings(), sealer=sealer)
         await _record(conn, change, program, "hook.create", f"platform:{platform}", after={"hook": made.id, "connector": connector})
     return made
 
 
 async def change_hook(
-    conn: Connection, *, program: int, platform: str, hook: str, patch: HookPatch, change: Change = BY_COMMAND
+    conn: Connection, *, sealer: Sealer, program: int, platform: str, hook: str, patch: HookPatch, change: Change = BY_COMMAND
 ) -> store.Hook:
-    """Replace a hook's settings, secrets or state; what the patch does not name stays. Raises NotFound, InvalidRequest."""
+    """Replace a hook's settings, secrets or state; what the patch does not name stays. Raises NotFound, InvalidRequest.
+
+    The answer's secrets are sealed.
+    """
     async with conn.transaction():
         found = await find_platform(conn, program=program, code=platform)
         before = await store.hook_for_update(conn, platform=found.id, hook_id=hook) if secrets.is_hook_id(hook) else None
         if before is None:
             raise NotFound("The platform has no such hook.")
-        after = _patched(before, patch)
+        after = _patched(before, patch, sealer)
         await store.update_hook(conn, hook_id=hook, secrets=after.secrets, settings=after.settings, active=after.active)
         await _record(
-            conn, change, program, "hook.change", f"platform:{platform}", before=_hook_for_audit(before), after=_hook_for_audit(after)
-        )
+            conn, change, program, "hook.change", f"platform:{platform}",
+            before=_hook_for_audit(before, sealer), after=_hook_for_audit(after, sealer),
+        )  # fmt: skip
     return after
 
 
-def _patched(hook: store.Hook, patch: HookPatch) -> store.Hook:
+def _patched(hook: store.Hook, patch: HookPatch, sealer: Sealer) -> store.Hook:
     changes: dict[str, Any] = {}
     if patch.secrets is not msgspec.UNSET:
         for i, secret in enumerate(patch.secrets):
             _check_hook_secret(hook.connector, secret, f"/secrets/{i}")
-        changes["secrets"] = patch.secrets
+        changes["secrets"] = seal_all(patch.secrets, sealer)
     if patch.settings is not msgspec.UNSET:
         changes["settings"] = msgspec.json.encode(patch.settings).decode()
     if patch.active is not msgspec.UNSET:
@@ -343,26 +382,33 @@ def _patched(hook: store.Hook, patch: HookPatch) -> store.Hook:
     return msgspec.structs.replace(hook, **changes)
 
 
-def _hook_for_audit(hook: store.Hook) -> dict[str, Any]:
-    """Secrets by their hint."""
-    hints = [secrets.hint(secret) for secret in hook.secrets]
+def _hook_for_audit(hook: store.Hook, sealer: Sealer) -> dict[str, Any]:
+    """Secrets by their hint; null for one that no master key opens: it must be possible to replace that."""
+    hints: list[str | None] = []
+    for secret in hook.secrets:
+        try:
+            hints.append(secrets.hint(sealer.open(secret)))
+        except Unsealable:
+            hints.append(None)
     return {"hook": hook.id, "secrets": hints, "settings": msgspec.json.decode(hook.settings), "active": hook.active}
 
 
 async def _insert_hook(
-    conn: Connection, platform: int, connector: ConnectorName, *, secret: str | None, settings: HookSettings
+    conn: Connection, platform: int, connector: ConnectorName, *, secret: str | None, settings: HookSettings, sealer: Sealer
 ) -> store.Hook:
+    """The new hook with its secret as it must be shown, this once; stored is the sealed one."""
     if secret is None:
         make = secrets.webhook_secret if connector == "standard" else secrets.shared_secret
         secret = make(token_bytes(secrets.RANDOM_BYTES))
-    return await store.insert_hook(
+    made = await store.insert_hook(
         conn,
         hook_id=secrets.hook_id(token_bytes(secrets.RANDOM_BYTES)),
         platform=platform,
         connector=connector,
-        secrets=[secret],
+        secrets=seal_all([secret], sealer),
         settings=msgspec.json.encode(settings).decode(),
     )
+    return msgspec.structs.replace(made, secrets=[secret])
 
 
 def _check_hook_secret(connector: str, secret: str, pointer: str) -> None:
@@ -386,7 +432,9 @@ async def create_operator(
         password = secrets.password(token_bytes(secrets.RANDOM_BYTES))
     _valid(password, Password, "The password")
     token = secrets.operator_token(token_bytes(secrets.RANDOM_BYTES))
-    hashed = await asyncio.to_thread(secrets.hash_password, password, salt=token_bytes(secrets.SALT_BYTES))
+    if (weakness := secrets.password_weakness(password, email)) is not None:
+        raise InvalidRequest.at("/password", weakness)
+    hashed = await passwords.hash_password(password)
     async with conn.transaction():
         operator = await store.insert_operator(conn, program=program, email=email, password_hash=hashed, role=role)
         if operator is None:

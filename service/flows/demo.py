@@ -14,6 +14,7 @@ from schemas.campaigns import Budget, CampaignBody, Caps, Fixed, PerAmount, PerU
 from schemas.registries import CertificateBody, ProductBody, Sku
 from service.flows import administer, campaigns, registries
 from service.flows.administer import BY_COMMAND
+from service.sealing import Sealer
 from service.store.connection import Connection
 
 PROGRAM: Final = "green-points"
@@ -115,14 +116,17 @@ CAMPAIGNS: Final = [
 ]
 
 
-async def seed_demo(conn: Connection) -> list[PlatformCredentials]:
+async def seed_demo(conn: Connection, *, sealer: Sealer) -> list[PlatformCredentials]:
     """Create the demo, all of it or nothing; the credentials of its platforms are shown this once.
 
     Raises InvalidState when the program or one of the platforms is there already.
     """
     async with conn.transaction():
         program = await administer.create_program(conn, code=PROGRAM, name="Green Points", currency="green points", time_zone=TIME_ZONE)
-        credentials = [await administer.create_platform(conn, program=program.id, code=code, name=name) for code, name in PLATFORMS.items()]
+        credentials = [
+            await administer.create_platform(conn, sealer=sealer, program=program.id, code=code, name=name)
+            for code, name in PLATFORMS.items()
+        ]
         for product in PRODUCTS:
             await registries.register_product(conn, product, program=program.id, change=BY_COMMAND)
         for certificate in CERTIFICATES:

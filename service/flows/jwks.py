@@ -27,6 +27,8 @@ REFETCH_S: Final = 10.0
 """An unknown kid, or a failure, makes us ask again at most this often."""
 MAX_SETS: Final = 1_000
 MAX_URL_CHARS: Final = 2_048
+UNPRIVILEGED_PORTS: Final = range(1_024, 65_536)
+"""No other service's well-known port is spoken to, such as mail or SSH."""
 
 
 class KeySetUnavailable(Exception):
@@ -102,6 +104,8 @@ def check_url(url: str, *, allow_loopback: bool) -> httpx.URL:
     local = allow_loopback and parsed.host in ("localhost", "127.0.0.1", "::1")
     if parsed.scheme != "https" and not (parsed.scheme == "http" and local):
         raise UnusableUrl("The address must begin with https://.")
+    if not local and parsed.port not in (None, 443) and parsed.port not in UNPRIVILEGED_PORTS:
+        raise UnusableUrl("The address must have the port 443, or one from 1024 on.")
     return parsed
 
 
@@ -119,14 +123,19 @@ async def fetch(url: str, *, allow_loopback: bool) -> bytes:
 async def _resolve(url: httpx.URL, *, allow_loopback: bool) -> str:
     """An address of the host; all that the name stands for must be allowed, so that no lucky draw decides."""
     port = url.port or (443 if url.scheme == "https" else 80)
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    except UnicodeError:
-        raise UnusableUrl("The address has no host name that could be looked up.") from None
-    addresses = [str(entry[4][0]) for entry in found]
+    addresses = await _look_up(url.host, port)
     if not addresses or not all(is_allowed(address, allow_loopback=allow_loopback) for address in addresses):
         raise UnusableUrl("The address leads into a private network.")
     return addresses[0]
+
+
+async def _look_up(host: str, port: int) -> list[str]:
+    """The addresses that the name stands for."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:
+        raise UnusableUrl("The address has no host name that could be looked up.") from None
+    return [str(entry[4][0]) for entry in found]
 
 
 def is_allowed(address: str, *, allow_loopback: bool) -> bool:

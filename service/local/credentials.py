@@ -13,6 +13,7 @@ from service.flows import administer
 from service.flows.demo import seed_demo
 from service.local.data_dir import DataDir, read_private, write_private
 from service.local.identity import LocalError
+from service.sealing import Sealer
 from service.store import callers
 from service.store.connection import Connection
 
@@ -26,7 +27,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
     platforms: list[PlatformCredentials]
 
 
-async def first_credentials(conn: Connection, data_dir: DataDir, *, demo: bool) -> Credentials:
+async def first_credentials(conn: Connection, data_dir: DataDir, *, demo: bool, sealer: Sealer) -> Credentials:
     """The credentials kept in the data directory; on an empty one make an operator and, if wanted, the demo.
 
     Safe to repeat after a crash anywhere. Raises LocalError when the database was filled from another data directory.
@@ -36,7 +37,7 @@ async def first_credentials(conn: Connection, data_dir: DataDir, *, demo: bool) 
         return kept
     try:
         async with conn.transaction():
-            platforms = await seed_demo(conn) if demo else []
+            platforms = await seed_demo(conn, sealer=sealer) if demo else []
             program = (await administer.find_platform(conn, program=None, code=platforms[0].code)).program if platforms else None
             operator = await administer.create_operator(conn, email=OPERATOR_EMAIL, role="admin", program=program)
             made = Credentials(operator=operator, platforms=platforms)

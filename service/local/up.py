@@ -9,6 +9,7 @@ import asyncpg
 from msgspec import Struct
 
 from schemas.callers import OperatorCredentials, PlatformCredentials
+from service.flows.master_key import reseal
 from service.flows.migrate import migrate
 from service.local import logs, postgres, processes, valkey
 from service.local.console import Reporter
@@ -21,7 +22,7 @@ from service.local.ports import is_free
 from service.local.processes import ProcessRecord
 from service.local.programs import program_parts, wait_until_answering
 from service.local.supervisor import STOP_ORDER, StopRequest, Supervisor
-from service.settings import PREFIX, load_settings
+from service.settings import PREFIX, load_settings, sealer_of
 
 POSTGRES_READY_S = 300.0
 """After a crash it reads up to 4 GB of its write-ahead log first."""
@@ -162,7 +163,16 @@ class _System:
         connection = await asyncpg.connect(self._urls.database_url)
         try:
             await migrate(connection)
-            return await first_credentials(connection, self._data_dir, demo=self._options.demo)
+            sealer = sealer_of(load_settings(self._environ))
+            credentials = await first_credentials(connection, self._data_dir, demo=self._options.demo, sealer=sealer)
+            # What an older release left plain; and, while a master key is being rotated, what is under the older one.
+            one_key = "," not in self._environ[f"{PREFIX}MASTER_KEY"]
+            resealed = await reseal(connection, sealer, only_plain=one_key)
+            if resealed.sealed:
+                self._reporter.say(f"sealed {resealed.sealed} secrets with the newest master key")
+            if resealed.unopenable:
+                self._reporter.say(f"{resealed.unopenable} secrets cannot be opened with the master keys that are set")
+            return credentials
         finally:
             await connection.close()
 

@@ -4,7 +4,7 @@ Every statement that changes something a process may have cached is followed, in
 `raise_version`; processes compare the version every few seconds and forget what they know when it has risen.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -41,18 +41,20 @@ async def now(conn: Connection) -> datetime:
 
 
 class PlatformKey(Struct, frozen=True, kw_only=True):
-    """An active platform key and whose it is."""
+    """An active platform key, or an access token that stands for one, and whose it is."""
 
+    key: int
     platform: int
     program: int
     code: str
+    sandbox: bool
     scopes: list[str]
     expires_at: datetime | None
 
 
 PLATFORM_BY_KEY = """
-SELECT p.id AS platform, p.program, p.code, k.scopes, k.expires_at
-  FROM api_key k JOIN platform p ON p.id = k.platform
+SELECT k.id AS key, p.id AS platform, p.program, p.code, g.sandbox, k.scopes, k.expires_at
+  FROM api_key k JOIN platform p ON p.id = k.platform JOIN program g ON g.id = p.program
  WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND p.active
 """
 
@@ -64,16 +66,18 @@ async def platform_by_key(conn: Connection, key_hash: bytes) -> PlatformKey | No
 
 
 class OperatorLogin(Struct, frozen=True, kw_only=True):
-    """An active operator; `program` null: of every program."""
+    """An active operator and the token that proved it; `program` null: of every program."""
 
+    token: int
     operator: int
     email: str
     role: str
     program: int | None
+    session: bool
 
 
 BEARING_OPERATOR = """
-SELECT o.id AS operator, o.email, o.role, o.program
+SELECT t.id AS token, o.id AS operator, o.email, o.role, coalesce(o.program, t.program) AS program, t.session
   FROM operator_token t JOIN operator o ON o.id = t.operator
  WHERE t.hash = $1 AND t.revoked_at IS NULL AND (t.expires_at IS NULL OR t.expires_at > now()) AND o.active
 """
@@ -211,22 +215,24 @@ async def hook_for_update(conn: Connection, *, platform: int, hook_id: str) -> H
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """A points scheme."""
+    """A points scheme; a sandbox is for trying things out."""
 
     id: int
     code: str
     name: str
     currency: str
     time_zone: str
+    sandbox: bool
 
 
-PROGRAM = "SELECT id, code, name, currency, time_zone FROM program WHERE code = $1"
-FIRST_PROGRAMS = "SELECT id, code, name, currency, time_zone FROM program ORDER BY id LIMIT $1"
+PROGRAM = "SELECT id, code, name, currency, time_zone, sandbox FROM program WHERE code = $1"
+FIRST_PROGRAMS = "SELECT id, code, name, currency, time_zone, sandbox FROM program ORDER BY id LIMIT $1"
 INSERT_PROGRAM = """
-INSERT INTO program (code, name, currency, time_zone) VALUES ($1, $2, $3, $4)
+INSERT INTO program (code, name, currency, time_zone, sandbox) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (code) DO NOTHING
-RETURNING id, code, name, currency, time_zone
+RETURNING id, code, name, currency, time_zone, sandbox
 """
+IS_SANDBOX = "SELECT g.sandbox FROM platform p JOIN program g ON g.id = p.program WHERE p.id = $1"
 
 
 async def program(conn: Connection, code: str) -> Program | None:
@@ -240,10 +246,16 @@ async def first_programs(conn: Connection, limit: int) -> list[Program]:
     return [Program(**row) for row in await conn.fetch(FIRST_PROGRAMS, limit)]
 
 
-async def insert_program(conn: Connection, *, code: str, name: str, currency: str, time_zone: str) -> Program | None:
+async def insert_program(conn: Connection, *, code: str, name: str, currency: str, time_zone: str, sandbox: bool) -> Program | None:
     """The new program; null when the code is taken."""
-    row = await conn.fetchrow(INSERT_PROGRAM, code, name, currency, time_zone)
+    row = await conn.fetchrow(INSERT_PROGRAM, code, name, currency, time_zone, sandbox)
     return None if row is None else Program(**row)
+
+
+async def is_sandbox(conn: Connection, platform: int) -> bool:
+    """Whether the platform's program is a sandbox."""
+    found: bool = await conn.fetchval(IS_SANDBOX, platform)
+    return found
 
 
 # Platforms and their keys -----------------------------------------------------------------------------
@@ -300,7 +312,7 @@ async def insert_platform(conn: Connection, *, program: int, code: str, name: st
 
 
 class ApiKey(Struct, frozen=True, kw_only=True):
-    """A platform's API key without the key."""
+    """A platform's API key without the key. `last_used_at` is up to a minute and a half behind."""
 
     id: int
     hint: str
@@ -308,14 +320,18 @@ class ApiKey(Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    last_used_at: datetime | None
 
 
 INSERT_KEY = """
 INSERT INTO api_key (platform, hash, hint, scopes, expires_at) VALUES ($1, $2, $3, $4, $5)
-RETURNING id, hint, scopes, created_at, expires_at, revoked_at
+RETURNING id, hint, scopes, created_at, expires_at, revoked_at, last_used_at
+"""
+KEY_OF = """
+SELECT id, hint, scopes, created_at, expires_at, revoked_at, last_used_at FROM api_key WHERE platform = $1 AND id = $2::bigint
 """
 KEYS = """
-SELECT id, hint, scopes, created_at, expires_at, revoked_at
+SELECT id, hint, scopes, created_at, expires_at, revoked_at, last_used_at
   FROM api_key
  WHERE platform = $1 AND id > $2::bigint
  ORDER BY id
@@ -324,9 +340,39 @@ SELECT id, hint, scopes, created_at, expires_at, revoked_at
 REVOKE_KEY = """
 UPDATE api_key SET revoked_at = coalesce(revoked_at, now())
  WHERE platform = $1 AND id = $2::bigint
-RETURNING id, hint, scopes, created_at, expires_at, revoked_at
+RETURNING id, hint, scopes, created_at, expires_at, revoked_at, last_used_at
 """
-REVOKE_OTHER_KEYS = "UPDATE api_key SET revoked_at = now() WHERE platform = $1 AND id <> $2 AND revoked_at IS NULL"
+# Ending at once is revoking; ending later is expiring, never later than before.
+END_KEY = """
+UPDATE api_key
+   SET revoked_at = CASE WHEN $3::interval <= '0' THEN now() END,
+       expires_at = CASE WHEN $3::interval <= '0' THEN expires_at ELSE least(expires_at, now() + $3) END
+ WHERE platform = $1 AND id = $2::bigint AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING id, hint, scopes, created_at, expires_at, revoked_at, last_used_at
+"""
+END_OTHER_KEYS = """
+UPDATE api_key
+   SET revoked_at = CASE WHEN $3::interval <= '0' THEN now() END,
+       expires_at = CASE WHEN $3::interval <= '0' THEN expires_at ELSE least(expires_at, now() + $3) END
+ WHERE platform = $1 AND id <> $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+"""
+# At most once a minute and key, whatever the number of processes; what somebody else is writing is left to the next time.
+TOUCH_KEYS = """
+WITH due AS (
+  SELECT id FROM api_key
+   WHERE id = ANY($1::bigint[]) AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+     FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE api_key k SET last_used_at = now() FROM due WHERE k.id = due.id
+"""
+TOUCH_OPERATOR_TOKENS = """
+WITH due AS (
+  SELECT id FROM operator_token
+   WHERE id = ANY($1::bigint[]) AND (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')
+     FOR NO KEY UPDATE SKIP LOCKED
+)
+UPDATE operator_token t SET last_used_at = now() FROM due WHERE t.id = due.id
+"""
 
 
 async def insert_key(
@@ -349,9 +395,29 @@ async def revoke_key(conn: Connection, *, platform: int, key: int) -> ApiKey | N
     return None if row is None else ApiKey(**row)
 
 
-async def revoke_other_keys(conn: Connection, *, platform: int, keep: int) -> None:
-    """Revoke all of a platform's keys but one."""
-    await conn.execute(REVOKE_OTHER_KEYS, platform, keep)
+async def key_of(conn: Connection, *, platform: int, key: int) -> ApiKey | None:
+    """A platform's key, whatever its state."""
+    row = await conn.fetchrow(KEY_OF, platform, key)
+    return None if row is None else ApiKey(**row)
+
+
+async def end_key(conn: Connection, *, platform: int, key: int, after: timedelta) -> ApiKey | None:
+    """The key, which ends after this time; null when the platform has none of this number or it has ended."""
+    row = await conn.fetchrow(END_KEY, platform, key, after)
+    return None if row is None else ApiKey(**row)
+
+
+async def end_other_keys(conn: Connection, *, platform: int, keep: int, after: timedelta) -> None:
+    """End all of a platform's keys but one, after this time."""
+    await conn.execute(END_OTHER_KEYS, platform, keep, after)
+
+
+async def touch(conn: Connection, *, keys: list[int], operator_tokens: list[int]) -> None:
+    """Say that these were used just now; never waits for a lock."""
+    if keys:
+        await conn.execute(TOUCH_KEYS, keys)
+    if operator_tokens:
+        await conn.execute(TOUCH_OPERATOR_TOKENS, operator_tokens)
 
 
 INSERT_SIGNING_KEY = """

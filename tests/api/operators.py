@@ -10,6 +10,7 @@ from service.domain import secrets
 from service.flows import administer
 from service.store import callers as store
 from service.store.connection import Connection
+from tests.sealer import SEALER
 
 
 class Operators:
@@ -36,9 +37,9 @@ async def make_operators(app: Litestar, client: httpx.AsyncClient) -> Operators:
     made = Operators(client, app.state.resources.pool)
     async with made.pool.acquire() as conn:
         program = await administer.create_program(conn, code="p", name="P", currency="leaf", time_zone="Asia/Shanghai")
-        made.tokens["shop"] = (await administer.create_platform(conn, program=program.id, code="shop", name="Shop")).api_key
+        made.tokens["shop"] = (await administer.create_platform(conn, sealer=SEALER, program=program.id, code="shop", name="Shop")).api_key
         other = await administer.create_program(conn, code="q", name="Q", currency="leaf", time_zone="UTC")
-        await administer.create_platform(conn, program=other.id, code="foreign", name="Foreign")
+        await administer.create_platform(conn, sealer=SEALER, program=other.id, code="foreign", name="Foreign")
         made.program = program.id
         made.platform = (await administer.find_platform(conn, program=program.id, code="shop")).id
         for name, role in (("campaigns", "campaigns"), ("viewer", "viewer"), ("fraud", "fraud"), ("foreign", "admin")):

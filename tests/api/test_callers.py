@@ -28,6 +28,7 @@ from service.domain.errors import Forbidden, GreenpointsError, NotFound, Overloa
 from service.domain.roles import MAY, ROLES, Permission, Role
 from service.flows import administer
 from service.store import callers as store
+from tests.sealer import SEALER
 
 TTL = timedelta(hours=1)
 
@@ -37,6 +38,7 @@ class Resources:
 
     def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]") -> None:
         self.pool = pool
+        self.sealer = SEALER
 
 
 class World:
@@ -60,7 +62,7 @@ class World:
         return await self.http.request(method, path, headers=headers, **more)
 
     async def token(self, platform: str = "a-shop", consumer: str = "c-1", scope: str = "balance:read") -> str:
-        made: str = await self.run(administer.consumer_token, platform=platform, consumer=consumer, scope=scope, ttl=TTL)
+        made: str = await self.run(administer.consumer_token, sealer=SEALER, platform=platform, consumer=consumer, scope=scope, ttl=TTL)
         return made
 
 
@@ -97,11 +99,11 @@ async def world(database: str) -> AsyncIterator[World]:
     made = World()
     async with asyncpg.create_pool(database, min_size=1, max_size=5) as pool:
         made.pool = pool
-        made.callers = Callers(pool)
+        made.callers = Callers(pool, sealer=SEALER)
         made.a = await made.run(administer.create_program, code="a", name="A", currency="leaves", time_zone="Asia/Shanghai")
         made.b = await made.run(administer.create_program, code="b", name="B", currency="drops", time_zone="Europe/Berlin")
-        made.a_shop = await made.run(administer.create_platform, program=made.a.id, code="a-shop", name="A shop")
-        made.b_shop = await made.run(administer.create_platform, program=made.b.id, code="b-shop", name="B shop")
+        made.a_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.a.id, code="a-shop", name="A shop")
+        made.b_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.b.id, code="b-shop", name="B shop")
         made.a_admin = await made.run(administer.create_operator, email="a@example.com", role="admin", program=made.a.id)
         await made.callers.refresh()
         app = application()
@@ -175,7 +177,7 @@ async def test_a_known_caller_of_another_kind_is_403(world: World) -> None:
 
 
 async def test_a_revoked_key_dies_in_every_process_and_a_new_one_works_at_once(world: World) -> None:
-    other_process = Callers(world.pool)
+    other_process = Callers(world.pool, sealer=SEALER)
     await other_process.refresh()
     header = f"Bearer {world.a_shop.api_key}"
     await other_process.platform(header)
@@ -223,7 +225,7 @@ async def test_a_key_ends_at_its_time_also_when_it_is_remembered(world: World) -
     at = datetime.now(UTC) + timedelta(minutes=5)
     made = await world.run(administer.create_key, program=world.a.id, platform="a-shop", expires_at=at)
     times = [at.timestamp() - 1]
-    callers = Callers(world.pool, clock=lambda: times[-1])
+    callers = Callers(world.pool, sealer=SEALER, clock=lambda: times[-1])
     await callers.platform(f"Bearer {made.key}")
     assert callers.platform_cached(f"Bearer {made.key}")
     times.append(at.timestamp())
@@ -284,7 +286,7 @@ async def test_a_consumer_token_without_the_scope_is_403(world: World) -> None:
 async def test_a_remembered_consumer_token_ends_at_its_time(world: World) -> None:
     now = datetime.now(UTC).timestamp()
     times = [now]
-    callers = Callers(world.pool, clock=lambda: times[-1])
+    callers = Callers(world.pool, sealer=SEALER, clock=lambda: times[-1])
     token = await world.token()
     await callers.consumer(f"Bearer {token}", "balance:read")
     times.append(now + 3_700)
@@ -297,7 +299,7 @@ async def test_one_platform_cannot_sign_for_another(world: World) -> None:
     async with world.pool.acquire() as conn:
         row = await conn.fetchrow("SELECT s.private_pem FROM signing_key s JOIN platform p ON p.id = s.platform WHERE p.code = 'b-shop'")
     assert row is not None
-    forged = consumer_jwt(row["private_pem"], kid=administer.DEVELOPMENT_KID, iss="a-shop")
+    forged = consumer_jwt(SEALER.open(row["private_pem"]), kid=administer.DEVELOPMENT_KID, iss="a-shop")
     with pytest.raises(Unauthenticated):
         await world.callers.consumer(f"Bearer {forged}", "balance:read")
 
@@ -350,7 +352,7 @@ async def test_a_platform_signs_with_the_keys_of_its_own_key_set(world: World) -
         added = await world.run(
             administer.add_signing_key, program=world.a.id, platform="a-shop", algorithm="EdDSA", jwks_url=url, allow_loopback=True
         )
-        callers = Callers(world.pool, allow_loopback_jwks=True)
+        callers = Callers(world.pool, sealer=SEALER, allow_loopback_jwks=True)
         await callers.refresh()
         for kid in ("rolled", None):
             caller = await callers.consumer(f"Bearer {consumer_jwt(OWN, kid=kid)}", "balance:read")
@@ -406,7 +408,7 @@ async def test_no_token_is_made_from_bad_words(world: World) -> None:
     for changes in BAD_WORDS:
         good = {"platform": "a-shop", "consumer": "c", "scope": "balance:read", "ttl": TTL}
         with pytest.raises(GreenpointsError):
-            await world.run(administer.consumer_token, **(good | changes))
+            await world.run(administer.consumer_token, sealer=SEALER, **(good | changes))
 
 
 # Operators and programs
@@ -593,7 +595,7 @@ async def test_odd_addresses_are_404(world: World) -> None:
 
 async def test_lists_go_on_at_their_cursor(world: World) -> None:
     for i in range(5):
-        await world.run(administer.create_platform, program=world.a.id, code=f"a-{i}", name=str(i))
+        await world.run(administer.create_platform, sealer=SEALER, program=world.a.id, code=f"a-{i}", name=str(i))
     for path, key in (("/v1/platforms", "code"), ("/v1/audit", "id"), ("/v1/platforms/a-shop/hooks", "id")):
         whole = (await world.call("GET", path, world.a_admin.token, params={"limit": 200})).json()
         assert whole["next_cursor"] is None
@@ -645,7 +647,7 @@ async def test_the_running_application_refuses_a_revoked_key_within_5_s(
     app: Litestar, client: httpx.AsyncClient, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
     program = await administer.create_program(connection, code="a", name="A", currency="leaves", time_zone="UTC")
-    platform = await administer.create_platform(connection, program=program.id, code="a-shop", name="A shop")
+    platform = await administer.create_platform(connection, sealer=SEALER, program=program.id, code="a-shop", name="A shop")
     headers = {"Authorization": f"Bearer {platform.api_key}"}
     assert (await client.get("/v1/events", headers=headers)).status_code == 200
     await administer.rotate_key(connection, platform="a-shop")

@@ -7,6 +7,7 @@ from typing import Any
 from service.flows import administer
 from service.store.locks import CATALOGUE_LOCK, share_catalogue
 from tests.api.operators import Operators
+from tests.sealer import SEALER
 
 CAMPAIGN: dict[str, Any] = {
     "code": "goods", "name": "Goods", "action": "purchase", "starts_at": "2025-01-01T00:00:00Z", "ends_at": "2030-01-01T00:00:00Z",
@@ -216,7 +217,7 @@ async def test_statistics_are_sums_of_stripes(operators: Operators) -> None:
     await create(operators)
     ((campaign,),) = await operators.fetch("SELECT id FROM campaign")
     async with operators.pool.acquire() as conn:
-        two = await administer.create_platform(conn, program=operators.program, code="market", name="Market")
+        two = await administer.create_platform(conn, sealer=SEALER, program=operators.program, code="market", name="Market")
         market = (await administer.find_platform(conn, program=operators.program, code=two.code)).id
         for hour, platform, stripe, issued in (
             ("2026-03-01T15:00:00+00:00", operators.platform, 1, 10),  # March 1st, 23 h in Shanghai: a Sunday

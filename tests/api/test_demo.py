@@ -7,6 +7,7 @@ import asyncpg
 import httpx
 
 from service.flows.demo import seed_demo
+from tests.sealer import SEALER
 
 
 def first_events() -> list[tuple[str, int, dict[str, Any]]]:
@@ -32,7 +33,7 @@ def first_events() -> list[tuple[str, int, dict[str, Any]]]:
 async def test_the_first_credit_of_each_family_works_at_once(
     client: httpx.AsyncClient, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    shop = (await seed_demo(connection))[0]
+    shop = (await seed_demo(connection, sealer=SEALER))[0]
     headers = {"Authorization": f"Bearer {shop.api_key}"}
     for campaign, points, event in first_events():
         answer = await client.post("/v1/events", json=event, headers=headers)

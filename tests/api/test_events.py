@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from service.flows import administer
 from tests.api.operators import _token
+from tests.sealer import SEALER
 from tests.worlds import World, order_paid, refund
 
 JSON = {"Content-Type": "application/json"}
@@ -203,7 +204,7 @@ async def test_what_is_no_json_is_refused(shop: Shop) -> None:
 async def test_who_may_not_call(shop: Shop, app: Litestar) -> None:
     async with shop.world.pool.acquire() as conn:
         operator = await _token(conn, "somebody", "admin", shop.world.program)
-        consumer = await administer.consumer_token(conn, platform="shop", consumer="c", ttl=timedelta(hours=1))
+        consumer = await administer.consumer_token(conn, sealer=SEALER, platform="shop", consumer="c", ttl=timedelta(hours=1))
     key = shop.world.keys["shop"]
     before = await shop.counts()
     wrong = [

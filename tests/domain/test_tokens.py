@@ -9,7 +9,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from hypothesis import given
@@ -259,6 +259,109 @@ def test_the_zero_signature_of_ecdsa_is_refused() -> None:
     head, body, _ = signed(algorithm="ES256").split(".")
     with pytest.raises(TokenError):
         verify(f"{head}.{body}.{b64(bytes(64))}", PUBLIC["ES256"])
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 63, 65, 96, 128])
+def test_an_ecdsa_signature_has_64_bytes(size: int) -> None:
+    head, body, signature = signed(algorithm="ES256").split(".")
+    good = base64.urlsafe_b64decode(signature + "==")
+    with pytest.raises(TokenError):
+        verify(f"{head}.{body}.{b64((good * 2)[:size])}", PUBLIC["ES256"])
+
+
+def test_an_ecdsa_signature_in_der_is_refused() -> None:
+    head, body, _ = signed(algorithm="ES256").split(".")
+    der = PRIVATE["ES256"].sign(f"{head}.{body}".encode(), ec.ECDSA(SHA256()))
+    with pytest.raises(TokenError):
+        verify(f"{head}.{body}.{b64(der)}", PUBLIC["ES256"])
+
+
+@pytest.mark.parametrize("algorithm", tokens.ALGORITHMS)
+def test_a_token_has_one_spelling(algorithm: Algorithm) -> None:
+    token = signed(algorithm=algorithm)
+    verify(token, PUBLIC[algorithm])
+    head, body, signature = token.split(".")
+    last = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    others = [f"{signature}=", f"{signature}==", f"{signature}\n", f" {signature}", f"{signature[:9]}!{signature[9:]}", f"{signature}A"]
+    if len(signature) % 4:  # bits behind the last byte are zero: other bits there spell the same bytes
+        others.append(signature[:-1] + last[last.index(signature[-1]) + 1])
+    for odd in others:
+        for spelled in (f"{head}.{body}.{odd}", f"{odd}.{body}.{signature}", f"{head}.{odd}.{signature}"):
+            with pytest.raises(TokenError):
+                verify(spelled, PUBLIC[algorithm])
+    for spelled in (f"{head}=.{body}.{signature}", f"{head}.{body}=.{signature}", f" {token}", f"{token} ", token.replace(".", ". ")):
+        with pytest.raises(TokenError):
+            verify(spelled, PUBLIC[algorithm])
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"iss":"demo-shop","sub":"a","sub":"cust-42","aud":"greenpoints","exp":1795003600}',
+        b'{"iss":"other","iss":"demo-shop","sub":"a","aud":"greenpoints","exp":1795003600}',
+        b'{"iss":"demo-shop","sub":"a","aud":"greenpoints","exp":1795003600,"x":{"a":1,"a":2}}',
+        b'{"iss":"demo-shop","sub":"a","\\u0073ub":"b","aud":"greenpoints","exp":1795003600}',
+    ],
+)
+def test_a_member_that_stands_twice_is_refused(payload: bytes) -> None:
+    assert json.loads(payload)["sub"]
+    with pytest.raises(TokenError):
+        verify(_signed_raw(payload))
+    signing_input = raw(b'{"alg":"none","alg":"EdDSA"}', claims()).rpartition(".")[0]
+    with pytest.raises(TokenError):
+        verify(f"{signing_input}.{b64(PRIVATE['EdDSA'].sign(signing_input.encode()))}")
+
+
+def test_an_encrypted_token_is_none_of_ours() -> None:
+    head = b64(b'{"alg":"dir","enc":"A256GCM"}')
+    for token in (f"{head}..AAAA.AAAA.AAAA", f"{head}.AAAA.AAAA.AAAA.AAAA", f"{signed()}.AAAA.AAAA"):
+        with pytest.raises(TokenError):
+            verify(token)
+    with pytest.raises(TokenError):
+        verify(raw({"alg": "dir", "enc": "A256GCM", "cty": "JWT"}, claims(), bytes(16)))
+
+
+def test_claims_may_be_nested_but_not_without_end() -> None:
+    deep: Any = "x"
+    for _ in range(50):
+        deep = [deep]
+    assert verify(signed(claims(extra=deep))).reference == "cust-42"
+    bottomless = b'{"iss":"demo-shop","sub":"a","aud":"greenpoints","exp":1795003600,"a":' + b"[" * 1_400 + b"]" * 1_400 + b"}"
+    assert len(_signed_raw(bottomless)) < tokens.MAX_TOKEN_CHARS
+    with pytest.raises(TokenError):
+        verify(_signed_raw(bottomless))
+
+
+# The encodings of libsodium's crypto_core/ed25519/ref10: y = 0, 1, two of order 8, -1, and p and p + 1 beside the canonical ones.
+SMALL_ORDER = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+    "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+@pytest.mark.parametrize("sign", [0, 0x80])
+def test_a_point_of_small_order_is_no_key(point: str, sign: int) -> None:
+    raw_key = bytearray.fromhex(point)
+    raw_key[31] |= sign
+    public = Ed25519PublicKey.from_public_bytes(bytes(raw_key))
+    pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    with pytest.raises(UnusableKey, match="small order"):
+        tokens.key_from_pem(pem, "EdDSA")
+    document = json.dumps({"keys": [{"kty": "OKP", "crv": "Ed25519", "kid": "weak", "x": b64(bytes(raw_key))}]}).encode()
+    assert tokens.keys_from_jwks(document, "EdDSA") == {}
+
+
+def test_a_key_set_gives_no_weak_rsa_key() -> None:
+    weak = rsa.generate_private_key(public_exponent=65_537, key_size=1_024)  # noqa: S505 - weak on purpose
+    numbers = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(weak.public_key()))
+    one = jwk("RS256", kid="e1", e=b64(b"\x01"))
+    assert tokens.keys_from_jwks(json.dumps({"keys": [numbers | {"kid": "weak"}, one]}).encode(), "RS256") == {}
 
 
 @given(st.text(max_size=300) | st.binary(max_size=200).map(lambda data: raw(data, data, data)))

@@ -9,10 +9,11 @@ from service.domain.gtin import normalise_gtin
 from service.domain.packaging import CLASS_CODES
 from service.flows import administer, campaigns
 from service.flows.demo import CAMPAIGNS, CERTIFICATES, PLATFORMS, PRODUCTS, PROGRAM, seed_demo
+from tests.sealer import SEALER
 
 
 async def test_the_demo_is_made_whole_and_once(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    credentials = await seed_demo(connection)
+    credentials = await seed_demo(connection, sealer=SEALER)
     assert [platform.code for platform in credentials] == list(PLATFORMS)
     assert all(set(platform.hooks) == {"standard", "shopify", "woocommerce"} for platform in credentials)
     program = await administer.choose_program(connection, None)
@@ -22,7 +23,7 @@ async def test_the_demo_is_made_whole_and_once(connection: "asyncpg.Connection[a
     assert tuple(await connection.fetchrow(counts)) == (len(PRODUCTS), 2 * len(PRODUCTS), len(CERTIFICATES))
     before = await connection.fetchval("SELECT count(*) FROM audit")
     with pytest.raises(InvalidState):
-        await seed_demo(connection)
+        await seed_demo(connection, sealer=SEALER)
     assert await connection.fetchval("SELECT count(*) FROM audit") == before
     assert (await administer.choose_program(connection, PROGRAM)).time_zone == "Asia/Shanghai"
 

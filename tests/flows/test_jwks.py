@@ -103,9 +103,81 @@ async def test_the_loopback_interface_is_asked_only_when_a_setting_allows_it() -
         assert server.requests == []
 
 
+async def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server may answer otherwise the second time (DNS rebinding): there is no second time."""
+    async with serving() as server:
+        answers = [["127.0.0.1"], ["127.0.0.2"]]
+        asked: list[str] = []
+
+        async def look_up(host: str, _port: int) -> list[str]:
+            asked.append(host)
+            return answers[len(asked) - 1]
+
+        monkeypatch.setattr(jwks, "_look_up", look_up)
+        url = server.url.replace("127.0.0.1", "localhost")
+        assert await jwks.fetch(url, allow_loopback=True) == server.body
+        assert asked == ["localhost"]
+        assert f"host: {url.split('/')[2]}".encode() in server.requests[0].lower()  # the name goes along, for the certificate too
+        with pytest.raises(KeySetUnavailable):
+            await jwks.fetch(url, allow_loopback=True)  # now it leads elsewhere, where nobody listens
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("addresses", [["8.8.8.8", "127.0.0.1"], ["8.8.8.8", "169.254.169.254"], ["::ffff:10.0.0.1"], []])
+async def test_a_name_is_refused_when_any_of_its_addresses_is_private(addresses: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(_host: str, _port: int) -> list[str]:
+        return addresses
+
+    async def never(*_: object) -> bytes:
+        raise AssertionError("a connection was made")
+
+    monkeypatch.setattr(jwks, "_look_up", look_up)
+    monkeypatch.setattr(jwks, "_get", never)
+    with pytest.raises(UnusableUrl):
+        await jwks.fetch("https://keys.example/jwks", allow_loopback=False)
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:1/", "http://169.254.169.254/latest/meta-data/", "http://[::1]:1/", "file:///etc/passwd"]
+)
+async def test_a_redirect_is_never_followed(target: str) -> None:
+    async with serving() as server:
+        for status in ("301 Moved", "302 Found", "303 See Other", "307 Temporary Redirect", "308 Permanent Redirect"):
+            server.body, server.status, server.headers = b"", status, f"Location: {target}\r\n"
+            with pytest.raises(KeySetUnavailable, match=status[:3]):
+                await jwks.fetch(server.url, allow_loopback=True)
+
+
+async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = asyncio.Event()
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+        try:
+            while True:
+                writer.write(b" ")
+                await writer.drain()
+                await asyncio.sleep(0.01)  # each byte long before any timeout of a single read
+        except OSError:
+            gone.set()
+
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.2)
+    async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+        with pytest.raises(KeySetUnavailable, match="within"):
+            await jwks.fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", allow_loopback=True)
+        await gone.wait()
+
+
 @pytest.mark.parametrize(
     "url",
     [
+        "https://keys.example:22/jwks",
+        "https://keys.example:25/jwks",
+        "https://keys.example:0/jwks",
+        "https://keys.example:80/jwks",
+        "https://user@keys.example/jwks",
+        "https://keys.example\\@127.0.0.1/jwks",
         "http://keys.example/jwks",
         "ftp://keys.example/jwks",
         "file:///etc/passwd",

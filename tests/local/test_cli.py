@@ -11,19 +11,21 @@ from service.cli import cli, run
 from service.cli.callers import Duration
 from service.cli.servers import environment
 from service.settings import Settings
+from tests.sealer import MASTER_KEY
 
 
 @pytest.fixture(autouse=True)
 def own_servers(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No command reaches the system of whoever runs the tests; with `settings` it works on the test's own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "BALANCE_REDIS_URL", "QUEUE_REDIS_URL", "DATA_DIR"):
+    for name in ("DATABASE_URL", "BALANCE_REDIS_URL", "QUEUE_REDIS_URL", "DATA_DIR", "MASTER_KEY"):
         monkeypatch.delenv(f"GREENPOINTS_{name}", raising=False)
     if "settings" in request.fixturenames:
         settings: Settings = request.getfixturevalue("settings")
         monkeypatch.setenv("GREENPOINTS_DATABASE_URL", settings.database_url)
         monkeypatch.setenv("GREENPOINTS_BALANCE_REDIS_URL", settings.balance_redis_url)
         monkeypatch.setenv("GREENPOINTS_QUEUE_REDIS_URL", settings.queue_redis_url)
+        monkeypatch.setenv("GREENPOINTS_MASTER_KEY", settings.master_key)
 
 
 def commands(group: object, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -139,6 +141,7 @@ def test_migrate_says_what_it_did(
     empty_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("GREENPOINTS_DATABASE_URL", empty_database)
+    monkeypatch.setenv("GREENPOINTS_MASTER_KEY", MASTER_KEY)
     monkeypatch.setenv("GREENPOINTS_BALANCE_REDIS_URL", redis_url)
     monkeypatch.setenv("GREENPOINTS_QUEUE_REDIS_URL", redis_url)
     assert run(["migrate", "--check"]) == 1

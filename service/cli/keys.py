@@ -1,0 +1,95 @@
+"""`greenpoints keys …`: the master key that seals secrets at rest."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from service.cli.servers import connection, run, settings
+from service.flows import master_key as flow
+from service.sealing import new_master_key
+from service.settings import sealer_of
+
+LINES_APART = 10
+"""Plain progress lines, at most."""
+
+
+@click.group()
+def keys() -> None:
+    """The master key that seals hook secrets and development signing keys in the database."""
+
+
+@keys.command("new-master")
+def new_master() -> None:
+    """Print a new master key. Nothing is changed."""
+    print(new_master_key())
+
+
+@keys.command("status")
+@click.option("--json", "as_json", is_flag=True, help="A JSON array instead of lines.")
+def status(*, as_json: bool) -> int:
+    """Say how many values are under the newest master key, under an older one, plain, or cannot be opened (exit code 1)."""
+
+    async def read() -> list[flow.ColumnStatus]:
+        async with connection() as conn:
+            return await flow.status(conn, sealer_of(settings()))
+
+    found = run(read())
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+    else:
+        for column in found:
+            print(
+                f"{column.column}: {column.newest:,} under the newest key, {column.older:,} under an older one, {column.plain:,} plain, "
+                f"{column.unopenable:,} that no key opens"
+            )
+    return 1 if any(column.unopenable for column in found) else 0
+
+
+@keys.command("rotate-master")
+def rotate_master() -> int:
+    """Seal with the newest master key whatever is plain or under an older one.
+
+    Set GREENPOINTS_MASTER_KEY to the new key and the old one everywhere first. Safe while the system works, and
+    to break off and repeat. Exit code 1 when something cannot be opened with any key that is set; it stays as it is.
+    """
+
+    async def rotate() -> flow.Resealed:
+        sealer = sealer_of(settings())
+        async with connection() as conn:
+            with _told() as told:
+                return await flow.reseal(conn, sealer, progress=told)
+
+    done = run(rotate())
+    print(f"sealed {done.sealed:,} values with the newest master key")
+    if done.unopenable:
+        print(
+            f"{done.unopenable:,} values cannot be opened: add the key that sealed them to GREENPOINTS_MASTER_KEY, after the newest, "
+            "or replace them",
+            file=sys.stderr,
+        )
+    return 1 if done.unopenable else 0
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[flow.Progress]:
+    """A bar on a terminal, a plain line now and then otherwise."""
+    if sys.stderr.isatty():
+        columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("rows", total=None)
+            yield lambda done, of: bar.update(task, completed=done, total=of)
+        return
+    told = 0
+
+    def tell(done: int, of: int) -> None:
+        nonlocal told
+        if (part := done * LINES_APART // of) > told:
+            told = part
+            print(f"{done:,} of {of:,} rows", file=sys.stderr)
+
+    yield tell
