@@ -111,11 +111,12 @@ class CampaignBody(Body, frozen=True, kw_only=True):
 
 
 class CampaignAnswer(Body, frozen=True, kw_only=True):
-    """A campaign as stored: its current body, status and version."""
+    """A campaign as stored: its current body, status and version. `revision` rises with every change, of the status too."""
 
     code: str
     status: CampaignStatus
     version: int
+    revision: int
     created_at: datetime
     name: str
     action: Action

@@ -1,5 +1,8 @@
 """What a worker does now and then; each is one call of a flow."""
 
+from datetime import timedelta
+
+from service.flows.forget import forget_deliveries
 from service.flows.settle import settle_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
@@ -18,3 +21,12 @@ async def ignore_parked(resources: Resources) -> None:
     """Give up on facts whose order never came."""
     async with resources.pool.acquire() as connection:
         await ignore_overdue_parked(connection)
+
+
+async def forget_old_deliveries(resources: Resources) -> None:
+    """Forget deliveries and their bodies after their time."""
+    settings = resources.settings
+    await forget_deliveries(
+        resources.pool, rows_after=timedelta(days=settings.retention_delivery_days),
+        bodies_after=timedelta(days=settings.retention_delivery_body_days),
+    )  # fmt: skip

@@ -61,6 +61,10 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/me/balance"): Access(consumer="balance:read"),
     ("GET", "/v1/me/activity"): Access(consumer="balance:read"),
     ("POST", "/v1/hooks/{hook_id}"): SIGNED,
+    ("GET", "/v1/deliveries"): Access(platform="deliveries:read", operator="deliveries:read"),
+    ("GET", "/v1/deliveries/{delivery}"): Access(platform="deliveries:read", operator="deliveries:read"),
+    ("POST", "/v1/deliveries/replay"): _operator("deliveries:replay"),
+    ("POST", "/v1/deliveries/{delivery}/replay"): _operator("deliveries:replay"),
     # Campaigns
     ("POST", "/v1/campaigns"): _operator("campaigns:write"),
     ("GET", "/v1/campaigns"): _operator("campaigns:read"),

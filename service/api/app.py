@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from service.api import campaigns, consumers, documentation, events, hooks, oauth, operators, platforms, registries, system
+from service.api import campaigns, consumers, deliveries, documentation, events, hooks, oauth, operators, platforms, registries, system
 from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain.errors import GreenpointsError
+from service.flows.delivery_log import DeliveryLog
 from service.logs import configure_logging
 from service.runtime import open_resources
 from service.settings import Settings, load_settings
@@ -40,6 +41,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
             app.state.callers = Callers(resources.pool, sealer=resources.sealer)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
+            app.state.deliveries = DeliveryLog(resources.pool, resources.clock.now)
+            app.state.deliveries.start()
             beside = [
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
                 asyncio.create_task(_collect(app.state.lanes)), asyncio.create_task(_write_used(app.state.callers)),
@@ -55,10 +58,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 await asyncio.gather(*beside, return_exceptions=True)
                 await app.state.callers.write_used()
                 await app.state.lanes.stop()
+                await app.state.deliveries.stop()
 
     app = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
             *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],

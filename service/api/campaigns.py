@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 import msgspec
-from litestar import Request, get, patch, post
+from litestar import Request, Response, get, patch, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Simulation, Statistics
@@ -13,6 +13,7 @@ from schemas.pages import Page
 from service.api.bodies import decode_body, raw_headers, read_body, require_json
 from service.api.callers import callers_of
 from service.api.changes import change_by
+from service.api.conditions import IfMatch, if_match_of
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
 from service.api.database import connection
 from service.domain.campaigns import Step
@@ -34,12 +35,12 @@ MAX_SIMULATION_BYTES: Final = 2**20
 
 
 @post("/v1/campaigns", tags=TAGS, opt={"body": CampaignBody, "answer": CampaignAnswer})
-async def create_campaign(request: AnyRequest) -> CampaignAnswer:
+async def create_campaign(request: AnyRequest) -> Response[CampaignAnswer]:
     """Draft a campaign: its conditions are checked, it awards nothing until it is activated."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     body = await decode_body(request, CampaignBody)
     async with connection(request) as conn:
-        return await campaigns.create(conn, body, program=caller.program, change=change_by(caller, request))
+        return _tagged(await campaigns.create(conn, body, program=caller.program, change=change_by(caller, request)), status_code=201)
 
 
 @get("/v1/campaigns", tags=TAGS, opt={"answer": Page[CampaignAnswer]})
@@ -55,21 +56,25 @@ async def list_campaigns(
 
 
 @get("/v1/campaigns/{code:str}", tags=TAGS, opt={"answer": CampaignAnswer})
-async def read_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
+async def read_campaign(request: AnyRequest, code: FromPath[str]) -> Response[CampaignAnswer]:
     """Read a campaign in its newest version."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:read"])
     async with connection(request) as conn:
-        return await campaigns.get(conn, _code(code), program=caller.program)
+        return _tagged(await campaigns.get(conn, _code(code), program=caller.program))
 
 
 @patch("/v1/campaigns/{code:str}", tags=TAGS, opt={"body": dict, "answer": CampaignAnswer})
-async def change_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
+async def change_campaign(request: AnyRequest, code: FromPath[str], if_match: IfMatch = None) -> Response[CampaignAnswer]:  # noqa: ARG001
     """Change a campaign by a JSON merge patch: a new version, for what occurs from now on."""
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     changes = await decode_body(request, dict[str, Any])
     async with connection(request) as conn:
         try:
-            return await campaigns.patch(conn, _code(code), changes, program=caller.program, change=change_by(caller, request))
+            return _tagged(
+                await campaigns.patch(
+                    conn, _code(code), changes, program=caller.program, change=change_by(caller, request), if_match=if_match_of(request)
+                )
+            )
         except msgspec.ValidationError as error:
             raise invalid(error) from None
 
@@ -87,19 +92,19 @@ async def list_versions(
 
 
 @post("/v1/campaigns/{code:str}/activate", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def activate_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
+async def activate_campaign(request: AnyRequest, code: FromPath[str], if_match: IfMatch = None) -> Response[CampaignAnswer]:  # noqa: ARG001
     """Let a draft or paused campaign award, on every process at once. A repeat changes nothing."""
     return await _step(request, code, "activate")
 
 
 @post("/v1/campaigns/{code:str}/pause", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def pause_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
+async def pause_campaign(request: AnyRequest, code: FromPath[str], if_match: IfMatch = None) -> Response[CampaignAnswer]:  # noqa: ARG001
     """Stop a running campaign from awarding until it is activated again. A repeat changes nothing."""
     return await _step(request, code, "pause")
 
 
 @post("/v1/campaigns/{code:str}/end", tags=TAGS, status_code=200, opt={"answer": CampaignAnswer})
-async def end_campaign(request: AnyRequest, code: FromPath[str]) -> CampaignAnswer:
+async def end_campaign(request: AnyRequest, code: FromPath[str], if_match: IfMatch = None) -> Response[CampaignAnswer]:  # noqa: ARG001
     """End a campaign for good; what it awarded stays. A repeat changes nothing."""
     return await _step(request, code, "end")
 
@@ -135,10 +140,18 @@ async def read_statistics(
 _NEWEST: Final = 2**31 - 1
 
 
-async def _step(request: AnyRequest, code: str, step: Step) -> CampaignAnswer:
+async def _step(request: AnyRequest, code: str, step: Step) -> Response[CampaignAnswer]:
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     async with connection(request) as conn:
-        return await campaigns.step(conn, _code(code), step, program=caller.program, change=change_by(caller, request))
+        return _tagged(
+            await campaigns.step(
+                conn, _code(code), step, program=caller.program, change=change_by(caller, request), if_match=if_match_of(request)
+            )
+        )
+
+
+def _tagged(campaign: CampaignAnswer, *, status_code: int = 200) -> Response[CampaignAnswer]:
+    return Response(campaign, status_code=status_code, headers={"ETag": campaigns.tag_of(campaign)})
 
 
 def _events(body: bytes) -> list[tuple[str, bytes | msgspec.Raw]]:

@@ -22,6 +22,15 @@ async def connection(request: AnyRequest) -> AsyncIterator[Connection]:
 
 
 @asynccontextmanager
+async def serving() -> AsyncIterator[None]:
+    """For flows that take connections of their own: raises Unavailable when PostgreSQL is not there."""
+    try:
+        yield
+    except UNREACHABLE:
+        raise Unavailable("The database does not answer; try again in a moment.") from None
+
+
+@asynccontextmanager
 async def short_read(request: AnyRequest) -> AsyncIterator[Connection]:
     """The same for a read that takes milliseconds: a server that hangs is given up within a second. Raises Unavailable."""
     try:

@@ -1,93 +1,115 @@
-"""Inbound hooks: prove the sender over the raw bytes, translate, credit (CONTRACT §3.4).
+"""Inbound hooks: prove the sender over the raw bytes, translate, credit, write down what came of it (CONTRACT §3.4).
 
 What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unknown consumer, a body that we cannot
-translate (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
+translate or credit (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
 """
 
+import time
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
+import structlog
 from litestar import Request, Response, post
 from litestar.params import FromPath
 
-from schemas.connectors import HookSettings
-from schemas.events import EventAnswer
+from schemas.deliveries import DeliveryEvent, Outcome, Verdict
 from schemas.hooks import HookAnswer, HookEvent
 from service.api.bodies import read_body
 from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
-from service.domain.connectors import Hook, Translated, Untranslatable, translate, verify
-from service.domain.errors import CallerRefused, InvalidRequest, Unavailable
-from service.domain.fold import Fact
-from service.domain.intake import Sender, fact_of
+from service.domain.connectors import BadSignature, StaleSignature, Untranslatable, verify
+from service.domain.deliveries import MAX_DETAIL_CHARS, MAX_EVENTS, Delivery, delivery_id_in, topic_in, word
+from service.domain.errors import Overloaded, PayloadTooLarge, Unavailable, UnsupportedMediaType
+from service.flows.deliveries import facts_in, hook_of, keep, result_of
+from service.flows.delivery_log import DeliveryLog
 from service.runtime import Resources
-from service.store import deliveries
 from service.store.callers import Hook as StoredHook
 
 TAGS = ["Hooks"]
 JSON = "application/json"
 
-_answers = msgspec.json.Decoder(EventAnswer)
+log = structlog.get_logger("greenpoints.hooks")
 
 
 @post("/v1/hooks/{hook_id:str}", tags=TAGS, media_type=JSON, status_code=200, opt={"answer": HookAnswer})
 async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) -> Response[bytes]:
     """Take a delivery of a platform's own webhooks, signed as the platform signs."""
     resources: Resources = request.app.state.resources
+    deliveries: DeliveryLog = request.app.state.deliveries
     stored = await callers_of(request).hook(hook_id)
-    body = await read_body(request, resources.settings.max_hook_body_bytes)
     headers = {name.lower(): value for name, value in request.headers.items()}
-    hook = _hook(stored)
+    arrived = _Arrived(stored, headers, resources.clock.now())
     try:
-        verify(hook, headers, body, resources.clock.now())
-    except CallerRefused as error:
+        body = await read_body(request, resources.settings.max_hook_body_bytes)
+    except (PayloadTooLarge, UnsupportedMediaType) as error:
+        deliveries.refuse(arrived.row("refused", verdict="unread", detail=error.detail))
+        raise
+    arrived.size_bytes = len(body)
+    try:
+        verify(hook_of(stored), headers, body, resources.clock.now())
+    except BadSignature as error:
+        verdict: Verdict = "stale" if isinstance(error, StaleSignature) else "bad_signature"
+        deliveries.refuse(arrived.row("refused", verdict=verdict, detail=error.detail))
         raise error.about("hook", stored.platform_code) from None
     try:
-        translated = translate(hook, headers, body)
-        facts = _facts(translated, stored, resources)
+        translated, facts = facts_in(stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key)
     except Untranslatable as error:
-        return await _keep(request, stored, headers, body, error.detail)
+        return await _keep(request, arrived.row("untranslatable", detail=error.detail), headers, body)
+    except Exception:
+        log.exception("a delivery could not be translated", hook=stored.id)
+        return await _keep(request, arrived.row("failed", detail="a defect of ours; it has been logged"), headers, body)
+    arrived.topic = word(translated.topic) or arrived.topic
     if not facts:
+        deliveries.add(arrived.row("ignored", detail=translated.ignored or ""))
         return _answer([])
     lanes: Lanes = request.app.state.lanes
-    outcomes = await lanes.single.submit(facts)
-    if any(outcome.error is not None for outcome in outcomes):
-        raise Unavailable("The delivery could not be stored; send it again.")
-    return _answer([_answers.decode(outcome.answer) for outcome in outcomes])
-
-
-def _hook(stored: StoredHook) -> Hook:
-    return Hook(id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}"))
-
-
-_settings = msgspec.json.Decoder(HookSettings)
-
-
-def _facts(translated: Translated, hook: StoredHook, resources: Resources) -> list[Fact]:
-    """The delivery's events, checked like any other. Raises Untranslatable for one that breaks a rule."""
-    sender = Sender(program=hook.program, platform=hook.platform, platform_code=hook.platform_code)
     try:
-        return [
-            fact_of(event, sender, now=resources.clock.now(), hash_key=resources.hash_key, newer_wins=True) for event in translated.events
-        ]
-    except InvalidRequest as error:
-        raise Untranslatable(error.detail) from None
+        outcomes = await lanes.single.submit(facts)
+    except (Overloaded, Unavailable) as error:
+        deliveries.add(arrived.row("overloaded" if isinstance(error, Overloaded) else "unavailable", detail=error.detail))
+        raise
+    result = result_of(outcomes)
+    row = arrived.row(result.outcome, detail=result.detail, events=result.events)
+    if result.outcome == "failed":
+        return await _keep(request, row, headers, body)
+    deliveries.add(row)
+    return _answer(result.events)
 
 
-async def _keep(request: Request[Any, Any, Any], hook: StoredHook, headers: dict[str, str], body: bytes, detail: str) -> Response[bytes]:
-    """Keep what verified but could not be translated, so that it can be replayed after a fix."""
-    topic = headers.get("shopify-topic") or headers.get("x-shopify-topic")
-    delivery = headers.get("webhook-id") or headers.get("shopify-webhook-id") or headers.get("x-shopify-webhook-id")
-    async with connection(request) as conn:
-        await deliveries.keep(
-            conn, program=hook.program, platform=hook.platform, hook=hook.id, topic=topic, delivery_id=delivery,
-            outcome="untranslatable", detail=detail, body=body,
+class _Arrived:
+    """What is known of a delivery while it is handled."""
+
+    def __init__(self, hook: StoredHook, headers: dict[str, str], received_at: datetime) -> None:
+        self.topic = topic_in(headers)
+        self.size_bytes = 0
+        self._delivery_id = delivery_id_in(headers)
+        self._hook = hook
+        self._received_at = received_at
+        self._since = time.perf_counter()
+
+    def row(self, outcome: Outcome, *, verdict: Verdict = "verified", detail: str, events: list[DeliveryEvent] | None = None) -> Delivery:
+        """Its row in the log, as of now."""
+        request_id = structlog.contextvars.get_contextvars().get("request_id")
+        return Delivery(
+            program=self._hook.program, platform=self._hook.platform, hook=self._hook.id, connector=self._hook.connector,
+            received_at=self._received_at, topic=self.topic, delivery_id=self._delivery_id, size_bytes=self.size_bytes,
+            verdict=verdict, outcome=outcome, detail=word(detail, max_chars=MAX_DETAIL_CHARS) or "", events=(events or [])[:MAX_EVENTS],
+            duration_ms=round((time.perf_counter() - self._since) * 1_000, 2),
+            request_id=None if request_id is None else word(str(request_id)),
         )  # fmt: skip
-    return _answer([])
 
 
-def _answer(events: list[EventAnswer]) -> Response[bytes]:
+async def _keep(request: Request[Any, Any, Any], row: Delivery, headers: dict[str, str], body: bytes) -> Response[bytes]:
+    """Keep what verified but could not be translated or credited, so that it can be replayed after a fix. Raises Unavailable."""
+    async with connection(request) as conn:
+        await keep(conn, row, headers, body, request.app.state.resources.sealer)
+    return _answer(row.events)
+
+
+def _answer(events: Sequence[DeliveryEvent]) -> Response[bytes]:
     answer = HookAnswer(received=True, events=[HookEvent(id=e.id, status=e.status, points=e.points) for e in events])
     return Response(content=msgspec.json.encode(answer), media_type=JSON)
 

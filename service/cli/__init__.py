@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import callers, check, database, demo, imports, keys, running
+from service.cli import callers, check, database, demo, imports, keys, replay, running
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -46,6 +46,7 @@ for command in (
     check.check,
     check.rebuild,
     imports.import_,
+    replay.replay,
 ):
     cli.add_command(command)
 

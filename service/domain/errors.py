@@ -94,6 +94,12 @@ class InvalidState(GreenpointsError):
     code = "invalid_state"
 
 
+class PreconditionFailed(GreenpointsError):
+    """`If-Match` names a state that the thing is not in any more; nothing was changed."""
+
+    code = "precondition_failed"
+
+
 class PayloadTooLarge(GreenpointsError):
     """The body exceeds its bound; nothing of it was parsed."""
 

@@ -43,12 +43,13 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
-Scope = Literal["events:write", "events:read", "consumers:read"]
+Scope = Literal["events:write", "events:read", "consumers:read", "deliveries:read"]
 
 SCOPES: dict[Scope, str] = {
     "events:write": "report events, one by one and in batches, and try them out",
     "events:read": "read its own events",
     "consumers:read": "read its consumers' balances and activity",
+    "deliveries:read": "read the log of its own webhooks",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Multiplier
 from schemas.problems import FieldError
+from service.domain import preconditions
 from service.domain.campaigns import Step, after_step, check_campaign, compile_campaign
 from service.domain.catalogue import Catalogue, Tracked
 from service.domain.errors import InvalidRequest, InvalidState, NotFound
@@ -36,17 +37,21 @@ async def create(conn: Connection, body: CampaignBody, *, program: int, change: 
         return _answer(await _found(conn, program, body.code))
 
 
-async def patch(conn: Connection, code: str, changes: dict[str, Any], *, program: int, change: Change) -> CampaignAnswer:
+async def patch(
+    conn: Connection, code: str, changes: dict[str, Any], *, program: int, change: Change, if_match: str | None = None
+) -> CampaignAnswer:
     """A new version: the newest one with a JSON merge patch (RFC 7396) over it; another award kind replaces the whole award.
 
     A patch that changes nothing makes no version. Of a draft the version counts from the beginning, otherwise for what occurs
-    from now on. Raises NotFound, InvalidState (ended), InvalidRequest, msgspec.ValidationError (a field of the wrong type).
+    from now on. Raises NotFound, InvalidState (ended), PreconditionFailed, InvalidRequest, msgspec.ValidationError (a field of the
+    wrong type).
     """
     async with conn.transaction():
         await locks.lock_catalogue(conn)
         row = await _found(conn, program, code)
         if row.status == "ended":
             raise InvalidState("An ended campaign cannot change.")
+        preconditions.check(if_match, tag_of(row))
         before = msgspec.json.decode(row.body)
         _check_fixed_fields(before, changes)
         body = msgspec.json.decode(msgspec.json.encode(_merged(before, changes)), type=CampaignBody)
@@ -64,16 +69,22 @@ async def patch(conn: Connection, code: str, changes: dict[str, Any], *, program
         return _answer(await _found(conn, program, code))
 
 
-async def step(conn: Connection, code: str, name: Step, *, program: int, change: Change) -> CampaignAnswer:
-    """Activate, pause or end; safe to repeat. Raises NotFound, InvalidState."""
+async def step(conn: Connection, code: str, name: Step, *, program: int, change: Change, if_match: str | None = None) -> CampaignAnswer:
+    """Activate, pause or end; safe to repeat. Raises NotFound, InvalidState, PreconditionFailed."""
     async with conn.transaction():
         await locks.lock_catalogue(conn)
         row = await _found(conn, program, code)
         status = after_step(row.status, name)
+        preconditions.check(if_match, tag_of(row))
         if status != row.status:
             await store.set_status(conn, campaign=row.id, status=status)
             await _finish(conn, program, change, f"campaign.{name}", code, before={"status": row.status}, after={"status": status})
         return _answer(await _found(conn, program, code))
+
+
+def tag_of(campaign: store.CampaignRow | CampaignAnswer) -> str:
+    """The strong entity tag of a campaign: another one after every change."""
+    return f'"{campaign.version}-{campaign.revision}"'
 
 
 async def get(conn: Connection, code: str, *, program: int) -> CampaignAnswer:
@@ -188,7 +199,8 @@ def _encoded(body: CampaignBody) -> str:
 def _answer(row: store.CampaignRow) -> CampaignAnswer:
     body = msgspec.json.decode(row.body, type=CampaignBody)
     return CampaignAnswer(
-        code=row.code, status=row.status, version=row.version, created_at=row.created_at, name=body.name, action=body.action,
+        code=row.code, status=row.status, version=row.version, revision=row.revision, created_at=row.created_at,
+        name=body.name, action=body.action,
         starts_at=body.starts_at, ends_at=body.ends_at, award=body.award, platforms=body.platforms, segment=body.segment,
         when=body.when, caps=body.caps, budget=body.budget, stacking=body.stacking, priority=body.priority, hold=body.hold,
         expires_after=body.expires_after,

@@ -179,6 +179,11 @@ SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secr
   FROM hook h JOIN platform p ON p.id = h.platform
  WHERE h.id = $1 AND h.active AND p.active
 """
+HOOK_OF_ANY_STATE = """
+SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secrets, h.settings, h.active, h.created_at
+  FROM hook h JOIN platform p ON p.id = h.platform
+ WHERE h.id = $1
+"""
 HOOKS = """
 SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secrets, h.settings, h.active, h.created_at
   FROM hook h JOIN platform p ON p.id = h.platform
@@ -197,6 +202,12 @@ SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secr
 async def hook(conn: Connection, hook_id: str) -> Hook | None:
     """An active hook of an active platform."""
     row = await conn.fetchrow(HOOK, hook_id)
+    return None if row is None else Hook(**row)
+
+
+async def hook_of_any_state(conn: Connection, hook_id: str) -> Hook | None:
+    """A hook whether it takes deliveries or not: for a replay of what it took."""
+    row = await conn.fetchrow(HOOK_OF_ANY_STATE, hook_id)
     return None if row is None else Hook(**row)
 
 

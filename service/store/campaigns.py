@@ -20,6 +20,7 @@ class CampaignRow(Struct, frozen=True, kw_only=True):
     action: str
     status: CampaignStatus
     version: int
+    revision: int
     created_at: datetime
     body: str
 
@@ -48,12 +49,12 @@ VALUES ($1, $2, $3, CASE WHEN $4::boolean THEN clock_timestamp() ELSE '-infinity
 SET_VERSION = "UPDATE campaign SET version = $2 WHERE id = $1"
 SET_STATUS = "UPDATE campaign SET status = $2 WHERE id = $1"
 GET = """
-SELECT c.id, c.code, c.action, c.status, c.version, c.created_at, v.body
+SELECT c.id, c.code, c.action, c.status, c.version, c.revision, c.created_at, v.body
   FROM campaign c JOIN campaign_version v ON v.campaign = c.id AND v.version = c.version
  WHERE c.program = $1 AND c.code = $2
 """
 PAGE = """
-SELECT c.id, c.code, c.action, c.status, c.version, c.created_at, v.body
+SELECT c.id, c.code, c.action, c.status, c.version, c.revision, c.created_at, v.body
   FROM campaign c JOIN campaign_version v ON v.campaign = c.id AND v.version = c.version
  WHERE c.program = $1 AND c.code > $2 AND ($3::text IS NULL OR c.status = $3)
  ORDER BY c.code

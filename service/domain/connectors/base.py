@@ -42,6 +42,10 @@ class BadSignature(Unauthenticated):
     """The delivery does not prove that its sender knows the hook's secret, or proves it for another time."""
 
 
+class StaleSignature(BadSignature):
+    """The delivery names another time than now: too old, too far ahead, or delivered again by somebody who copied it."""
+
+
 class Untranslatable(Exception):
     """A genuine delivery that cannot be read. `detail` says where and why; it quotes nothing of the body."""
 

@@ -17,7 +17,17 @@ import msgspec
 from msgspec import Raw, Struct
 
 from schemas.events import Event
-from service.domain.connectors.base import BadSignature, Headers, Hook, Translated, Untranslatable, decode, header, printable
+from service.domain.connectors.base import (
+    BadSignature,
+    Headers,
+    Hook,
+    StaleSignature,
+    Translated,
+    Untranslatable,
+    decode,
+    header,
+    printable,
+)
 
 TOLERANCE_S = 300
 MAX_SIGNATURES = 16
@@ -74,9 +84,9 @@ def _check_timestamp(timestamp: str, now: datetime) -> None:
         raise BadSignature("webhook-timestamp must be whole seconds since 1970")
     ahead_s = int(timestamp) - now.timestamp()
     if ahead_s < -TOLERANCE_S:
-        raise BadSignature("webhook-timestamp is more than 5 minutes old")
+        raise StaleSignature("webhook-timestamp is more than 5 minutes old")
     if ahead_s > TOLERANCE_S:
-        raise BadSignature("webhook-timestamp is more than 5 minutes in the future")
+        raise StaleSignature("webhook-timestamp is more than 5 minutes in the future")
 
 
 class _Envelope(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,226 @@
+"""Inbound deliveries: from what came over the wire to facts, what is kept of those that failed, and their replay."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from schemas.connectors import HookSettings
+from schemas.deliveries import DeliveryEvent, Outcome, ReplayAnswer, ReplayResult
+from schemas.events import EventAnswer
+from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
+from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
+from service.domain.errors import GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
+from service.domain.fold import Fact
+from service.domain.intake import Sender, fact_of
+from service.flows.administer import Change
+from service.flows.knowledge import Knowledge
+from service.flows.receive import Outcome as CreditOutcome
+from service.flows.receive import receive
+from service.sealing import Sealer, Unsealable
+from service.store import audit
+from service.store import callers as callers_store
+from service.store import deliveries as store
+from service.store.callers import Hook as StoredHook
+from service.store.connection import UNREACHABLE, Connection, Pool
+
+MAX_REPLAY_S = 20.0
+"""A page of a replay ends here, whatever its limit; the next one goes on."""
+
+log = structlog.get_logger("greenpoints.deliveries")
+
+_settings = msgspec.json.Decoder(HookSettings)
+_answers = msgspec.json.Decoder(EventAnswer)
+
+Submit = Callable[[list[Fact]], Awaitable[list[CreditOutcome]]]
+"""Credits facts and gives one outcome for each: a lane's `submit`."""
+
+
+# Reading ----------------------------------------------------------------------------------------------
+
+
+def hook_of(stored: StoredHook) -> Hook:
+    """A stored hook as connectors take it."""
+    return Hook(id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}"))
+
+
+def facts_in(stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes) -> tuple[Translated, list[Fact]]:
+    """What a verified delivery says, and its events checked like any other. Raises Untranslatable, also for one that breaks a rule."""
+    translated = translate(hook_of(stored), headers, body)
+    sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code)
+    try:
+        return translated, [fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True) for event in translated.events]
+    except InvalidRequest as error:
+        raise Untranslatable(error.detail) from None
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What came of a delivery that had events: those that were credited, now or before."""
+
+    outcome: Outcome
+    detail: str
+    events: list[DeliveryEvent]
+
+
+def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
+    """The outcome of a delivery from those of its events."""
+    events = [event_of(_answers.decode(outcome.answer)) for outcome in outcomes if outcome.error is None]
+    failed = len(events) < len(outcomes)
+    outcome, detail = outcome_of(events, failed=failed, new=any(not each.replayed for each in outcomes))
+    return Result(outcome=outcome, detail=detail, events=events)
+
+
+# Keeping ----------------------------------------------------------------------------------------------
+
+
+class _Kept(Struct, frozen=True):
+    """What is sealed of a delivery."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+async def keep(conn: Connection, row: Delivery, headers: Headers, body: bytes, sealer: Sealer) -> None:
+    """Write down a delivery that verified and failed, with its body, sealed. Raises what PostgreSQL raises: then it is not kept."""
+    plain = msgspec.msgpack.encode(_Kept(kept_headers(headers), body))
+    sealed = await asyncio.to_thread(sealer.seal, plain)  # some MiB take some 10 ms
+    await store.write(conn, [msgspec.structs.replace(row, sealed=sealed)])
+
+
+def _opened(row: store.KeptDelivery, sealer: Sealer) -> _Kept:
+    """Headers and body again. Raises Unsealable; InvalidState when they are not kept."""
+    if row.sealed is not None:
+        return msgspec.msgpack.decode(sealer.open_bytes(row.sealed), type=_Kept)
+    if row.body is not None:  # of an older release, which kept two of the headers
+        named = {"x-shopify-topic": row.topic, "webhook-id": row.delivery_id, "x-shopify-webhook-id": row.delivery_id}
+        return _Kept({name: value for name, value in named.items() if value is not None}, row.body)
+    raise InvalidState("The body of this delivery is not kept: only those of deliveries that verified and failed are, for a time.")
+
+
+def counted(results: Sequence[ReplayResult], *, dry_run: bool) -> ReplayAnswer:
+    """What came of several deliveries, counted."""
+    outcomes = [result.outcome for result in results]
+    credited, duplicates, ignored = (outcomes.count(each) for each in ("credited", "duplicate", "ignored"))
+    return ReplayAnswer(
+        dry_run=dry_run, credited=credited, duplicates=duplicates, ignored=ignored,
+        failed=len(results) - credited - duplicates - ignored, items=list(results), next_cursor=None,
+    )  # fmt: skip
+
+
+# Replaying --------------------------------------------------------------------------------------------
+
+
+class Replayer:
+    """Translates kept deliveries again, with the present settings of their hooks, and credits them like new ones.
+
+    Safe to repeat: what was credited is known by its ids. The signature is not checked again: it was when the delivery came, and what
+    is kept has been sealed since.
+    """
+
+    def __init__(self, pool: Pool, sealer: Sealer, *, submit: Submit, now: Callable[[], datetime], hash_key: Callable[[], bytes]) -> None:
+        self._pool = pool
+        self._sealer = sealer
+        self._submit = submit
+        self._now = now
+        self._hash_key = hash_key
+
+    async def one(self, id_: int, *, program: int, change: Change, dry_run: bool = False) -> ReplayResult:
+        """Replay one delivery. Raises NotFound, InvalidState (no body is kept), Unavailable, Overloaded."""
+        async with self._pool.acquire() as conn:
+            row = await store.kept(conn, id_, program=program)
+            if row is None:
+                raise NotFound("There is no such delivery.")
+            if row.sealed is None and row.body is None:
+                _opened(row, self._sealer)
+            if not dry_run:
+                before = {"outcome": row.outcome, "attempts": row.attempts}
+                await self._record(conn, program, change, f"delivery:{id_}", before=before, after={"attempts": row.attempts + 1})
+        return await self._replay(row, dry_run=dry_run)
+
+    async def page(
+        self, selection: store.Selection, *, program: int, change: Change, after: int, limit: int, dry_run: bool = False
+    ) -> tuple[list[ReplayResult], int | None]:
+        """Replay at most `limit` deliveries with ids above `after`; what came of them, and after which id to go on (None: that was all).
+
+        One that cannot be read or credited stops none of the others.
+        """
+        until = time.monotonic() + MAX_REPLAY_S
+        async with self._pool.acquire() as conn:
+            ids = await store.select(conn, selection, program=program, after=after, limit=limit + 1)
+            if not dry_run:
+                asked = {
+                    "from": selection.from_, "to": selection.to, "hook": selection.hook, "platform": selection.platform,
+                    "outcome": list(selection.outcomes), "deliveries": [str(id_) for id_ in ids[:limit]],
+                }  # fmt: skip
+                await self._record(conn, program, change, "deliveries", after=asked)
+        results: list[ReplayResult] = []
+        for id_ in ids[:limit]:
+            if time.monotonic() > until:
+                break
+            async with self._pool.acquire() as conn:
+                row = await store.kept(conn, id_, program=program)
+            if row is not None:
+                results.append(await self._try(row, dry_run=dry_run))
+            after = id_
+        return results, after if ids and after < ids[-1] else None
+
+    async def _record(
+        self, conn: Connection, program: int, change: Change, subject: str, *, after: dict[str, Any], before: dict[str, Any] | None = None
+    ) -> None:
+        """The audit row, before anything is credited: a process that is killed in between leaves no replay that nobody asked for."""
+        await audit.record(
+            conn, program=program, actor=change.actor, action="delivery.replay", subject=subject, before=before, after=after,
+            request_id=change.request_id,
+        )  # fmt: skip
+
+    async def _try(self, row: store.KeptDelivery, *, dry_run: bool) -> ReplayResult:
+        """Replay one of many: what is not there for it now is told, not raised."""
+        try:
+            return await self._replay(row, dry_run=dry_run)
+        except (Overloaded, Unavailable) as error:
+            return ReplayResult(id=str(row.id), outcome="unavailable", detail=error.detail, events=[])
+        except UNREACHABLE:
+            return ReplayResult(id=str(row.id), outcome="unavailable", detail="The database does not answer.", events=[])
+
+    async def _replay(self, row: store.KeptDelivery, *, dry_run: bool) -> ReplayResult:
+        result = await self._result(row, dry_run=dry_run)
+        if not dry_run:
+            async with self._pool.acquire() as conn:
+                await store.replayed(conn, row.id, outcome=result.outcome, detail=result.detail, events=result.events)
+        return ReplayResult(id=str(row.id), outcome=result.outcome, detail=result.detail, events=result.events)
+
+    async def _result(self, row: store.KeptDelivery, *, dry_run: bool) -> Result:
+        async with self._pool.acquire() as conn:
+            stored = await callers_store.hook_of_any_state(conn, row.hook)
+        if stored is None:
+            return Result(outcome="untranslatable", detail="its hook is not there any more", events=[])
+        try:
+            opened = await asyncio.to_thread(_opened, row, self._sealer)
+            translated, facts = facts_in(stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key())
+            if not facts:
+                return Result(outcome="ignored", detail=word(translated.ignored) or "", events=[])
+            return result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
+        except Untranslatable as error:
+            return Result(outcome="untranslatable", detail=word(error.detail) or "", events=[])
+        except Unsealable as error:
+            return Result(outcome="failed", detail=str(error), events=[])
+        except (GreenpointsError, *UNREACHABLE):
+            raise
+        except Exception:
+            log.exception("a delivery could not be replayed", delivery=row.id)
+            return Result(outcome="failed", detail="a defect of ours; it has been logged", events=[])
+
+    async def _tried_out(self, facts: list[Fact]) -> list[CreditOutcome]:
+        """What crediting would give: the real thing, rolled back. What it learns of accounts that are not there is thrown away with it."""
+        async with self._pool.acquire() as conn:
+            transaction = conn.transaction()
+            await transaction.start()
+            try:
+                return (await receive(conn, facts, Knowledge())).outcomes
+            finally:
+                await transaction.rollback()
