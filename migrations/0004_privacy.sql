@@ -58,7 +58,7 @@ CREATE TABLE privacy_request (
     program     integer NOT NULL,
     platform    integer NOT NULL,
     kind        text NOT NULL CHECK (kind IN ('erase', 'export', 'erase_all')),
-    state       text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'running', 'on_hold', 'done')),
+    state       text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'running', 'on_hold', 'done', 'cancelled')),
     source_key  text,                                  -- tells a repeated delivery
     bucket      smallint,
     account     bigint,                                -- whom it is about, null: nobody who is known, or everybody
@@ -71,12 +71,12 @@ CREATE TABLE privacy_request (
     scrubbed    integer NOT NULL DEFAULT 0,            -- orders scrubbed by themselves
     UNIQUE (platform, kind, source_key)
 );
-CREATE INDEX privacy_request_open ON privacy_request (id) WHERE state <> 'done';
+CREATE INDEX privacy_request_open ON privacy_request (id) WHERE state NOT IN ('done', 'cancelled');
 CREATE INDEX privacy_request_page ON privacy_request (program, platform, id);
 
 -- How far retention has come with the events, by kind of data.
 CREATE TABLE retention (
     kind        text PRIMARY KEY,
-    received_at timestamptz NOT NULL DEFAULT '-infinity',
+    received_at timestamptz NOT NULL DEFAULT '2000-01-01',
     number      bigint NOT NULL DEFAULT 0
 );

@@ -71,6 +71,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of `/v1/events/batch` and of imports."""
     max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
+    retain_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 730
+    """How long events keep their free attributes, evidence, waybills, stations and proofs; 0: for ever."""
+    retain_fraud_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
+    """How long events keep the hashes of device, address, payment, ip and region; 0: for ever."""
+    retain_parked_days: Annotated[int, Meta(ge=0, le=36_500)] = 365
+    """How long what was parked and ignored keeps anything free; 0: for ever."""
+    retain_exports_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    """How long the export of a privacy request can be fetched; 0: for ever."""
+    retain_requests_days: Annotated[int, Meta(ge=0, le=36_500)] = 1_095
+    """How long privacy requests that are done are listed; 0: for ever."""
+    shop_redact_grace_h: Annotated[int, Meta(ge=0, le=720)] = 48
+    """How long after `shop/redact` everybody of that platform is erased; an administrator may cancel it until then."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -1,5 +1,7 @@
 """What a worker does now and then; each is one call of a flow."""
 
+from service.flows import privacy_requests, retention
+from service.flows.erase import finish_erasures
 from service.flows.settle import settle_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
@@ -18,3 +20,21 @@ async def ignore_parked(resources: Resources) -> None:
     """Give up on facts whose order never came."""
     async with resources.pool.acquire() as connection:
         await ignore_overdue_parked(connection)
+
+
+async def keep_privacy(resources: Resources) -> None:
+    """Do what platforms ask for about persons, and scrub what is left of those who were erased."""
+    await privacy_requests.work(resources.pool)
+    await finish_erasures(resources.pool, resources.projection)
+
+
+async def retain(resources: Resources) -> None:
+    """Forget what is older than it may be kept."""
+    s = resources.settings
+    await retention.sweep(
+        resources.pool,
+        retention.Terms(
+            attributes=s.retain_attributes_days, fraud_attributes=s.retain_fraud_attributes_days, parked=s.retain_parked_days,
+            exports=s.retain_exports_days, requests=s.retain_requests_days,
+        ),
+    )  # fmt: skip

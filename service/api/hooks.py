@@ -1,9 +1,10 @@
 """Inbound hooks: prove the sender over the raw bytes, translate, credit (CONTRACT §3.4).
 
-What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unknown consumer, a body that we cannot
+What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unknown or erased consumer, a body that we cannot
 translate (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -18,9 +19,10 @@ from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
 from service.domain.connectors import Hook, Translated, Untranslatable, translate, verify
-from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.errors import ConsumerErased, InvalidRequest, Unavailable
 from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
+from service.flows import privacy_requests
 from service.runtime import Resources
 from service.store import deliveries
 from service.store.callers import Hook as StoredHook
@@ -45,10 +47,13 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         facts = _facts(translated, stored, resources)
     except Untranslatable as error:
         return await _keep(request, stored, headers, body, error.detail)
+    if translated.demand is not None:
+        return await _ask(request, stored, translated)
     if not facts:
         return _answer([])
     lanes: Lanes = request.app.state.lanes
     outcomes = await lanes.single.submit(facts)
+    outcomes = [outcome for outcome in outcomes if not isinstance(outcome.error, ConsumerErased)]
     if any(outcome.error is not None for outcome in outcomes):
         raise Unavailable("The delivery could not be stored; send it again.")
     return _answer([_answers.decode(outcome.answer) for outcome in outcomes])
@@ -70,6 +75,18 @@ def _facts(translated: Translated, hook: StoredHook, resources: Resources) -> li
         ]
     except InvalidRequest as error:
         raise Untranslatable(error.detail) from None
+
+
+async def _ask(request: Request[Any, Any, Any], hook: StoredHook, translated: Translated) -> Response[bytes]:
+    """Note what the platform asks for about a person; workers do it."""
+    assert translated.demand is not None
+    resources: Resources = request.app.state.resources
+    async with connection(request) as conn:
+        await privacy_requests.ask(
+            conn, program=hook.program, platform=hook.platform, demand=translated.demand, source_key=translated.delivery_id,
+            grace=timedelta(hours=resources.settings.shop_redact_grace_h),
+        )  # fmt: skip
+    return _answer([])
 
 
 async def _keep(request: Request[Any, Any, Any], hook: StoredHook, headers: dict[str, str], body: bytes, detail: str) -> Response[bytes]:

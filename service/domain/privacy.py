@@ -11,7 +11,7 @@ ErasedReference = Literal["new_account", "refuse"]
 """What comes of later events of a reference that was erased: it is somebody new, or they are refused."""
 
 RequestKind = Literal["erase", "export", "erase_all"]
-RequestState = Literal["pending", "running", "on_hold", "done"]
+RequestState = Literal["pending", "running", "on_hold", "done", "cancelled"]
 
 _decode = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.Encoder().encode

@@ -6,9 +6,9 @@ A new platform is one module with `verify` and `translate` and one line in CONNE
 from datetime import datetime
 
 from service.domain.connectors import shopify, standard
-from service.domain.connectors.base import BadSignature, Connector, Headers, Hook, Translated, Untranslatable
+from service.domain.connectors.base import BadSignature, Connector, Demand, Headers, Hook, Translated, Untranslatable
 
-__all__ = ["CONNECTORS", "BadSignature", "Connector", "Headers", "Hook", "Translated", "Untranslatable", "translate", "verify"]
+__all__ = ["CONNECTORS", "BadSignature", "Connector", "Demand", "Headers", "Hook", "Translated", "Untranslatable", "translate", "verify"]
 
 CONNECTORS: dict[str, Connector] = {
     "shopify": Connector(shopify.verify, shopify.translate),
