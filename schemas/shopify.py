@@ -1,4 +1,4 @@
-"""The parts of Shopify's `orders/*` and `refunds/create` payloads that are read (Admin REST resources, 2017 to 2026-07).
+"""The parts of Shopify's `orders/*`, `refunds/create` and compliance payloads that are read (Admin REST resources, 2017 to 2026-07).
 
 Only what is needed is named, so that no name, address or e-mail is ever decoded. Amounts come as strings
 ("57.23", "23600") or as JSON numbers (195.67); both are decoded to Decimal from the text, never through a float.
@@ -178,3 +178,10 @@ class Order(_Part, frozen=True, kw_only=True):
     shipping_lines: list[ShippingLine] | None = None
     fulfillments: list[Fulfillment] | None = None
     refunds: Annotated[list[Refund], Meta(max_length=500)] | None = None
+
+
+class CustomerDemand(_Part, frozen=True, kw_only=True):
+    """The body of `customers/redact` and `customers/data_request`; the customer, and its id, may be missing."""
+
+    customer: Customer | None = None
+    orders_to_redact: Annotated[list[Id], Meta(max_length=10_000)] | None = None

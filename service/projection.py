@@ -103,6 +103,17 @@ class Projection:
         """Offer a balance with its details, as a reader computed it."""
         return await self._offer([(account, _value(version, b"d", body))], None)
 
+    async def forget(self, accounts: Sequence[int]) -> bool:
+        """Remove balances; whether Redis did so. What a settlement or a refund pushes later is a number under a number again."""
+        for start in range(0, len(accounts), MAX_KEYS):
+            try:
+                async with asyncio.timeout(self.wait_s):
+                    await self.redis.unlink(*map(self.key, accounts[start : start + MAX_KEYS]))
+            except (RedisError, OSError, TimeoutError) as error:
+                self._failed(error)
+                return False
+        return True
+
     async def _offer(self, values: Sequence[tuple[int, bytes]], wait_s: float | None) -> bool:
         if not self.usable:
             return not values

@@ -67,6 +67,7 @@ class Resources(Struct, kw_only=True):
             self.clock.set(state.now)
             self.projection.epoch = state.epoch
             self.hash_key = state.hash_key
+            self.knowledge.forget(state.vault_version)
             self.database_error = None
 
     async def keep_in_sync(self) -> None:

@@ -77,6 +77,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Life of a row of the delivery log."""
     retention_delivery_body_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
     """Life of the body of a delivery that verified and failed; until then it can be replayed."""
+    retain_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 730
+    """How long events keep their free attributes, evidence, waybills, stations and proofs; 0: for ever."""
+    retain_fraud_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
+    """How long events keep the hashes of device, address, payment, ip and region; 0: for ever."""
+    retain_parked_days: Annotated[int, Meta(ge=0, le=36_500)] = 365
+    """How long what was parked and ignored keeps anything free; 0: for ever."""
+    retain_exports_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
+    """How long the export of a privacy request can be fetched; 0: for ever."""
+    retain_requests_days: Annotated[int, Meta(ge=0, le=36_500)] = 1_095
+    """How long privacy requests that are done are listed; 0: for ever."""
+    shop_redact_grace_h: Annotated[int, Meta(ge=0, le=720)] = 48
+    """How long after `shop/redact` everybody of that platform is erased; an administrator may cancel it until then."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -21,7 +21,7 @@ from service.logs import configure_logging
 from service.runtime import Resources, open_resources
 from service.settings import Settings
 from service.store.connection import UNREACHABLE
-from workers.sweeps import forget_old_deliveries, ignore_parked, settle
+from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, retain, settle
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -32,6 +32,8 @@ NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0
 FORGET_INTERVAL_S = 300.0
+PRIVACY_INTERVAL_S = 1.0
+RETENTION_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -49,6 +51,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every(MEND_INTERVAL_S, mender.sweep)),
             asyncio.create_task(_every(PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
             asyncio.create_task(_every(FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),
+            asyncio.create_task(_every(PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
+            asyncio.create_task(_every(RETENTION_INTERVAL_S, lambda: retain(resources))),
             asyncio.create_task(_listen(resources, rung)),
         ]
         await stop.wait()

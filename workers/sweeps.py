@@ -2,6 +2,8 @@
 
 from datetime import timedelta
 
+from service.flows import privacy_requests, retention
+from service.flows.erase import finish_erasures
 from service.flows.forget import forget_deliveries
 from service.flows.settle import settle_due
 from service.runtime import Resources
@@ -29,4 +31,22 @@ async def forget_old_deliveries(resources: Resources) -> None:
     await forget_deliveries(
         resources.pool, rows_after=timedelta(days=settings.retention_delivery_days),
         bodies_after=timedelta(days=settings.retention_delivery_body_days),
+    )  # fmt: skip
+
+
+async def keep_privacy(resources: Resources) -> None:
+    """Do what platforms ask for about persons, and scrub what is left of those who were erased."""
+    await privacy_requests.work(resources.pool)
+    await finish_erasures(resources.pool, resources.projection)
+
+
+async def retain(resources: Resources) -> None:
+    """Forget what is older than it may be kept."""
+    s = resources.settings
+    await retention.sweep(
+        resources.pool,
+        retention.Terms(
+            attributes=s.retain_attributes_days, fraud_attributes=s.retain_fraud_attributes_days, parked=s.retain_parked_days,
+            exports=s.retain_exports_days, requests=s.retain_requests_days,
+        ),
     )  # fmt: skip

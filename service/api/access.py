@@ -58,6 +58,17 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/events/{event_id}"): _platform("events:read"),
     ("GET", "/v1/consumers/{ref}/balance"): _platform("consumers:read"),
     ("GET", "/v1/consumers/{ref}/activity"): _platform("consumers:read"),
+    ("DELETE", "/v1/consumers/{ref}"): Access(platform="consumers:erase", operator="personal:erase"),
+    ("GET", "/v1/consumers/{ref}/export"): Access(platform="consumers:export", operator="personal:read"),
+    ("GET", "/v1/consumers/{ref}/legal-hold"): _operator("personal:hold"),
+    ("PUT", "/v1/consumers/{ref}/legal-hold"): _operator("personal:hold"),
+    ("DELETE", "/v1/consumers/{ref}/legal-hold"): _operator("personal:hold"),
+    ("GET", "/v1/privacy-requests"): Access(platform="consumers:export", operator="personal:read"),
+    ("GET", "/v1/privacy-requests/{request_id}"): Access(platform="consumers:export", operator="personal:read"),
+    ("GET", "/v1/privacy-requests/{request_id}/export"): Access(platform="consumers:export", operator="personal:read"),
+    ("POST", "/v1/privacy-requests/{request_id}/cancel"): _operator("personal:erase"),
+    ("GET", "/v1/privacy-policy"): _operator("platforms:read"),
+    ("PATCH", "/v1/privacy-policy"): _operator("platforms:write"),
     ("GET", "/v1/me/balance"): Access(consumer="balance:read"),
     ("GET", "/v1/me/activity"): Access(consumer="balance:read"),
     ("POST", "/v1/hooks/{hook_id}"): SIGNED,
@@ -164,8 +175,7 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
 def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
     """Whom to look for where several may call: by what the token looks like, else (nothing or a cookie) the last of them."""
     token = "" if authorization is None else authorization.partition(" ")[2]
-    proves_platform = secrets.is_platform_key(token) or secrets.is_access_token(token)
-    if access.platform and (proves_platform or not (access.consumer or access.operator)):
+    if access.platform and (secrets.is_platform_proof(token) or not (access.consumer or access.operator)):
         return "platform"
     if access.operator and (secrets.is_operator_token(token) or authorization is None or not access.consumer):
         return "operator"

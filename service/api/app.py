@@ -8,7 +8,20 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from service.api import campaigns, consumers, deliveries, documentation, events, hooks, oauth, operators, platforms, registries, system
+from service.api import (
+    campaigns,
+    consumers,
+    deliveries,
+    documentation,
+    events,
+    hooks,
+    oauth,
+    operators,
+    platforms,
+    privacy,
+    registries,
+    system,
+)
 from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
@@ -62,8 +75,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     app = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
-            *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *privacy.routes, *campaigns.routes, *registries.routes,
+            *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

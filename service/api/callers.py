@@ -149,7 +149,7 @@ class Callers:
             return known
         with _named("platform"):
             token = _bearer(authorization)
-            if not _is_platform_proof(token):
+            if not secrets.is_platform_proof(token):
                 raise await self._refusal(token, "This route is for platforms: send an API key (gpk_…).")
             generation = self._generation
             found = await self._known_or_ask(token, lambda conn: _platform_of(conn, token))
@@ -331,7 +331,7 @@ class Callers:
         """Forbidden for a caller of another kind, Unauthenticated for nobody."""
         nobody = Unauthenticated("The Authorization header proves no caller that is known here.")
         digest = secrets.token_hash(token)
-        if _is_platform_proof(token):
+        if secrets.is_platform_proof(token):
             known = await self._known_or_ask(token, lambda conn: _platform_of(conn, token)) is not None
         elif secrets.is_operator_token(token):
             known = await self._known_or_ask(token, lambda conn: store.operator_by_token(conn, digest)) is not None
@@ -391,10 +391,6 @@ class _Remembered(Generic[T]):
 
     def clear(self) -> None:
         self._values.clear()
-
-
-def _is_platform_proof(token: str) -> bool:
-    return secrets.is_platform_key(token) or secrets.is_access_token(token)
 
 
 async def _platform_of(conn: Connection, token: str) -> store.PlatformKey | None:

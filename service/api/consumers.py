@@ -61,8 +61,9 @@ async def _balance(request: AnyRequest, platform: int, consumer: str) -> bytes |
     query = read_query(request, Freshness)
     min_version = 0 if query is None else query.min_version
     try:
-        account = await flow.account_of(resources.pool, resources.knowledge, platform, consumer)
-        return None if account is None else await flow.balance_body(resources.pool, resources.projection, account, min_version)
+        return await flow.balance_of(
+            resources.pool, resources.knowledge, resources.projection, platform=platform, reference=consumer, min_version=min_version
+        )
     except UNREACHABLE:
         raise Unavailable("The balance cannot be read right now; try again in a moment.") from None
 

@@ -1,6 +1,6 @@
 """The log of inbound deliveries and their replay: for operators; platforms read their own."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -103,7 +103,7 @@ def instant(pointer: str, at: datetime | None) -> datetime | None:
 async def _reader(request: AnyRequest) -> tuple[int, int | None]:
     """The program whose log the caller may read, and the platform (None: all of the program's)."""
     authorization = request.headers.get("authorization")
-    if authorization is not None and secrets.is_platform_key(authorization.partition(" ")[2]):
+    if authorization is not None and secrets.is_platform_proof(authorization.partition(" ")[2]):
         platform = await callers_of(request).platform(authorization)
         platform.require("deliveries:read")
         return platform.program, platform.platform
@@ -116,7 +116,8 @@ def _replayer(request: AnyRequest) -> Replayer:
     resources: Resources = request.app.state.resources
     lanes: Lanes = request.app.state.lanes
     return Replayer(
-        resources.pool, resources.sealer, submit=lanes.bulk.submit, now=resources.clock.now, hash_key=lambda: resources.hash_key
+        resources.pool, resources.sealer, submit=lanes.bulk.submit, now=resources.clock.now, hash_key=lambda: resources.hash_key,
+        grace=timedelta(hours=resources.settings.shop_redact_grace_h),
     )  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Inbound hooks: prove the sender over the raw bytes, translate, credit, write down what came of it (CONTRACT §3.4).
 
-What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unknown consumer, a body that we cannot
+What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unknown or erased consumer, a body that we cannot
 translate or credit (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
 """
 
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -20,9 +20,10 @@ from service.api.bodies import read_body
 from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
-from service.domain.connectors import BadSignature, StaleSignature, Untranslatable, verify
+from service.domain.connectors import BadSignature, StaleSignature, Translated, Untranslatable, verify
 from service.domain.deliveries import MAX_DETAIL_CHARS, MAX_EVENTS, Delivery, delivery_id_in, topic_in, word
 from service.domain.errors import Overloaded, PayloadTooLarge, Unavailable, UnsupportedMediaType
+from service.flows import privacy_requests
 from service.flows.deliveries import facts_in, hook_of, keep, result_of
 from service.flows.delivery_log import DeliveryLog
 from service.runtime import Resources
@@ -62,6 +63,10 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         log.exception("a delivery could not be translated", hook=stored.id)
         return await _keep(request, arrived.row("failed", detail="a defect of ours; it has been logged"), headers, body)
     arrived.topic = word(translated.topic) or arrived.topic
+    if translated.demand is not None:
+        await _ask(request, stored, translated)
+        deliveries.add(arrived.row("noted", detail=privacy_requests.NOTED))
+        return _answer([])
     if not facts:
         deliveries.add(arrived.row("ignored", detail=translated.ignored or ""))
         return _answer([])
@@ -99,6 +104,17 @@ class _Arrived:
             verdict=verdict, outcome=outcome, detail=word(detail, max_chars=MAX_DETAIL_CHARS) or "", events=(events or [])[:MAX_EVENTS],
             duration_ms=round((time.perf_counter() - self._since) * 1_000, 2),
             request_id=None if request_id is None else word(str(request_id)),
+        )  # fmt: skip
+
+
+async def _ask(request: Request[Any, Any, Any], hook: StoredHook, translated: Translated) -> None:
+    """Note what the platform asks for about a person; workers do it. Raises Unavailable."""
+    assert translated.demand is not None
+    resources: Resources = request.app.state.resources
+    async with connection(request) as conn:
+        await privacy_requests.ask(
+            conn, program=hook.program, platform=hook.platform, demand=translated.demand, source_key=translated.delivery_id,
+            grace=timedelta(hours=resources.settings.shop_redact_grace_h),
         )  # fmt: skip
 
 

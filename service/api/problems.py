@@ -30,6 +30,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported media type"),
     "invalid_request": (422, "The request is not valid"),
+    "consumer_erased": (422, "The consumer was erased"),
     "idempotency_key_reused": (422, "The Idempotency-Key was used before with another request"),
     "rate_limited": (429, "Too many requests"),
     "internal": (500, "Internal error"),

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import get_args
 
 import click
@@ -102,7 +102,8 @@ async def _replayer() -> AsyncIterator[tuple[Resources, Replayer]]:
             yield (
                 resources,
                 Replayer(
-                    resources.pool, resources.sealer, submit=lanes.bulk.submit, now=resources.clock.now, hash_key=lambda: resources.hash_key
+                    resources.pool, resources.sealer, submit=lanes.bulk.submit, now=resources.clock.now, hash_key=lambda: resources.hash_key,
+                    grace=timedelta(hours=resources.settings.shop_redact_grace_h),
                 ),
             )
         finally:

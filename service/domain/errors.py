@@ -33,6 +33,12 @@ class InvalidRequest(GreenpointsError):
         return cls(f"{detail} (at {pointer or 'the whole body'})", [FieldError(pointer=pointer, detail=detail)])
 
 
+class ConsumerErased(InvalidRequest):
+    """The event's consumer was erased, and the program takes no more events of an erased reference."""
+
+    code = "consumer_erased"
+
+
 class MalformedJson(GreenpointsError):
     """The body is not JSON in UTF-8, or is nested too deeply to be read."""
 

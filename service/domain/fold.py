@@ -126,6 +126,8 @@ class OrderState(Struct, gc=False):
     """Its key was in the registry before this batch."""
     newly_paid: bool = False
     """Its order.paid is in this batch."""
+    erased: bool = False
+    """Its owner was erased: what still comes about it is kept without anything free."""
 
     def add(self, event: Event) -> None:
         """Add a stored fact."""

@@ -15,6 +15,8 @@ Permission = Literal[
     "deliveries:read",
     "deliveries:replay",
     "personal:read",
+    "personal:erase",
+    "personal:hold",
     "platforms:read",
     "platforms:write",
     "operators:read",
@@ -34,6 +36,8 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # Raw deliveries and events name persons.
     "personal:read": ("fraud", "admin"),
     "deliveries:read": ("fraud", "admin"),
+    "personal:erase": ("admin",),
+    "personal:hold": ("admin",),
     "deliveries:replay": ("admin",),
     # Keys, people and the record of who did what.
     "platforms:write": ("admin",),
@@ -43,13 +47,15 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
-Scope = Literal["events:write", "events:read", "consumers:read", "deliveries:read"]
+Scope = Literal["events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read"]
 
 SCOPES: dict[Scope, str] = {
     "events:write": "report events, one by one and in batches, and try them out",
     "events:read": "read its own events",
     "consumers:read": "read its consumers' balances and activity",
     "deliveries:read": "read the log of its own webhooks",
+    "consumers:export": "read everything that is held about one of its consumers, and its privacy requests",
+    "consumers:erase": "erase its consumers",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

@@ -111,6 +111,11 @@ def is_access_token(token: str) -> bool:
     return token.startswith(ACCESS_TOKEN_PREFIX) and _is_checked(token)
 
 
+def is_platform_proof(token: str) -> bool:
+    """Whether this has the shape of what proves a platform: an API key, or an access token in its place."""
+    return is_platform_key(token) or is_access_token(token)
+
+
 def is_operator_token(token: str) -> bool:
     """Whether this has the shape of an operator token."""
     return _OPERATOR_TOKEN.fullmatch(token) is not None

@@ -16,7 +16,7 @@ ZERO_BODY = _encode(BalanceDetails())[1:-1]
 
 
 async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference: str) -> int | None:
-    """The account of a reference; None before its first event."""
+    """The account of a reference; None before its first event. What is remembered may be of somebody who was just erased."""
     account = knowledge.references.get((platform, reference))
     if account is None:
         async with reading(pool) as connection:
@@ -25,15 +25,41 @@ async def account_of(pool: Pool, knowledge: Knowledge, platform: int, reference:
 
 
 async def find_account(connection: Connection, knowledge: Knowledge, platform: int, reference: str) -> int | None:
-    """The same on a connection that is there already."""
-    account = knowledge.references.get((platform, reference))
-    if account is None and (account := await store.find_account(connection, platform, reference)) is not None:
-        knowledge.remember({(platform, reference): account})
+    """The same as PostgreSQL knows it now."""
+    vault_version = knowledge.vault_version
+    account = await store.find_account(connection, platform, reference)
+    if account is None:
+        knowledge.references.pop((platform, reference), None)
+    else:
+        knowledge.remember({(platform, reference): account}, vault_version)
     return account
 
 
+async def balance_of(
+    pool: Pool, knowledge: Knowledge, projection: Projection, *, platform: int, reference: str, min_version: int
+) -> bytes | None:
+    """The balance of a platform's consumer as a JSON object body without braces; None before the first event, and once erased.
+
+    Never older than `min_version`. An erasure takes the balance out of Redis, so that PostgreSQL is asked, which knows of it.
+    """
+    account = await account_of(pool, knowledge, platform, reference)
+    if account is None:
+        return None
+    body = await _body(pool, projection, account, min_version, platform=platform)
+    if body is not None:
+        return body
+    async with reading(pool) as connection:
+        account = await find_account(connection, knowledge, platform, reference)
+    return None if account is None else await _body(pool, projection, account, min_version, platform=platform)
+
+
 async def balance_body(pool: Pool, projection: Projection, account: int, min_version: int) -> bytes:
-    """The balance as a JSON object body without braces, never older than `min_version`.
+    """The balance of an account, whoever knows it."""
+    return await _body(pool, projection, account, min_version, platform=None) or ZERO_BODY
+
+
+async def _body(pool: Pool, projection: Projection, account: int, min_version: int, *, platform: int | None) -> bytes | None:
+    """The balance as a JSON object body without braces, never older than `min_version`. None: the platform knows nobody of this account.
 
     A miss, a value without details or an old one is read from PostgreSQL and offered to Redis through its fence.
     """
@@ -41,9 +67,9 @@ async def balance_body(pool: Pool, projection: Projection, account: int, min_ver
     if held is not None and held.detailed and held.version >= min_version:
         return held.body
     async with reading(pool) as connection:
-        details = await store.details(connection, account)
+        details = await store.details(connection, account, platform)
     if details is None:
-        return ZERO_BODY
+        return None
     b = details.balance
     body = _encode(
         BalanceDetails(

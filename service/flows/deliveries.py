@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -15,9 +15,10 @@ from schemas.deliveries import DeliveryEvent, Outcome, ReplayAnswer, ReplayResul
 from schemas.events import EventAnswer
 from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
 from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
-from service.domain.errors import GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
+from service.domain.errors import ConsumerErased, GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
 from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
+from service.flows import privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome as CreditOutcome
@@ -68,7 +69,10 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
-    """The outcome of a delivery from those of its events."""
+    """The outcome of a delivery from those of its events. That a person was erased is no failure: nobody can mend it."""
+    outcomes = [outcome for outcome in outcomes if not isinstance(outcome.error, ConsumerErased)]
+    if not outcomes:
+        return Result(outcome="ignored", detail="its consumer was erased, and the program takes no more events of an erased consumer", events=[])
     events = [event_of(_answers.decode(outcome.answer)) for outcome in outcomes if outcome.error is None]
     failed = len(events) < len(outcomes)
     outcome, detail = outcome_of(events, failed=failed, new=any(not each.replayed for each in outcomes))
@@ -122,12 +126,16 @@ class Replayer:
     is kept has been sealed since.
     """
 
-    def __init__(self, pool: Pool, sealer: Sealer, *, submit: Submit, now: Callable[[], datetime], hash_key: Callable[[], bytes]) -> None:
+    def __init__(
+        self, pool: Pool, sealer: Sealer, *, submit: Submit, now: Callable[[], datetime], hash_key: Callable[[], bytes], grace: timedelta
+    ) -> None:
+        """`grace`: what `shop/redact` waits before everybody is erased."""
         self._pool = pool
         self._sealer = sealer
         self._submit = submit
         self._now = now
         self._hash_key = hash_key
+        self._grace = grace
 
     async def one(self, id_: int, *, program: int, change: Change, dry_run: bool = False) -> ReplayResult:
         """Replay one delivery. Raises NotFound, InvalidState (no body is kept), Unavailable, Overloaded."""
@@ -202,6 +210,10 @@ class Replayer:
         try:
             opened = await asyncio.to_thread(_opened, row, self._sealer)
             translated, facts = facts_in(stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key())
+            if translated.demand is not None:
+                if not dry_run:
+                    await self._ask(stored, translated)
+                return Result(outcome="noted", detail=privacy_requests.NOTED, events=[])
             if not facts:
                 return Result(outcome="ignored", detail=word(translated.ignored) or "", events=[])
             return result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
@@ -214,6 +226,14 @@ class Replayer:
         except Exception:
             log.exception("a delivery could not be replayed", delivery=row.id)
             return Result(outcome="failed", detail="a defect of ours; it has been logged", events=[])
+
+    async def _ask(self, hook: StoredHook, translated: Translated) -> None:
+        assert translated.demand is not None
+        async with self._pool.acquire() as conn:
+            await privacy_requests.ask(
+                conn, program=hook.program, platform=hook.platform, demand=translated.demand, source_key=translated.delivery_id,
+                grace=self._grace,
+            )  # fmt: skip
 
     async def _tried_out(self, facts: list[Fact]) -> list[CreditOutcome]:
         """What crediting would give: the real thing, rolled back. What it learns of accounts that are not there is thrown away with it."""

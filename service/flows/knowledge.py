@@ -25,7 +25,8 @@ class Knowledge:
         self.products = Products()
         self.registry_version = 0
         self.references: OrderedDict[tuple[int, str], int] = OrderedDict()
-        """(platform, reference) → account, of those that this process has met."""
+        """(platform, reference) → account, of those that this process has met; all of them were read at `vault_version` or later."""
+        self.vault_version = 0
         self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
         """Which roll-up rows this process writes; two that draw the same only wait for each other."""
 
@@ -51,8 +52,16 @@ class Knowledge:
                 await _read(connection, products, program, gtins, skus)
         return products
 
-    def remember(self, references: dict[tuple[int, str], int]) -> None:
-        """Keep accounts of references, once they are committed."""
+    def forget(self, vault_version: int) -> None:
+        """Forget the accounts of references if somebody was erased since they were read: it may have been any of them."""
+        if vault_version > self.vault_version:
+            self.vault_version = vault_version
+            self.references.clear()
+
+    def remember(self, references: dict[tuple[int, str], int], vault_version: int) -> None:
+        """Keep accounts of references, once they are committed. `vault_version`: what this process knew before it read them."""
+        if vault_version != self.vault_version:
+            return
         self.references.update(references)
         while len(self.references) > MAX_REFERENCES:
             self.references.popitem(last=False)

@@ -10,18 +10,23 @@ import msgspec
 from msgspec import Struct
 
 from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
+from schemas.problems import FieldError
 from service.domain.catalogue import Catalogue
-from service.domain.errors import GreenpointsError, IdReused
+from service.domain.errors import ConsumerErased, GreenpointsError, IdReused
 from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward, Stored
 from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
 from service.domain.ledger import Lot
+from service.domain.privacy import scrub
 from service.domain.usage import Usage
 from service.flows.knowledge import Knowledge
 from service.store import credit as store
+from service.store import vault
 from service.store.connection import Connection
 
+MAX_ATTEMPTS = 10
+"""Of one batch, each after an erasure that was committed between reading its accounts and locking them; the second one locks first."""
 MAX_CATALOGUE_RELOADS = 3
 DECIDE_AT_ONCE = 100
 """Facts of a batch that are decided before other requests get a turn."""
@@ -70,6 +75,14 @@ class _Contended(Exception):
     """The batch was decided on a reading that does not hold: roll back, lock first, and read then."""
 
 
+class _Refused(Exception):
+    """These references were erased, and their program wants no events of them any more."""
+
+    def __init__(self, references: set[Reference]) -> None:
+        super().__init__()
+        self.references = references
+
+
 async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Knowledge, *, stripe: int | None = None) -> Received:
     """Credit facts in one transaction; a repeat gets the stored first answer. `stripe`: which roll-up rows to write.
 
@@ -78,20 +91,51 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     """
     batch = _Batch(facts)
     stripe = knowledge.stripe if stripe is None else stripe
-    try:
-        return await _receive(connection, batch, knowledge, stripe, careful=False)
-    except _Contended:
-        return await _receive(connection, batch, knowledge, stripe, careful=True)
+    careful = False
+    for _ in range(MAX_ATTEMPTS):
+        vault_version = knowledge.vault_version  # of whatever account is taken from memory
+        try:
+            return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
+        except _Contended:
+            current = await vault.version(connection)
+            if careful and current == vault_version:
+                raise
+            knowledge.forget(current)
+            careful = True
+        except _Refused as refusal:
+            return await _receive_others(connection, facts, refusal.references, knowledge, stripe)
+    raise RuntimeError("somebody was erased during every attempt")
 
 
-async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, *, careful: bool) -> Received:
+async def _receive_others(
+    connection: Connection, facts: Sequence[Fact], refused: set[Reference], knowledge: Knowledge, stripe: int
+) -> Received:
+    """Refuse the events of erased persons, receive the others."""
+    others = [fact for fact in facts if not (_opens_account(fact) and _reference(fact) in refused)]
+    received = Received(outcomes=[], changed=[], due_now=False)
+    if others:
+        received = await receive(connection, others, knowledge, stripe=stripe)
+    came = iter(received.outcomes)
+    accepted = {id(fact) for fact in others}
+    received.outcomes = [next(came) if id(fact) in accepted else Outcome(error=_erased()) for fact in facts]
+    return received
+
+
+def _erased() -> ConsumerErased:
+    detail = "was erased, and the program takes no more events of an erased consumer"
+    return ConsumerErased(f"The consumer {detail}.", [FieldError(pointer="/consumer", detail=detail)])
+
+
+async def _receive(
+    connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, vault_version: int, *, careful: bool
+) -> Received:
     """One attempt. A budget is read without its lock and guarded when it is written, so that batches do not queue for it.
 
     Near its end, or when `careful`, its row is locked first: only then may it cut an award.
     """
     async with connection.transaction():
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
-        new, orders, early = await _open(connection, batch, accounts, knowledge, careful=careful)
+        new, orders, early = await _open(connection, batch, accounts, knowledge, vault_version, careful=careful)
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new] if repeats else batch.distinct
         if opened and (needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}):
@@ -99,6 +143,9 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
+        late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
+        for fact in late:
+            fact.facts = _encoder.encode(scrub(msgspec.structs.replace(fact.event, consumer=None)))
         fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
@@ -107,9 +154,12 @@ async def _receive(connection: Connection, batch: _Batch, knowledge: Knowledge, 
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
-        written = await _write(connection, fold, stripe)
+        written = await _write(connection, fold, stripe, vault_version)
+        if late:
+            for program in {fact.program for fact in late}:
+                await vault.forget_hashes(connection, program, [fact.key[1] for fact in late if fact.program == program])
     if learnt:
-        knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts})
+        knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts}, vault_version)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
     answers = written if len(written) == len(new) else {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
@@ -126,6 +176,8 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
         reference = (fact.platform, fact.event.consumer or "")
         accounts = await store.find_accounts(connection, [reference])
         account = accounts.get(reference, 0)
+        if not account and await vault.is_refused(connection, program=fact.program, platform=fact.platform, reference=reference[1]):
+            raise _erased()
         orders = await _known_orders(connection, [fact])
         fold, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True, as_of=as_of)
         known = fold.accounts.get(account) or Account(id=0, program=fact.program)
@@ -153,7 +205,11 @@ async def _accounts_of_references(
                 accounts[reference] = account
     if unknown:
         wanted = sorted((program, *reference, secrets.randbits(63)) for reference, program in unknown.items())
-        learnt, opened = await store.find_or_create_accounts(connection, wanted)
+        learnt, opened, refused = await store.find_or_create_accounts(connection, wanted)
+        if refused:
+            raise _Refused(refused)
+        if len(learnt) < len(wanted):
+            raise _Contended  # somebody who was just being opened has just been erased
         accounts |= learnt
     return accounts, learnt, opened
 
@@ -177,7 +233,7 @@ class _Early(Struct):
 
 
 async def _open(
-    connection: Connection, batch: _Batch, accounts: dict[Reference, int], knowledge: Knowledge, *, careful: bool
+    connection: Connection, batch: _Batch, accounts: dict[Reference, int], knowledge: Knowledge, vault_version: int, *, careful: bool
 ) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState], _Early | None]:
     """Register event and order keys. Returns the number of each new event, the state of each order that is met, and what was read.
 
@@ -196,17 +252,20 @@ async def _open(
         early.accounts, early.reading = opening.accounts, opening.reading
     else:
         opening = await store.open_batch(connection, keys, [], [], [])
+    if opening.vault_version != vault_version:
+        raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
     if len(opening.orders) < len(order_keys):
         asked = {fact.order_key for fact in batch.distinct if fact.key in opening.events}  # a mere repeat asks nothing
         registered = sorted(key for key, order in order_keys.items() if order in asked and key not in opening.orders)
         if registered:
             owners = await store.lock_orders(connection, registered, lock=early is None)
             if early is not None:
-                if not set(owners.values()) <= early.accounts.keys():
+                if not {owner for owner, _ in owners.values()} <= early.accounts.keys():
                     raise _Contended  # not paid yet, or for somebody else: the locks that this takes would come out of turn
                 early.reading = None  # what the order has earned counts in other windows
-            for key, owner in owners.items():
+            for key, (owner, erased) in owners.items():
                 orders[order_keys[key]].account = owner
+                orders[order_keys[key]].erased = erased
                 orders[order_keys[key]].registered_before = True
     return opening.events, orders, early
 
@@ -238,7 +297,7 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
     for fact in facts:
         if (order := fact.order_key) is not None:
             orders[order] = OrderState(None)
-            for owner in (await store.lock_orders(connection, [(fact.program, platform_key(*order))], lock=False)).values():
+            for owner, _ in (await store.lock_orders(connection, [(fact.program, platform_key(*order))], lock=False)).values():
                 orders[order].account = owner
                 orders[order].registered_before = True
     return orders
@@ -403,7 +462,7 @@ def _paid_first(facts: Sequence[Fact]) -> Sequence[Fact]:
     return facts if _all_open_accounts(facts) else sorted(facts, key=lambda f: not _opens_account(f))
 
 
-async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[int, str], bytes]:
+async def _write(connection: Connection, fold: Fold, stripe: int, vault_version: int) -> dict[tuple[int, str], bytes]:
     """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
     answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
     hours = {id_: start_of_hour(fold.scope.now, program.zone) for id_, program in fold.scope.catalogue.programs.items()}
@@ -415,8 +474,8 @@ async def _write(connection: Connection, fold: Fold, stripe: int) -> dict[tuple[
     if stored and not await store.write(
         connection,
         store.Writing(
-            now=fold.scope.now, catalogue_version=fold.scope.catalogue.version, stored=stored, granted=fold.granted,
-            accounts=[a for a in fold.accounts.values() if a.version != a.was],
+            now=fold.scope.now, catalogue_version=fold.scope.catalogue.version, vault_version=vault_version, stored=stored,
+            granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
             caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,
@@ -453,11 +512,12 @@ async def _pick_up(connection: Connection, fold: Fold) -> None:
 
 
 def _outcome(
-    fact: Fact, index: int, batch: _Batch, answers: dict[tuple[int, str], bytes], stored: dict[tuple[int, str], tuple[bytes, str]]
+    fact: Fact, index: int, batch: _Batch, answers: dict[tuple[int, str], bytes], stored: dict[tuple[int, str], tuple[bytes | None, str]]
 ) -> Outcome:
     """The answer to one fact: its own, that of an earlier one in the batch, or the stored one."""
     key = fact.key
     first = batch.first[key]
+    known_hash: bytes | None
     if key in answers:
         answer, known_hash = answers[key], batch.facts[first].request_hash
     else:
@@ -465,6 +525,7 @@ def _outcome(
         answer = text.encode()
     if key in answers and first == index:
         return Outcome(answer=answer)
-    if known_hash != fact.request_hash and not fact.newer_wins:
+    # Without a hash its consumer was erased: what it looked like is forgotten, that it came is not.
+    if known_hash is not None and known_hash != fact.request_hash and not fact.newer_wins:
         return Outcome(error=IdReused(f"The id {fact.event.id!r} was used before with different content."))
     return Outcome(answer=answer, replayed=True)

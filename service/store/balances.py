@@ -12,7 +12,7 @@ from service.store.connection import Connection
 
 DETAILS = """
 SELECT a.pending, a.available, a.reserved, a.debt, a.version, n.due_at, n.points, l.points AS expiring_points, l.days AS expiring_on
-FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
+FROM account a
 LEFT JOIN LATERAL (
     SELECT d.due_at, sum(x.points - x.reversed)::bigint AS points
     FROM due d JOIN award x ON x.bucket = d.bucket AND x.account = d.account AND x.event = d.event AND x.due_at = d.due_at
@@ -27,6 +27,8 @@ CROSS JOIN LATERAL (
         GROUP BY expires_on ORDER BY expires_on LIMIT 12
     ) e
 ) l
+WHERE a.bucket = $1 AND a.id = $2
+  AND ($3::int IS NULL OR EXISTS (SELECT FROM consumer_reference r WHERE r.bucket = a.bucket AND r.account = a.id AND r.platform = $3))
 """
 
 
@@ -39,9 +41,9 @@ class Details(Struct, frozen=True, kw_only=True):
     expiring: list[tuple[int, date]]
 
 
-async def details(connection: Connection, account: int) -> Details | None:
-    """A balance as PostgreSQL knows it, or None if there is no such account."""
-    row = await connection.fetchrow(DETAILS, [bucket_of(account)], [account])
+async def details(connection: Connection, account: int, platform: int | None) -> Details | None:
+    """A balance as PostgreSQL knows it; None if there is none, or the platform (if given) knows nobody of this account any more."""
+    row = await connection.fetchrow(DETAILS, bucket_of(account), account, platform)
     if row is None:
         return None
     return Details(

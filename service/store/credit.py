@@ -17,21 +17,29 @@ from service.domain.ledger import Lot
 from service.domain.usage import BudgetKey, CapKey
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
+from service.store.vault import hash_sql
 
 _EVENT = int(Kind.EVENT)
 
 # Accounts of consumers --------------------------------------------------------------------------------
 
-FIND_OR_CREATE_ACCOUNTS = """
+# Whose program wants no events of erased references: those are neither found nor made.
+FIND_OR_CREATE_ACCOUNTS = f"""
 WITH wanted AS (
     SELECT w.*, (w.account & 1023)::smallint AS bucket
     FROM unnest($1::int[], $2::int[], $3::text[], $4::bigint[]) AS w (program, platform, reference, account)
 ), found AS (
     SELECT r.platform, r.reference, r.account FROM wanted w JOIN consumer_reference r USING (platform, reference)
+), refused AS (
+    SELECT w.platform, w.reference FROM wanted w
+    JOIN program p ON p.id = w.program AND p.erased_reference = 'refuse'
+    JOIN erased_reference e ON e.platform = w.platform AND e.hash = {hash_sql("w.platform", "w.reference")}
+    WHERE NOT EXISTS (SELECT FROM found f WHERE f.platform = w.platform AND f.reference = w.reference)
 ), made AS (
     INSERT INTO consumer_reference (platform, reference, bucket, account)
     SELECT platform, reference, bucket, account FROM wanted w
     WHERE NOT EXISTS (SELECT FROM found f WHERE f.platform = w.platform AND f.reference = w.reference)
+      AND NOT EXISTS (SELECT FROM refused x WHERE x.platform = w.platform AND x.reference = w.reference)
     ORDER BY platform, reference
     ON CONFLICT DO NOTHING
     RETURNING platform, reference, bucket, account
@@ -40,6 +48,7 @@ WITH wanted AS (
     SELECT m.bucket, m.account, w.program FROM made m JOIN wanted w USING (platform, reference)
 )
 SELECT platform, reference, account, false AS opened FROM found UNION ALL SELECT platform, reference, account, true FROM made
+UNION ALL SELECT platform, reference, NULL, NULL FROM refused
 """
 
 FIND_ACCOUNTS = """
@@ -50,17 +59,19 @@ FROM unnest($1::int[], $2::text[]) AS w (platform, reference) JOIN consumer_refe
 
 async def find_or_create_accounts(
     connection: Connection, wanted: Sequence[tuple[int, int, str, int]]
-) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]]]:
-    """Accounts by (platform, reference), and which of them were opened now.
+) -> tuple[dict[tuple[int, str], int], set[tuple[int, str]], set[tuple[int, str]]]:
+    """Accounts by (platform, reference), which of them were opened now, and which references were erased and are refused.
 
-    `wanted` is (program, platform, reference, id to use for a new one), sorted and unique.
+    `wanted` is (program, platform, reference, id to use for a new one), sorted and unique. Who is erased in this very moment is in
+    none of the three.
     """
     rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *([w[i] for w in wanted] for i in range(4)))
-    found = {(r["platform"], r["reference"]): r["account"] for r in rows}
-    raced = [(w[1], w[2]) for w in wanted if (w[1], w[2]) not in found]
+    found = {(r["platform"], r["reference"]): r["account"] for r in rows if r["opened"] is not None}
+    refused = {(r["platform"], r["reference"]) for r in rows if r["opened"] is None}
+    raced = [key for w in wanted if (key := (w[1], w[2])) not in found and key not in refused]
     # Somebody else created these between our snapshot and our insert: a later statement sees them.
     opened = {(r["platform"], r["reference"]) for r in rows if r["opened"]}
-    return found | (await find_accounts(connection, raced) if raced else {}), opened
+    return found | (await find_accounts(connection, raced) if raced else {}), opened, refused
 
 
 async def find_accounts(connection: Connection, wanted: Sequence[tuple[int, str]]) -> dict[tuple[int, str], int]:
@@ -145,7 +156,8 @@ SELECT {READING},
        ARRAY(SELECT available FROM locked), ARRAY(SELECT reserved FROM locked), ARRAY(SELECT debt FROM locked),
        ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked),
        ARRAY(SELECT a.version FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
-             ORDER BY a.id)
+             ORDER BY a.id),
+       d.vault_version
 FROM deployment d
 """
 
@@ -159,6 +171,8 @@ class Opening(Struct, kw_only=True):
     """(program, order key), of those that are new."""
     accounts: dict[int, Account]
     """Under lock."""
+    vault_version: int
+    """The number of erasures, as far as this statement's snapshot knows; `write` looks again."""
     reading: Reading | None
     """None: one of the accounts changed between the statement's snapshot and its lock, so what belongs to it must be read again.
 
@@ -186,7 +200,8 @@ async def open_batch(
         else:
             orders.add((program, key))
     locked = {fields[0]: Account(*fields) for fields in zip(*row[11:19], strict=True)}  # the columns are its fields, in order
-    return Opening(events=events, orders=orders, accounts=locked, reading=_reading(row) if row[17] == row[19] else None)
+    reading = _reading(row) if row[17] == row[19] else None
+    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[20], reading=reading)
 
 
 STORED_ANSWERS = """
@@ -198,14 +213,17 @@ LEFT JOIN LATERAL (SELECT answer FROM parked WHERE platform = w.platform AND pro
 """
 
 
-async def stored_answers(connection: Connection, wanted: Sequence[tuple[int, str, int]]) -> dict[tuple[int, str], tuple[bytes, str]]:
-    """(program, event key) → request hash and first answer (JSON), for (program, event key, platform) registered before."""
+async def stored_answers(connection: Connection, wanted: Sequence[tuple[int, str, int]]) -> dict[tuple[int, str], tuple[bytes | None, str]]:
+    """(program, event key) → request hash (None: forgotten, its consumer was erased) and first answer (JSON), for (program, event key, platform) registered before."""
     rows = await connection.fetch(STORED_ANSWERS, [w[0] for w in wanted], [w[1] for w in wanted], [w[2] for w in wanted])
     return {(r["program"], r["key"]): (r["request_hash"], r["answer"]) for r in rows}
 
 
+# The key of an order begins with its platform's id.
 LOCK_ORDERS = """
-SELECT r.program, r.key, r.account FROM unnest($1::int[], $2::text[]) AS w (program, key)
+SELECT r.program, r.key, r.account,
+       EXISTS (SELECT FROM erasure x WHERE x.bucket = r.bucket AND x.account = r.account AND x.platform = split_part(r.key, ':', 1)::int) AS erased
+FROM unnest($1::int[], $2::text[]) AS w (program, key)
 JOIN registry r ON r.program = w.program AND r.kind = 2 AND r.key = w.key
 ORDER BY r.program, r.key
 FOR NO KEY UPDATE OF r
@@ -215,10 +233,15 @@ FOR NO KEY UPDATE OF r
 FIND_ORDERS = LOCK_ORDERS.replace("FOR NO KEY UPDATE OF r", "")
 
 
-async def lock_orders(connection: Connection, wanted: Sequence[tuple[int, str]], *, lock: bool = True) -> dict[tuple[int, str], int | None]:
-    """(program, order key) → account (None: only parked facts so far), under lock (`lock=False`: only read, for a dry run)."""
+async def lock_orders(
+    connection: Connection, wanted: Sequence[tuple[int, str]], *, lock: bool = True
+) -> dict[tuple[int, str], tuple[int | None, bool]]:
+    """Under lock (`lock=False`: only read, for a dry run): (program, order key) → account, and whether its owner was erased.
+
+    The account is None while there are only parked facts.
+    """
     rows = await connection.fetch(LOCK_ORDERS if lock else FIND_ORDERS, [w[0] for w in wanted], [w[1] for w in wanted])
-    return {(r["program"], r["key"]): r["account"] for r in rows}
+    return {(r["program"], r["key"]): (r["account"], r["erased"]) for r in rows}
 
 
 # Lock --------------------------------------------------------------------------------------------------
@@ -372,7 +395,7 @@ WITH event AS (
     RETURNING 1
 ), guarded AS MATERIALIZED (
     SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0
-           AND (SELECT catalogue_version FROM deployment) = $20 AS held
+           AND (SELECT catalogue_version = $20 AND vault_version = $21 FROM deployment) AS held
 ), rolled_up AS (
     INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
     SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) AS s
@@ -392,6 +415,8 @@ class Writing(Struct, kw_only=True):
     now: datetime
     catalogue_version: int
     """That the batch was decided by: it must still hold."""
+    vault_version: int
+    """That the references were resolved at: nobody may have been erased since."""
     stored: list[tuple[Stored, str, str | None]]
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
@@ -410,8 +435,8 @@ class Writing(Struct, kw_only=True):
 async def write(connection: Connection, w: Writing) -> bool:
     """Write a batch; budgets and roll-ups come last, so that these shared rows are locked for a moment only.
 
-    False if a budget would exceed its limit, or a campaign has changed: then the batch was decided on an old reading, and must be
-    rolled back.
+    False if a budget would exceed its limit, a campaign has changed or somebody was erased: then the batch was decided on an old
+    reading, and must be rolled back.
     """
     held: bool = await connection.fetchval(
         WRITE,
@@ -423,7 +448,7 @@ async def write(connection: Connection, w: Writing) -> bool:
         [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
-        w.now, w.catalogue_version,
+        w.now, w.catalogue_version, w.vault_version,
     )  # fmt: skip
     return held
 
@@ -511,9 +536,13 @@ async def use_lots(connection: Connection, uses: dict[tuple[int, int, int, int],
     )  # fmt: skip
 
 
-INSERT_PARKED = """
-INSERT INTO parked (program, platform, order_id, number, id, type, occurred_at, received_at, facts, answer)
-SELECT * FROM unnest($1::int[], $2::int[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[])
+INSERT_PARKED = f"""
+INSERT INTO parked (program, platform, order_id, number, id, type, occurred_at, received_at, facts, answer, consumer_hash)
+SELECT w.program, w.platform, w.order_id, w.number, w.id, w.type, w.occurred_at, w.received_at, w.facts, w.answer,
+       {hash_sql("w.platform", "w.reference")}
+FROM unnest($1::int[], $2::int[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::timestamptz[], $8::timestamptz[], $9::text[], $10::text[],
+            $11::text[])
+    AS w (program, platform, order_id, number, id, type, occurred_at, received_at, facts, answer, reference)
 """
 DELETE_PARKED = """
 DELETE FROM parked p USING unnest($1::int[], $2::int[], $3::text[], $4::bigint[]) AS w (program, platform, order_id, number)
@@ -528,7 +557,7 @@ async def park(connection: Connection, parked: Sequence[tuple[Stored, str]]) -> 
         INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], [e.fact.event.order_id for e in events],
         [e.number for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
         [e.fact.event.occurred_at for e in events], [e.received_at for e in events], [e.fact.facts.decode() for e in events],
-        [p[1] for p in parked],
+        [p[1] for p in parked], [e.fact.event.consumer for e in events],
     )  # fmt: skip
 
 

@@ -93,6 +93,14 @@ async def activity(connection: Connection, account: int, *, before: int, limit: 
     return [_event(r) for r in await connection.fetch(ACTIVITY, bucket_of(account), account, before, limit)]
 
 
+OF_ACCOUNT = _CURRENT + "WHERE e.bucket = $1 AND e.account = $2 AND e.platform = $3 AND e.number < $4 ORDER BY e.number DESC LIMIT $5"
+
+
+async def of_account(connection: Connection, account: int, *, platform: int, before: int, limit: int) -> list[StoredEvent]:
+    """An account's events that one platform reported, newest first."""
+    return [_event(r) for r in await connection.fetch(OF_ACCOUNT, bucket_of(account), account, platform, before, limit)]
+
+
 def _event(row: Record) -> StoredEvent:
     return StoredEvent(
         account=row["account"], number=row["number"], id=row["id"], type=row["type"], occurred_at=row["occurred_at"],

@@ -6,10 +6,11 @@ A new platform is one module with `verify` and `translate` and one line in CONNE
 from datetime import datetime
 
 from service.domain.connectors import shopify, standard
-from service.domain.connectors.base import BadSignature, Connector, Headers, Hook, StaleSignature, Translated, Untranslatable
+from service.domain.connectors.base import BadSignature, Connector, Demand, Headers, Hook, StaleSignature, Translated, Untranslatable
 
 __all__ = [
-    "CONNECTORS", "BadSignature", "Connector", "Headers", "Hook", "StaleSignature", "Translated", "Untranslatable", "translate", "verify",
+    "CONNECTORS", "BadSignature", "Connector", "Demand", "Headers", "Hook", "StaleSignature", "Translated", "Untranslatable", "translate",
+    "verify",
 ]  # fmt: skip
 
 CONNECTORS: dict[str, Connector] = {

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -29,13 +29,23 @@ class Hook(Struct, frozen=True, kw_only=True):
     settings: HookSettings = HookSettings()
 
 
+class Demand(Struct, frozen=True, kw_only=True):
+    """What a platform is asked for by a person, or asks for itself: to erase them, to hand out what is known, to erase everybody."""
+
+    kind: Literal["erase", "export", "erase_all"]
+    consumer: str | None = None
+    orders: tuple[str, ...] = ()
+    """Orders of which nothing personal may stay, whoever's they are."""
+
+
 class Translated(Struct, frozen=True, kw_only=True):
-    """What a delivery says: its events in the order to apply them, or in words why there are none."""
+    """What a delivery says: its events in the order to apply them, or a demand, or in words why there is neither."""
 
     topic: str
     delivery_id: str | None
     events: list[Event]
     ignored: str | None = None
+    demand: Demand | None = None
 
 
 class BadSignature(Unauthenticated):

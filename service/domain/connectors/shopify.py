@@ -1,7 +1,7 @@
 """Shopify webhooks: `orders/paid|updated|fulfilled|cancelled` carry the whole order as it is, `refunds/create` one refund.
 
-Sources: shopify.dev, "Verify webhook deliveries" and the Admin REST resources Order and Refund; header names with and
-without `X-` as in Shopify/shopify-api-ruby lib/shopify_api/webhooks/request.rb.
+Sources: shopify.dev, "Verify webhook deliveries", "Privacy law compliance" and the Admin REST resources Order and Refund; header names
+with and without `X-` as in Shopify/shopify-api-ruby lib/shopify_api/webhooks/request.rb.
 
 Only the body is signed, neither the topic nor the time. So the body decides what happened, the topic only whether it
 is an order or a refund: every order body yields all the facts that it states (paid, fulfilled, each refund,
@@ -34,11 +34,14 @@ from schemas import shopify
 from schemas.base import Instant
 from schemas.events import MAX_LINES, Event, Line, OrderCancelled, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, Refund, RefundLine
 from schemas.events import Order as OrderRef
-from service.domain.connectors.base import BadSignature, Headers, Hook, Translated, Untranslatable, decode, header, printable
+from service.domain.connectors.base import BadSignature, Demand, Headers, Hook, Translated, Untranslatable, decode, header, printable
 from service.domain.connectors.shopify_packaging import chosen_class
 
 ORDER_TOPICS = frozenset({"orders/paid", "orders/updated", "orders/fulfilled", "orders/cancelled"})
 REFUND_TOPIC = "refunds/create"
+SHOP_REDACT = "shop/redact"
+CUSTOMER_REDACT = "customers/redact"
+DATA_REQUEST = "customers/data_request"
 
 _PAID = frozenset({"paid", "partially_refunded", "refunded"})
 _NEVER_PAID = frozenset({"pending", "authorized", "voided", "expired", "unpaid"})
@@ -51,6 +54,7 @@ _ZERO = Decimal(0)
 
 _ORDER = msgspec.json.Decoder(shopify.Order)
 _REFUND = msgspec.json.Decoder(shopify.RefundCreated)
+_DEMAND = msgspec.json.Decoder(shopify.CustomerDemand)
 
 
 def verify(hook: Hook, headers: Headers, body: bytes, now: datetime) -> None:  # noqa: ARG001 - Shopify signs no time
@@ -70,14 +74,26 @@ def translate(hook: Hook, headers: Headers, body: bytes) -> Translated:
     topic = header(headers, "shopify-topic", "x-shopify-topic")
     if topic is None:
         raise Untranslatable("X-Shopify-Topic is required")
+    delivery_id = header(headers, "shopify-webhook-id", "x-shopify-webhook-id")
+    if topic in (SHOP_REDACT, CUSTOMER_REDACT, DATA_REQUEST):
+        return Translated(topic=topic, delivery_id=delivery_id, events=[], demand=_demand(topic, decode(body, _DEMAND)))
     if topic in ORDER_TOPICS:
         events, ignored = _order(decode(body, _ORDER), hook)
     elif topic == REFUND_TOPIC:
         events, ignored = _lone_refund(decode(body, _REFUND))
     else:
         events, ignored = [], "nothing is read from this topic"
-    delivery_id = header(headers, "shopify-webhook-id", "x-shopify-webhook-id")
     return Translated(topic=topic, delivery_id=delivery_id, events=events, ignored=None if events else ignored)
+
+
+def _demand(topic: str, body: shopify.CustomerDemand) -> Demand:
+    """What a compliance topic asks for. `shop/redact` names nobody: it is about everybody whom the shop knows."""
+    if topic == SHOP_REDACT:
+        return Demand(kind="erase_all")
+    consumer = _consumer(body.customer)
+    if topic == DATA_REQUEST:
+        return Demand(kind="export", consumer=consumer)
+    return Demand(kind="erase", consumer=consumer, orders=tuple(dict.fromkeys(map(_id, body.orders_to_redact or ()))))
 
 
 # Orders -------------------------------------------------------------------------------------------------
