@@ -1,7 +1,8 @@
 """/openapi.json and /docs, made from the routes themselves: their types, docstrings and refusals."""
 
 import html
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from typing import Any
 
 import msgspec
@@ -49,7 +50,10 @@ async def docs(request: Request[Any, Any, Any]) -> Response[str]:
 
 
 def document(app: Litestar) -> dict[str, Any]:
-    """Litestar's document, with the bodies and answers that our handlers name in `opt`. Made once."""
+    """Litestar's document, with the bodies and answers that our handlers name in `opt`. Made once.
+
+    `body`, `answer` and `query` are types, `also` holds further statuses that come with the same answer.
+    """
     made: dict[str, Any] | None = getattr(app.state, "openapi_document", None)
     if made is None:
         made = app.state.openapi_document = _document(app)
@@ -60,7 +64,7 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     spec["openapi"] = "3.1.0"
     types = [Problem]
-    used: list[tuple[dict[str, Any], Any, str, Any, Iterator[str]]] = []
+    used: list[tuple[dict[str, Any], Any, str, Any, Iterator[str], tuple[int, ...]]] = []
     queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
@@ -71,26 +75,35 @@ def _document(app: Litestar) -> dict[str, Any]:
                     body = handler.opt.get("body", form)
                     types += [t for t in (body, answer) if t is not None]
                     access = ACCESS.get((method, route.path_format), Access())
-                    used.append((operation, body, JSON if form is None else FORM, answer, _refusals(method, access)))
+                    media = JSON if form is None else FORM
+                    used.append((operation, body, media, answer, _refusals(method, access), handler.opt.get("also", ())))
                     _document_access(operation, access)
                     if (query := handler.opt.get("query")) is not None:
                         queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
-    for operation, body, media, answer, refusals in used:
+    for operation, body, media, answer, refusals, also in used:
         if body is not None:
             operation["requestBody"] = {"required": True, "content": {media: {"schema": named[repr(body)]}}}
-        operation["responses"] = {status: r for status, r in operation.get("responses", {}).items() if status.startswith("2")}
-        for response in operation["responses"].values():
-            if answer is not None:
-                response["content"] = {JSON: {"schema": named[repr(answer)]}}
+        _document_answers(operation, None if answer is None else named[repr(answer)], also)
         for status in refusals:
-            operation["responses"][status] = {"description": _codes(int(status)), **problem}
+            operation["responses"].setdefault(status, {"description": _codes(int(status)), **problem})
     for operation, query in queries:
         operation.setdefault("parameters", []).extend(_parameters(query))
     spec.setdefault("components", {}).setdefault("schemas", {}).update(components)
     return spec
+
+
+def _document_answers(operation: dict[str, Any], schema: dict[str, Any] | None, also: Iterable[int]) -> None:
+    """The answers that are no refusals; what Litestar says of others is not what we answer."""
+    answers = {status: r for status, r in operation["responses"].items() if status.startswith("2")}
+    for response in answers.values():
+        if schema is not None:
+            response["content"] = {"application/json": {"schema": schema}}
+    for status in also:
+        answers[str(status)] = next(iter(answers.values())) | {"description": HTTPStatus(status).phrase}
+    operation["responses"] = answers
 
 
 def _refusals(method: str, access: Access) -> Iterator[str]:

@@ -46,7 +46,7 @@ class TryOut(Struct, frozen=True, kw_only=True):
     as_of: Annotated[Instant | None, Meta(description="With dry_run: decide as if it were then.")] = None
 
 
-@post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer, "query": TryOut})
+@post("/v1/events", tags=TAGS, media_type=JSON, opt={"body": Event, "answer": EventAnswer, "query": TryOut, "also": (200,)})
 async def receive_event(request: Request[Any, Any, Any]) -> ASGIResponse:
     """Report one event and get its points.
 

@@ -114,7 +114,7 @@ async def resume_certificate(request: AnyRequest, certificate: FromPath[str]) ->
 # Products ------------------------------------------------------------------------------------------------
 
 
-@post("/v1/products", tags=PRODUCTS, opt={"body": ProductBody, "answer": ProductAnswer})
+@post("/v1/products", tags=PRODUCTS, opt={"body": ProductBody, "answer": ProductAnswer, "also": (200,)})
 async def register_product(request: AnyRequest) -> Response[ProductAnswer]:
     """Register a product (201), or change its name and category and add SKUs (200)."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])

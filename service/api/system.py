@@ -18,7 +18,7 @@ async def healthz() -> dict[str, str]:
     return {"status": "up"}
 
 
-@get("/readyz", tags=TAGS)
+@get("/readyz", tags=TAGS, media_type=JSON, opt={"answer": dict[str, Any], "also": (503,)})
 async def readyz(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Whether credits can be taken; 503 with the reasons if not. A lost Redis is a note, not a reason: credits go on without it."""
     resources: Resources = request.app.state.resources

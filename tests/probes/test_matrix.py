@@ -23,10 +23,11 @@ from service.api.access import ACCESS
 from service.api.documentation import document
 from service.store import callers
 from tests.probes import recipes
+from tests.probes.documented import Documented
 from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
 from tests.probes.tenants import FOREIGN_NUMBERS, Caller, Deployment, Tenant, digests, missing
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("default::DeprecationWarning")]
 
 PROBLEM = "application/problem+json"
 VOLATILE = {"date", "content-length", "x-request-id", "traceparent"}
@@ -98,6 +99,7 @@ async def test_the_document_says_who_may_call(app: Litestar) -> None:
 async def test_only_those_whom_the_table_names_may_call(deployment: Deployment) -> None:
     """Each route with each caller, all names being those of the caller's own objects or, for nobody, those of platform a."""
     problems, made = [], 0
+    documented = Documented(deployment.app)
     for route in covered(deployment.app):
         worked = route.public
         before = await digests(deployment)
@@ -105,12 +107,7 @@ async def test_only_those_whom_the_table_names_may_call(deployment: Deployment) 
         for caller in refused:
             answer = await send(deployment, await route.request(deployment.tenant(caller.tenant), fresh=False), caller)
             made += 1
-            if route.public:
-                if answer.status_code >= 400:
-                    problems.append(f"{route.name} for {caller.name}: {answer.status_code}, though it is for anybody")
-                continue
-            problems += _wrong_refusal(route, caller, answer)
-            problems += _leaks(route, caller, answer)
+            problems += [*_wrong_refusal(route, caller, answer), *_leaks(route, caller, answer), *documented.wrong(route, answer)]
         if (after := await digests(deployment)) != before:
             problems.append(f"{route.name}: a refused call changed {_differing(before, after)}")
         for caller in deployment.callers:
@@ -118,9 +115,7 @@ async def test_only_those_whom_the_table_names_may_call(deployment: Deployment) 
                 answer = await send(deployment, await route.request(deployment.tenant(caller.tenant), fresh=True), caller)
                 made += 1
                 worked = worked or answer.status_code < 300
-                if answer.status_code in (401, 403, 404) or answer.status_code >= 500:
-                    problems.append(f"{route.name} for {caller.name}: {answer.status_code} {answer.text[:200]}")
-                problems += _leaks(route, caller, answer)
+                problems += [*_wrong_admission(route, caller, answer), *_leaks(route, caller, answer), *documented.wrong(route, answer)]
         if not worked:
             problems.append(f"{route.name}: nobody could call it; is its recipe sound?")
     assert not problems, "\n".join(problems)
@@ -131,7 +126,16 @@ def _is_in(route: Route, caller: Caller) -> bool:
     return route.admits(caller) and caller.chooses == "own"
 
 
+def _wrong_admission(route: Route, caller: Caller, answer: httpx.Response) -> Iterator[str]:
+    if answer.status_code in (401, 403, 404) or answer.status_code >= 500:
+        yield f"{route.name} for {caller.name}: {answer.status_code} {answer.text[:200]}"
+
+
 def _wrong_refusal(route: Route, caller: Caller, answer: httpx.Response) -> Iterator[str]:
+    if route.public:
+        if answer.status_code >= 400:
+            yield f"{route.name} for {caller.name}: {answer.status_code}, though it is for anybody"
+        return
     if caller.kind is None:
         expected = 401
     elif not route.admits(caller):
