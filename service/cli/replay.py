@@ -33,11 +33,12 @@ class Moment(click.ParamType["datetime"]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         """The time. Fails as wrong usage."""
+        at = None
         with contextlib.suppress(ValueError):
             at = datetime.fromisoformat(str(value))
-            if at.tzinfo is not None:
-                return at
-        self.fail(f"{value!r} is not a time with an offset such as 2026-11-22T09:00:00+08:00", param, ctx)
+        if at is not None and at.tzinfo is not None:
+            return at
+        return self.fail(f"{value!r} is not a time with an offset such as 2026-11-22T09:00:00+08:00", param, ctx)
 
 
 @click.command()

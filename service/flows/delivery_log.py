@@ -46,6 +46,7 @@ class DeliveryLog:
         self._max_rows = max_rows
         self._rows: deque[Delivery] = deque()
         self._refusals = Refusals(REFUSED_PER_MINUTE)
+        self._turn = asyncio.Lock()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -65,12 +66,18 @@ class DeliveryLog:
         """Write what has gathered, for at most STOP_TIMEOUT_S, and stop."""
         self._put(self._refusals.ended(None))
         self._stopping.set()
-        if self._task is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._task, STOP_TIMEOUT_S)
+        with contextlib.suppress(*UNREACHABLE):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                if self._task is not None:
+                    await self._task
+                await self.flush()
 
     async def flush(self) -> None:
         """Write what has gathered now. Raises what PostgreSQL raises when it is not there; nothing is lost then."""
+        async with self._turn:
+            await self._flush()
+
+    async def _flush(self) -> None:
         while self._rows:
             rows = [self._rows.popleft() for _ in range(min(len(self._rows), ROWS_AT_ONCE))]
             try:
