@@ -103,7 +103,11 @@ async def _replayer() -> AsyncIterator[tuple[Resources, Replayer]]:
             yield (
                 resources,
                 Replayer(
-                    resources.pool, resources.sealer, submit=lanes.bulk.submit, now=resources.clock.now, hash_key=lambda: resources.hash_key,
+                    resources.pool,
+                    resources.sealer,
+                    submit=lanes.bulk.submit,
+                    now=resources.clock.now,
+                    hash_key=lambda: resources.hash_key,
                     grace=timedelta(hours=resources.settings.shop_redact_grace_h),
                 ),
             )

@@ -277,7 +277,7 @@ async def test_a_clean_stop_writes_what_has_gathered(shop: Shop) -> None:
 
 
 async def test_a_row_as_an_older_release_writes_it_is_taken_shown_and_replayed(shop: Shop) -> None:
-    body = b'{"type": "activity.completed", "data": {"id": "old-1", "type": "activity.completed", "occurred_at": "2026-01-01T00:00:00Z", "consumer": "a-person", "activity": "refill"}}'  # noqa: E501
+    body = b'{"type": "activity.completed", "data": {"id": "old-1", "type": "activity.completed", "occurred_at": "2026-01-01T00:00:00Z", "consumer": "a-person", "activity": "refill"}}'
     sender = shop.world.platforms["shop"]
     await shop.world.rows(
         "INSERT INTO delivery (program, platform, hook, topic, delivery_id, outcome, detail, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
