@@ -12,6 +12,8 @@ from service.domain.intake import invalid, malformed
 
 T = TypeVar("T")
 MAX_QUERY_FIELDS = 20
+MAX_LENGTH_DIGITS = 19
+"""Of Content-Length; Python reads no number of more than 4,300."""
 
 
 def raw_headers(request: AnyRequest) -> dict[bytes, bytes]:
@@ -32,7 +34,7 @@ async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
     """
     headers = raw_headers(request)
     declared = headers.get(b"content-length")
-    if declared is not None and (not declared.isdigit() or int(declared) > max_bytes):
+    if declared is not None and (not declared.isdigit() or len(declared) > MAX_LENGTH_DIGITS or int(declared) > max_bytes):
         raise PayloadTooLarge(f"The body may have at most {max_bytes} bytes.")
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise UnsupportedMediaType("Send the body without Content-Encoding.")
