@@ -21,7 +21,8 @@ from schemas.callers import (
     SessionAnswer,
 )
 from service.domain import secrets
-from service.domain.errors import InvalidRequest, InvalidState, NotFound, RateLimited, Unauthenticated
+from service.domain.errors import Forbidden, InvalidRequest, InvalidState, NotFound, RateLimited, Unauthenticated
+from service.domain.roles import MAY
 from service.flows import passwords
 from service.flows.administer import BY_COMMAND, Change, choose_program
 from service.store import audit, callers
@@ -133,9 +134,12 @@ def _check_strength(password: str, email: str, pointer: str) -> None:
 async def change_operator(conn: Connection, operator: int, patch: OperatorPatch, *, program: int, by: int, change: Change) -> Operator:
     """Change another operator's role or state; who is made inactive loses all sessions and tokens for good.
 
-    Raises NotFound, InvalidState (oneself: so that an administrator is left).
+    Raises NotFound, InvalidState (oneself: so that an administrator is left), Forbidden (one is no administrator any more: two who shut
+    each other out at the same time would leave nobody).
     """
     async with conn.transaction():
+        if (await store.lock_active(conn, [by, operator])).get(by) not in MAY["operators:write"]:
+            raise Forbidden("Your own role was changed meanwhile.").about("operator")
         before = await _operator(conn, program, operator)
         if operator == by:
             raise InvalidState("Nobody changes their own role or state: another administrator does.")

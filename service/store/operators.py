@@ -84,6 +84,7 @@ async def set_password(conn: Connection, operator: int, *, password_hash: str, o
 OPERATOR_FOR_UPDATE = """
 SELECT id, program, email, role, active, created_at FROM operator WHERE program = $1 AND id = $2::bigint FOR NO KEY UPDATE
 """
+LOCK_OPERATORS = "SELECT id, role, active FROM operator WHERE id = ANY($1::bigint[]) ORDER BY id FOR NO KEY UPDATE"
 OPERATOR_BY_EMAIL_FOR_UPDATE = "SELECT id, program, email, role, active, created_at FROM operator WHERE email = $1 FOR NO KEY UPDATE"
 UPDATE_OPERATOR = "UPDATE operator SET role = $2, active = $3 WHERE id = $1"
 ALL_OPERATORS = """
@@ -108,6 +109,11 @@ async def operator_for_update(conn: Connection, *, program: int, operator: int) 
     """A program's operator, locked until the transaction ends."""
     row = await conn.fetchrow(OPERATOR_FOR_UPDATE, program, operator)
     return None if row is None else Operator(**row)
+
+
+async def lock_active(conn: Connection, operators: list[int]) -> dict[int, str]:
+    """Lock these operators, in order, until the transaction ends; the roles of those who are active."""
+    return {row["id"]: row["role"] for row in await conn.fetch(LOCK_OPERATORS, operators) if row["active"]}
 
 
 async def operator_by_email_for_update(conn: Connection, email: str) -> Operator | None:

@@ -274,6 +274,23 @@ async def test_nobody_changes_their_own_role_or_state(office: Office) -> None:
     assert (await office.call(admin, "GET", "/v1/operators")).status_code == 200
 
 
+async def test_two_administrators_cannot_shut_each_other_out(office: Office) -> None:
+    """Both are let in as administrators; whoever comes second finds that it is one no more."""
+    await office.operators.pool.execute("UPDATE operator SET role = 'admin' WHERE email = 'clerk@example.com'")
+    pairs = (("ada", "clerk"), ("clerk", "ada"))
+    sessions = {name: await office.session(f"{name}@example.com") for name in office.ids}
+    async with office.operators.pool.acquire() as conn, conn.transaction():
+        await conn.execute("SELECT id FROM operator FOR UPDATE")
+        changes = [
+            asyncio.create_task(office.call(sessions[by], "PATCH", f"/v1/operators/{office.ids[whom]}", {"active": False}))
+            for by, whom in pairs
+        ]
+        async with asyncio.timeout(10):
+            while await conn.fetchval("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") < 2:
+                await asyncio.sleep(0.01)
+    assert sorted([(await change).status_code for change in changes]) == [200, 403]
+
+
 async def test_a_reset_password_is_shown_once_and_ends_the_sessions(office: Office) -> None:
     admin, clerk = await office.session(), await office.session("clerk@example.com")
     answer = await office.call(admin, "POST", f"/v1/operators/{office.ids['clerk']}/password", {})

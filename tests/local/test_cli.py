@@ -105,6 +105,41 @@ def test_platforms_keys_and_tokens(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("settings")
+def test_a_sandbox_and_keys_that_overlap(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["program", "create", "play", "--currency", "leaves", "--time-zone", "Europe/Oslo", "--sandbox"]) == 0
+    assert json.loads(capsys.readouterr().out)["sandbox"] is True
+    assert run(["program", "create", "play", "--currency", "leaves"]) == 1
+    assert run(["program", "create", "live", "--currency", "leaves", "--time-zone", "Nowhere"]) == 1
+    capsys.readouterr()
+    assert run(["platform", "create", "play-shop"]) == 0
+    assert json.loads(capsys.readouterr().out)["api_key"].startswith("gpk_test_")
+    assert run(["platform", "rotate-key", "play-shop", "--keep-old", "1d"]) == 0
+    assert capsys.readouterr().out.startswith("gpk_test_")
+    assert run(["program", "create", "live", "--currency", "leaves"]) == 0
+    assert json.loads(capsys.readouterr().out)["sandbox"] is False
+    assert run(["platform", "create", "shop", "--program", "live"]) == 0
+    assert json.loads(capsys.readouterr().out)["api_key"].startswith("gpk_live_")
+
+
+@pytest.mark.usefixtures("settings")
+def test_operators_are_listed_helped_and_shut_out(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["program", "create", "p", "--currency", "leaves"]) == 0
+    for words in (["b@example.org", "--role", "admin"], ["a@example.org", "--program", "p"]):
+        assert run(["operator", "create", *words]) == 0
+    capsys.readouterr()
+    assert run(["operator", "reset-password", "b@example.org"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["password"]) >= 12
+    for _ in range(2):
+        assert run(["operator", "deactivate", "a@example.org"]) == 0
+    assert run(["operator", "list"]) == 0
+    assert capsys.readouterr().out == "a@example.org\tviewer\tp\tinactive\nb@example.org\tadmin\tall programs\tactive\n"
+    assert run(["operator", "list", "--json"]) == 0
+    assert [row["active"] for row in json.loads(capsys.readouterr().out)] == [False, True]
+    assert run(["operator", "reset-password", "nobody@example.org"]) == 1
+    assert "no operator" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("settings")
 @pytest.mark.parametrize(
     ("name", "content"),
     [

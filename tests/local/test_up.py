@@ -196,6 +196,27 @@ def test_up_again_after_a_kill_goes_on_with_the_same_data(running: Up) -> None:
     assert [pid for pid in pids if started_ticks(pid) is not None] == [], "nothing of the killed run is left"
 
 
+async def test_up_seals_what_an_older_release_left_plain(running: Up) -> None:
+    hook = running.file()["platforms"][0]["hooks"]["shopify"]
+
+    async def stored(statement: str = "SELECT secrets[1] FROM hook WHERE id = $1", *values: str) -> str:
+        connection = await asyncpg.connect(running.file()["database_url"])
+        try:
+            return str(await connection.fetchval(statement, hook["id"], *values))
+        finally:
+            await connection.close()
+
+    assert (await stored()).startswith("v1:")
+    assert await stored("UPDATE hook SET secrets = ARRAY[$2] WHERE id = $1 RETURNING secrets[1]", hook["secret"]) == hook["secret"]
+    running.signal(signal.SIGTERM)
+    running.start()
+    assert (await stored()).startswith("v1:")
+    assert "sealed 1 secrets with the newest master key" in running.output.read_text()
+    status = running.cli("keys", "status", "--json")
+    assert status.returncode == 0, status.stderr
+    assert all(column["plain"] == column["older"] == 0 for column in json.loads(status.stdout))
+
+
 def test_a_stop_is_clean_and_complete(running: Up) -> None:
     pids = running.pids()
     assert running.signal(signal.SIGTERM) == 0
