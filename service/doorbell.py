@@ -43,7 +43,7 @@ class Doorbell:
                 await self._redis.enqueue_job(SETTLE, _job_id=SETTLE)
         except (RedisError, OSError, TimeoutError) as error:
             self._quiet_until = time.monotonic() + PAUSE_S
-            log.warning("queue Redis does not answer; workers go by their timers", error=repr(error))
+            log.warning("queue Redis does not answer; workers go by their timers", error=type(error).__name__)
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -167,7 +167,7 @@ class Projection:
         if isinstance(error, TimeoutError) and self._late < PATIENCE:
             return
         if self.usable:
-            log.warning("balance Redis does not answer; reads go to PostgreSQL, a sweep will catch up", error=repr(error))
+            log.warning("balance Redis does not answer; reads go to PostgreSQL, a sweep will catch up", error=type(error).__name__)
         self._paused_until = time.monotonic() + PAUSE_S
 
 

@@ -67,7 +67,7 @@ async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung:
         try:
             await work()
         except UNREACHABLE as error:
-            log.warning("PostgreSQL does not answer; trying again", error=repr(error))
+            log.warning("PostgreSQL does not answer; trying again", error=type(error).__name__)
         except Exception:
             log.exception("a sweep failed; trying again")
         if rung is None:
@@ -99,7 +99,7 @@ async def _listen(resources: Resources, rung: asyncio.Event) -> None:
         try:
             await worker.async_run()
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("queue Redis does not answer; going by the timers", error=repr(error))
+            log.warning("queue Redis does not answer; going by the timers", error=type(error).__name__)
         finally:
             await _close(worker)
         await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])

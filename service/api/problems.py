@@ -11,6 +11,7 @@ from msgspec import UNSET
 from schemas.problems import Problem
 from service.api import refusals
 from service.domain.errors import CallerRefused, GreenpointsError
+from service.domain.pointers import unquoted
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -95,5 +96,5 @@ def _detail(error: HTTPException, code: str) -> str:
     if code == "not_found":
         return "There is nothing at this address."
     if code == "invalid_request" and isinstance(error.extra, list) and error.extra:
-        return "; ".join(f"{e.get('key', '')}: {e.get('message', '')}" for e in error.extra if isinstance(e, dict))
+        return "; ".join(f"{e.get('key', '')}: {unquoted(str(e.get('message', '')))}" for e in error.extra if isinstance(e, dict))
     return PROBLEMS[code][1] + "."

@@ -96,7 +96,7 @@ def _line(line: Line, i: int, errors: list[FieldError]) -> None:
 def _packaging(event: OrderPaid | OrderFulfilled, errors: list[FieldError]) -> None:
     packaging = event.packaging
     if packaging is not None and packaging.class_ not in CLASS_CODES:
-        errors.append(_error("/packaging/class", f"{packaging.class_[:64]!r} is not a known packaging class"))
+        errors.append(_error("/packaging/class", "is not a known packaging class"))
 
 
 def _refund(event: OrderRefunded, errors: list[FieldError]) -> None:
@@ -115,7 +115,7 @@ def _refund(event: OrderRefunded, errors: list[FieldError]) -> None:
 def _returns(event: PackagingReturned, errors: list[FieldError]) -> None:
     for i, item in enumerate(event.returns):
         if item.class_ not in CLASS_CODES:
-            errors.append(_error(f"/returns/{i}/class", f"{item.class_[:64]!r} is not a known packaging class"))
+            errors.append(_error(f"/returns/{i}/class", "is not a known packaging class"))
         if not Decimal(item.quantity):
             errors.append(_error(f"/returns/{i}/quantity", "must be above 0"))
 

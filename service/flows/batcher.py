@@ -158,7 +158,7 @@ class Lane:
                             await self._commit_aside(writer, self._gives_way_to)
             except UNREACHABLE as error:
                 if self._down is None:
-                    log.warning("PostgreSQL does not answer", lane=self.name, error=repr(error))
+                    log.warning("PostgreSQL does not answer", lane=self.name, error=type(error).__name__)
                 self._down = "The database does not answer."
                 waiting = list(self._queue)
                 self._queue.clear()

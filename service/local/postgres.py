@@ -38,6 +38,7 @@ TUNING = {
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] ",
+    "log_error_verbosity": "terse",  # a detail may quote the row that failed, and with it a person
 }
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
 """Every acknowledged commit survives a power cut."""

@@ -23,7 +23,7 @@ _EVENT = int(Kind.EVENT)
 
 # Accounts of consumers --------------------------------------------------------------------------------
 
-# Whose program wants no events of erased references: those are neither found nor made.
+# What was erased in a program that wants no more events of it is not made; `refused` may also have what is known again since.
 FIND_OR_CREATE_ACCOUNTS = f"""
 WITH wanted AS (
     SELECT w.*, (w.account & 1023)::smallint AS bucket
@@ -34,7 +34,6 @@ WITH wanted AS (
     SELECT w.platform, w.reference FROM wanted w
     JOIN program p ON p.id = w.program AND p.erased_reference = 'refuse'
     JOIN erased_reference e ON e.platform = w.platform AND e.hash = {hash_sql("w.platform", "w.reference")}
-    WHERE NOT EXISTS (SELECT FROM found f WHERE f.platform = w.platform AND f.reference = w.reference)
 ), made AS (
     INSERT INTO consumer_reference (platform, reference, bucket, account)
     SELECT platform, reference, bucket, account FROM wanted w
@@ -67,7 +66,7 @@ async def find_or_create_accounts(
     """
     rows = await connection.fetch(FIND_OR_CREATE_ACCOUNTS, *([w[i] for w in wanted] for i in range(4)))
     found = {(r["platform"], r["reference"]): r["account"] for r in rows if r["opened"] is not None}
-    refused = {(r["platform"], r["reference"]) for r in rows if r["opened"] is None}
+    refused = {(r["platform"], r["reference"]) for r in rows if r["opened"] is None} - found.keys()
     raced = [key for w in wanted if (key := (w[1], w[2])) not in found and key not in refused]
     # Somebody else created these between our snapshot and our insert: a later statement sees them.
     opened = {(r["platform"], r["reference"]) for r in rows if r["opened"]}

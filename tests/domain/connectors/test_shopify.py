@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from schemas.connectors import HookSettings
 from schemas.events import Event, Line, Order, OrderCancelled, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, Refund, RefundLine
-from service.domain.connectors import BadSignature, Hook, Translated, Untranslatable, translate, verify
+from service.domain.connectors import BadSignature, Demand, Hook, Translated, Untranslatable, translate, verify
 from service.domain.errors import InvalidRequest, Unauthenticated
 from service.domain.validate import check_event
 
@@ -190,11 +190,45 @@ def test_headers_without_x_and_the_delivery_id() -> None:
         translate(hook, {}, BODY)
 
 
-@pytest.mark.parametrize("topic", ["orders/create", "fulfillments/create", "customers/redact", "shop/redact", "app/uninstalled", "x"])
+@pytest.mark.parametrize("topic", ["orders/create", "fulfillments/create", "customers/update", "app/uninstalled", "x"])
 def test_other_topics_are_ignored_whatever_they_carry(topic: str) -> None:
     assert translated(b"not even JSON", topic) == Translated(
         topic=topic, delivery_id=None, events=[], ignored="nothing is read from this topic"
     )
+
+
+@pytest.mark.parametrize(
+    ("topic", "body", "demand"),
+    [
+        (
+            "customers/redact",
+            {
+                "customer": {"id": 191167, "email": "john@example.com", "phone": "555-625-1199"},
+                "orders_to_redact": [299938, "280263", 299938],
+            },
+            Demand(kind="erase", consumer="191167", orders=("299938", "280263")),
+        ),
+        ("customers/redact", {"customer": {"id": None}, "orders_to_redact": None}, Demand(kind="erase")),
+        ("customers/redact", {"shop_id": 954889}, Demand(kind="erase")),
+        (
+            "customers/data_request",
+            {"customer": {"id": 191167}, "orders_requested": [299938], "data_request": {"id": 9999}},
+            Demand(kind="export", consumer="191167"),
+        ),
+        ("customers/data_request", {"customer": None}, Demand(kind="export")),
+        ("shop/redact", {"shop_id": 954889, "shop_domain": "x.myshopify.com", "customer": {"id": 1}}, Demand(kind="erase_all")),
+    ],
+)
+def test_compliance_topics_are_demands(topic: str, body: Any, demand: Demand) -> None:
+    result = translated(json.dumps(body).encode(), topic)
+    assert (result.events, result.ignored, result.demand) == ([], None, demand)
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"customer": {"id": "ada@example.com"}}', b'{"orders_to_redact": ["x"]}'])
+def test_a_demand_that_cannot_be_read_quotes_nobody(body: bytes) -> None:
+    with pytest.raises(Untranslatable) as caught:
+        translated(body, "customers/redact")
+    assert "ada" not in caught.value.detail
 
 
 def test_ids_beyond_2_to_the_53_stay_exact_as_numbers_and_as_text() -> None:

@@ -1,0 +1,283 @@
+"""Persons' data is planted in everything that comes in, through real processes; then it is looked for where it must not be."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from service.flows import administer
+from service.settings import Settings
+from tests.api.operators import _token
+from tests.servers import Program, programs
+from tests.worlds import World, now, order_paid, refund
+
+REFERENCE, TWIN, SHOPPER = "ref-ada-lovelace", "ref-ada-twin", "77001122334455"
+"""What platforms call them: by API, by Standard Webhooks, by Shopify."""
+HASHED = {
+    "device": "device-of-ada", "address": "12 St James Square", "payment": "4111-1111-1111-ada", "ip": "198.51.100.77", "region": "Ockham-Surrey",
+}  # fmt: skip
+PLAIN = {"email": "ada@analytical.example", "phone": "+44-20-7946-0999", "name": "Ada Byron King"}
+FREE = {
+    "note": "gate code 1815",
+    "waybill": "WAY-ADA-1815",
+    "station": "station near ada",
+    "proof": "photo-of-ada",
+    "serial": "bottle-of-ada",
+}
+PERSONAL = [REFERENCE, TWIN, SHOPPER, *HASHED.values(), *PLAIN.values(), *FREE.values()]
+
+ANYWHERE = {("delivery", "body")}
+"""Where anything may stand: a webhook that verified but could not be read is kept as it came (docs/privacy.md)."""
+ALLOWED = {
+    **{key: {("consumer_reference", "reference")} for key in [REFERENCE, TWIN, SHOPPER]},
+    **{key: {("event", "facts"), ("parked", "facts")} for key in [*FREE.values(), *PLAIN.values()]},
+}
+"""While they are customers. What identifies by itself (HASHED) stands nowhere."""
+
+
+class Run:
+    """Two API processes and a worker, everything that they answered, and who calls."""
+
+    def __init__(self, world: World, client: httpx.AsyncClient, apis: list[Program], logs: list[Path], settings: Settings) -> None:
+        self.world, self.client, self.apis, self.logs, self.settings = world, client, apis, logs, settings
+        self.answers: list[httpx.Response] = []
+        self.tokens: dict[str, str] = {}
+        self.hooks: dict[str, tuple[str, str]] = {}
+
+    async def open(self) -> "Run":
+        await self.world.campaign()
+        await self.world.campaign(code="act", action="activity", award={"kind": "fixed", "points": 5})
+        async with self.world.pool.acquire() as conn:
+            self.tokens = {"admin": await _token(conn, "admin", "admin", self.world.program), "shop": self.world.keys["shop"]}
+            for scope in ("balance:read",):
+                self.tokens["consumer"] = await administer.consumer_token(
+                    conn, platform="shop", consumer=REFERENCE, scope=scope, ttl=timedelta(hours=1)
+                )
+            for connector in ("standard", "shopify"):
+                made = await administer.create_hook(conn, program=self.world.program, platform="shop", connector=connector)  # type: ignore[arg-type]
+                self.hooks[connector] = (made.id, made.secrets[0])
+            # A defect: who breaks this rule cannot be stored, and PostgreSQL quotes the row.
+            await conn.execute("ALTER TABLE consumer_reference ADD CONSTRAINT poison CHECK (reference NOT LIKE '%poison')")
+        return self
+
+    async def call(
+        self, method: str, path: str, body: Any = None, *, by: str | None = "shop", process: int = 0, **more: Any
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.tokens.get(by, by)}"} if by else {}
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        headers |= {"Content-Type": "application/json"} | more.pop("headers", {})
+        answer = await self.client.request(method, f"{self.apis[process].url}{path}", content=content, headers=headers, timeout=10)
+        self.answers.append(answer)
+        return answer
+
+    async def shopify(self, topic: str, body: Any, *, signed: bool = True) -> httpx.Response:
+        hook, secret = self.hooks["shopify"]
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        signature = base64.b64encode(hmac.digest(secret.encode() if signed else b"no", content, hashlib.sha256)).decode()
+        headers = {
+            "X-Shopify-Topic": topic,
+            "X-Shopify-Webhook-Id": hashlib.sha256(content).hexdigest(),
+            "X-Shopify-Hmac-Sha256": signature,
+        }
+        return await self.call("POST", f"/v1/hooks/{hook}", content, by=None, headers=headers)
+
+    async def standard(self, event: Any, *, signed: bool = True) -> httpx.Response:
+        hook, secret = self.hooks["standard"]
+        content = json.dumps({"type": "order.paid", "timestamp": now(), "data": event}).encode()
+        stamp = str(int(time.time()))
+        key = base64.b64decode(secret.removeprefix("whsec_")) if signed else b"no"
+        signature = base64.b64encode(hmac.digest(key, f"m.{stamp}.".encode() + content, hashlib.sha256)).decode()
+        headers = {"webhook-id": "m", "webhook-timestamp": stamp, "webhook-signature": f"v1,{signature}"}
+        return await self.call("POST", f"/v1/hooks/{hook}", content, by=None, headers=headers)
+
+    # Looking for them
+
+    async def tables(self) -> dict[str, set[tuple[str, str]]]:
+        """Where in PostgreSQL each of them stands: (table, column)."""
+        found: dict[str, set[tuple[str, str]]] = {}
+        for table in [row["relname"] for row in await self.world.rows("SELECT relname FROM pg_stat_user_tables")]:
+            for row in await self.world.rows(f'SELECT * FROM "{table}"'):
+                for column, value in row.items():
+                    for word in planted(value):
+                        found.setdefault(word, set()).add((table, column))
+        return found
+
+    async def elsewhere(self) -> dict[str, list[str]]:
+        """Who stands in logs, metrics, Redis, refusals."""
+        found = {}
+        for log in self.logs:
+            found[log.name] = planted(log.read_bytes())
+        for n, url in enumerate((self.settings.balance_redis_url, self.settings.queue_redis_url)):
+            async with Redis.from_url(url) as redis:
+                async for key in redis.scan_iter():
+                    found[f"redis {n} {key!r}"] = planted([key, await everything(redis, key)])
+        for process, api in enumerate(self.apis):
+            found[f"metrics {process}"] = planted((await self.client.get(f"{api.url}/metrics")).content)
+        for answer in self.answers:
+            refused = answer.status_code >= 400 or "/batch" in answer.request.url.path or "/hooks/" in answer.request.url.path
+            if refused:
+                found[f"{answer.request.method} {answer.request.url.path} {answer.text[:300]}"] = planted(
+                    [answer.content, answer.headers.raw]
+                )
+        return {where: words for where, words in found.items() if words}
+
+
+def planted(value: Any) -> list[str]:
+    """Who stands in it."""
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return [word for word in PERSONAL if word in text or quote(word, safe="") in text]
+
+
+async def everything(redis: "Redis[bytes]", key: bytes) -> Any:
+    match await redis.type(key):
+        case b"string":
+            return await redis.get(key)
+        case b"zset":
+            return await redis.zrange(key, 0, -1)
+        case b"hash":
+            return await redis.hgetall(key)  # type: ignore[misc]
+        case b"list":
+            return await redis.lrange(key, 0, -1)  # type: ignore[misc]
+        case b"set":
+            return await redis.smembers(key)  # type: ignore[misc]
+        case other:
+            raise AssertionError(f"{key!r} is a {other!r}: look into it, too")
+
+
+@pytest.fixture
+async def run(world: World, settings: Settings, tmp_path: Path, scratch: Path) -> AsyncIterator[Run]:
+    async with programs(settings, tmp_path, apis=2, workers=1) as (apis, _), httpx.AsyncClient() as client:
+        logs = [*tmp_path.glob("*.log"), scratch / "postgres.log", scratch / "valkey.log"]
+        assert len(logs) == 5
+        yield await Run(world, client, apis, logs, settings).open()
+
+
+def bought(consumer: str, **changes: Any) -> dict[str, Any]:
+    attributes = PLAIN | HASHED | {"note": FREE["note"]}
+    return order_paid(consumer, attributes=attributes, packaging={"class": "ship_in_own_container", "waybill": FREE["waybill"]}, **changes)
+
+
+def shopify_order(number: int, **changes: Any) -> dict[str, Any]:
+    person = {"id": int(SHOPPER), "email": PLAIN["email"], "phone": PLAIN["phone"], "first_name": PLAIN["name"]}
+    return {
+        "id": number, "currency": "CNY", "financial_status": "paid", "taxes_included": True, "total_price": "40.00", "processed_at": now(),
+        "customer": person, "email": PLAIN["email"], "billing_address": {"address1": HASHED["address"], "name": PLAIN["name"]},
+        "browser_ip": HASHED["ip"], "note": FREE["note"], "note_attributes": [{"name": "gift for", "value": PLAIN["name"]}],
+        "line_items": [{"id": 1, "sku": "TP-01", "quantity": 2, "price": "20.00", "properties": [{"name": "engraving", "value": PLAIN["name"]}]}],
+    } | changes  # fmt: skip
+
+
+async def plant(run: Run) -> None:
+    """Everything that comes in, well and badly formed."""
+    paid = bought(REFERENCE, quantity=3)
+    assert (await run.call("POST", "/v1/events", paid)).status_code == 201
+    assert (await run.call("POST", "/v1/events", paid, process=1)).status_code == 200
+    assert (await run.call("POST", "/v1/events", paid | {"attributes": PLAIN})).status_code == 409
+    assert (await run.call("POST", "/v1/events?dry_run=true", bought(REFERENCE))).status_code == 200
+    await run.call("POST", "/v1/events", refund(paid, "r", 1) | {"attributes": PLAIN | HASHED})
+    waiting = refund(order_paid(REFERENCE), "early", 1) | {"attributes": PLAIN | HASHED | {"note": FREE["note"]}}
+    assert (await run.call("POST", "/v1/events", waiting)).json()["status"] == "parked"
+    activity = {"type": "activity.completed", "occurred_at": now(), "consumer": REFERENCE, "activity": "refill"}
+    assert (
+        await run.call("POST", "/v1/events", activity | {"id": "act", "evidence": PLAIN | {"serial": FREE["serial"]}})
+    ).status_code == 201
+    item = {"class": "circular_box", "waybill": FREE["waybill"], "station": FREE["station"], "proof": FREE["proof"]}
+    returned = {"id": "ret", "type": "packaging.returned", "occurred_at": now(), "consumer": REFERENCE, "returns": [item]}
+    assert (await run.call("POST", "/v1/events", returned)).status_code == 201
+    poison = bought(f"{REFERENCE}-poison")
+    assert (await run.call("POST", "/v1/events", poison)).status_code == 500
+    bad: list[Any] = [
+        bought(REFERENCE) | {"type": PLAIN["email"]}, bought(REFERENCE) | {"occurred_at": PLAIN["phone"]}, bought(REFERENCE) | {"lines": PLAIN},
+        bought(REFERENCE) | {"order": {"id": "o", "currency": PLAIN["name"], "total": PLAIN["email"]}}, {"consumer": REFERENCE} | PLAIN,
+        bought(REFERENCE) | {"consumer": f"{REFERENCE}\n"}, bought(REFERENCE) | {"consumer": REFERENCE * 20}, [PLAIN], PLAIN["name"],
+        bought(REFERENCE) | {"packaging": {"class": PLAIN["name"]}}, activity | {"id": "x", "evidence": {PLAIN["name"]: "y" * 9_000}},
+        activity | {"id": "x", "activity": "refill", "evidence": PLAIN["email"]},
+    ]  # fmt: skip
+    for event in bad:
+        assert (await run.call("POST", "/v1/events", event)).status_code == 422, event
+    assert (
+        await run.call("POST", "/v1/events", b'{"consumer": "' + REFERENCE.encode() + b'", ' + PLAIN["name"].encode())
+    ).status_code == 400
+    batch = (await run.call("POST", "/v1/events/batch", [*bad, poison, bought(REFERENCE)], process=1)).json()
+    assert (batch["accepted"], batch["rejected"]) == (1, len(bad) + 1)
+    ndjson = {"Content-Type": "application/x-ndjson"}
+    lines = b"\n".join([json.dumps(bought(REFERENCE)).encode(), PLAIN["email"].encode(), b'{"consumer": "' + REFERENCE.encode()])
+    assert (await run.call("POST", "/v1/events/batch", lines, headers=ndjson)).json()["rejected"] == 2
+
+    for token in (f"gpk_live_{PLAIN['email']}", f"gpo_{REFERENCE}", f"{run.tokens['consumer']}x", PLAIN["phone"], f"e30.{REFERENCE}.x"):
+        for path in ("/v1/events", "/v1/me/balance", "/v1/campaigns"):
+            assert (await run.call("GET", path, by=token)).status_code in (401, 403)
+    for process in (0, 1):
+        assert (await run.call("GET", "/v1/me/balance", by="consumer", process=process)).status_code == 200
+        assert (await run.call("GET", f"/v1/consumers/{REFERENCE}/balance", process=process)).status_code == 200
+    for word in (PLAIN["email"], PLAIN["phone"], HASHED["address"], f"{REFERENCE}/nobody"):
+        name = quote(word, safe="")
+        for path in (f"/v1/consumers/{name}/balance", f"/v1/consumers/{name}/activity", f"/v1/consumers/{name}/export", f"/v1/events/{name}",
+                     f"/v1/nothing/{name}", f"/v1/hooks/{name}", f"/v1/privacy-requests/{name}", f"/v1/platforms/{name}"):  # fmt: skip
+            assert (await run.call("GET", path)).status_code in (403, 404, 405, 422)
+        for query in ("cursor", "limit", "status"):
+            assert (await run.call("GET", f"/v1/events?{query}={name}")).status_code == 422
+        assert (await run.call("DELETE", f"/v1/consumers/{name}")).status_code == 404
+        assert (await run.call("GET", f"/v1/events?consumer={name}")).json()["items"] == []
+        assert (
+            await run.call("PUT", f"/v1/consumers/{name}/legal-hold?platform=shop", {"reason": "case 1"}, by="admin")
+        ).status_code == 404
+
+    assert (await run.standard(bought(TWIN))).json()["events"]
+    assert (await run.standard(bought(TWIN), signed=False)).status_code == 401
+    assert (await run.standard(bought(TWIN) | {"packaging": {"class": PLAIN["name"]}})).json()["events"] == []
+    assert (await run.shopify("orders/paid", shopify_order(1001))).json()["events"]
+    assert (await run.shopify("orders/paid", shopify_order(1002), signed=False)).status_code == 401
+    assert (await run.shopify("orders/paid", shopify_order(1003, currency=PLAIN["name"]))).json()["events"] == []
+    assert (await run.shopify("orders/paid", json.dumps(shopify_order(1004)).encode()[:-5])).json()["events"] == []
+    person = {"id": int(SHOPPER), "email": PLAIN["email"], "phone": PLAIN["phone"]}
+    await run.shopify("customers/data_request", {"shop_id": 1, "customer": person, "data_request": {"id": 1}})
+    await run.shopify("customers/redact", {"shop_id": 1, "customer": person | {"id": PLAIN["name"]}})
+
+    path = f"/v1/consumers/{REFERENCE}"
+    assert (await run.call("PUT", f"{path}/legal-hold?platform=shop", {"reason": "case 1"}, by="admin")).status_code == 200
+    assert (await run.call("DELETE", path)).status_code == 409
+    assert (await run.call("DELETE", f"{path}/legal-hold?platform=shop", by="admin")).status_code == 204
+    assert (await run.call("GET", f"{path}/export")).status_code == 200
+
+
+async def until_done(run: Run) -> None:
+    end = time.monotonic() + 20
+    open_ = """SELECT (SELECT count(*) FROM erasure WHERE state = 'running')
+                    + (SELECT count(*) FROM privacy_request WHERE state NOT IN ('done', 'cancelled')) AS n"""
+    while (await run.world.rows(open_))[0]["n"]:
+        assert time.monotonic() < end, "the worker does not come to an end"
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.timeout(240)
+async def test_nothing_personal_stands_where_it_need_not_and_who_was_erased_is_found_nowhere(run: Run) -> None:
+    await plant(run)
+    await until_done(run)
+    stands = await run.tables()
+    assert {word: left for word, places in stands.items() if (left := places - ANYWHERE - ALLOWED.get(word, set()))} == {}
+    assert all(stands.get(word, set()) - ANYWHERE for word in ALLOWED), "it is where it belongs"
+    assert await run.elsewhere() == {}
+    assert any("poison" in log.read_text(encoding="utf-8") for log in run.logs if "api" in log.name), "the defect was logged: what broke"
+
+    for process, reference in enumerate((REFERENCE, TWIN)):
+        assert (await run.call("DELETE", f"/v1/consumers/{reference}", process=process)).status_code == 204
+    person = {"id": int(SHOPPER), "email": PLAIN["email"], "phone": PLAIN["phone"]}
+    await run.shopify("customers/redact", {"shop_id": 1, "customer": person, "orders_to_redact": [1001]})
+    await until_done(run)
+    for process in (0, 1):
+        assert (await run.call("GET", f"/v1/consumers/{REFERENCE}/balance", process=process)).status_code == 404
+        assert (await run.call("GET", "/v1/me/balance", by="consumer", process=process)).json()["pending"] == 0
+    assert {word: left for word, places in (await run.tables()).items() if (left := places - ANYWHERE)} == {}
+    assert await run.elsewhere() == {}
