@@ -78,6 +78,8 @@ class OperatorCaller(Struct, frozen=True, kw_only=True):
     email: str
     role: str
     program: int
+    everywhere: bool = False
+    """Of every program of the deployment, not of this one alone."""
 
     @property
     def actor(self) -> str:
@@ -225,7 +227,9 @@ class Callers:
             raise Forbidden(f"The role {login.role!r} may not do this; it takes {' or '.join(roles)}.")
         chosen = request.headers.get(PROGRAM_HEADER)
         program = await self._ask(lambda conn: _program(conn, login.program, chosen))
-        return OperatorCaller(operator=login.operator, email=login.email, role=login.role, program=program)
+        return OperatorCaller(
+            operator=login.operator, email=login.email, role=login.role, program=program, everywhere=login.program is None
+        )
 
     # Hooks
 

@@ -258,7 +258,7 @@ async def test_a_full_log_drops_its_oldest_rows_and_goes_on_when_postgresql_is_b
         own = DeliveryLog(nowhere, lambda: AT, max_rows=3)
         for n in range(5):
             own.add(row(detail=str(n)))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="onnect"):
             await own.flush()
         own.add(row(detail="5"))
         assert own.statistics.dropped == 3
@@ -277,7 +277,7 @@ async def test_a_clean_stop_writes_what_has_gathered(shop: Shop) -> None:
 
 
 async def test_a_row_as_an_older_release_writes_it_is_taken_shown_and_replayed(shop: Shop) -> None:
-    body = b'{"type": "activity.completed", "data": {"id": "old-1", "type": "activity.completed", "occurred_at": "2026-01-01T00:00:00Z", "consumer": "a-person", "activity": "refill"}}'  # noqa: E501
+    body = b'{"type": "activity.completed", "data": {"id": "old-1", "type": "activity.completed", "occurred_at": "2026-01-01T00:00:00Z", "consumer": "a-person", "activity": "refill"}}'
     sender = shop.world.platforms["shop"]
     await shop.world.rows(
         "INSERT INTO delivery (program, platform, hook, topic, delivery_id, outcome, detail, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",

@@ -60,7 +60,7 @@ async def state(shop: Shop) -> dict[str, Any]:
         "rollup",
         "delivery",
         "audit",
-    )  # noqa: E501
+    )
     return {table: [r["t"] for r in await shop.world.rows(f"SELECT t::text AS t FROM {table} t ORDER BY 1")] for table in tables}
 
 
