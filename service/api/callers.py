@@ -91,6 +91,8 @@ class OperatorCaller(Struct, frozen=True, kw_only=True):
     program: int
     token: int = 0
     """The number of the token that proved it."""
+    everywhere: bool = False
+    """Of every program of the deployment, not of this one alone."""
 
     @property
     def actor(self) -> str:
@@ -250,7 +252,10 @@ class Callers:
             raise Forbidden(f"The role {login.role!r} may not do this; it takes {' or '.join(roles)}.").about("operator")
         chosen = request.headers.get(PROGRAM_HEADER)
         program = await self._ask(lambda conn: _program(conn, login.program, chosen))
-        return OperatorCaller(operator=login.operator, email=login.email, role=login.role, program=program, token=login.token)
+        return OperatorCaller(
+            operator=login.operator, email=login.email, role=login.role, program=program, token=login.token,
+            everywhere=login.program is None,
+        )  # fmt: skip
 
     async def operator_login(self, request: Request[Any, Any, Any]) -> store.OperatorLogin:
         """The operator behind the request and the token that proved it, in whichever program: for what is about the operator alone.

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Final, TypeVar
 
 import msgspec
@@ -46,3 +47,10 @@ def page_of(rows: Sequence[Row], limit: int, *, item: Callable[[Row], Item], pos
 def encode_cursor(position: int | str) -> str:
     """The cursor that stands for a position."""
     return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def instant(pointer: str, at: datetime | None) -> datetime | None:
+    """A time that a list is searched by. Raises InvalidRequest for a naive one."""
+    if at is not None and at.tzinfo is None:
+        raise InvalidRequest.at(pointer, "needs an offset, such as Z or +08:00")
+    return at

@@ -12,7 +12,7 @@ from schemas.pages import Page
 from service.api.bodies import decode_body
 from service.api.callers import callers_of
 from service.api.changes import change_by
-from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, page_of, read_cursor
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, instant, page_of, read_cursor
 from service.api.database import connection, serving
 from service.api.lanes import Lanes
 from service.domain import secrets
@@ -91,13 +91,6 @@ async def replay_deliveries(request: AnyRequest) -> ReplayAnswer:
         )  # fmt: skip
     cursor = None if going_on is None else encode_cursor(going_on)
     return msgspec.structs.replace(counted(results, dry_run=body.dry_run), next_cursor=cursor)
-
-
-def instant(pointer: str, at: datetime | None) -> datetime | None:
-    """A time of the query. Raises InvalidRequest for a naive one."""
-    if at is not None and at.tzinfo is None:
-        raise InvalidRequest.at(pointer, "needs an offset, such as Z or +08:00")
-    return at
 
 
 async def _reader(request: AnyRequest) -> tuple[int, int | None]:

@@ -1,6 +1,6 @@
 """Platforms with their keys and hooks, operators, and the audit: for administrators."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -29,7 +29,7 @@ from schemas.pages import Page
 from service.api.bodies import decode_body
 from service.api.callers import callers_of
 from service.api.changes import change_by
-from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, page_of, read_cursor
+from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, instant, page_of, read_cursor
 from service.api.database import connection
 from service.domain.campaigns import parse_duration
 from service.domain.errors import InvalidRequest, NotFound
@@ -44,7 +44,12 @@ OPERATORS: Final = ["Operators"]
 
 AnyRequest = Request[Any, Any, Any]
 
+Actor = Annotated[str | None, QueryParameter(max_length=256, description="Such as `operator:7`, or `command`.")]
+Action = Annotated[str | None, QueryParameter(max_length=256, description="Such as `campaign.activate`.")]
 Subject = Annotated[str | None, QueryParameter(max_length=256, description="Such as `platform:demo-shop`.")]
+RequestId = Annotated[str | None, QueryParameter(max_length=256, description="The X-Request-Id of the change.")]
+From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset: changed then or later.")]
+To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset: changed before.")]
 
 
 # Platforms --------------------------------------------------------------------------------------------
@@ -260,15 +265,20 @@ async def create_operator(request: AnyRequest) -> OperatorCredentials:
 
 @get("/v1/audit", tags=OPERATORS, opt={"answer": Page[AuditAnswer]})
 async def list_audit(
-    request: AnyRequest, subject: Subject = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT
-) -> Page[AuditAnswer]:
-    """List who changed what in the program, newest first, perhaps of one subject such as `platform:demo-shop` only."""
+    request: AnyRequest, actor: Actor = None, action: Action = None, subject: Subject = None, request_id: RequestId = None,
+    from_: From = None, to: To = None, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT,
+) -> Page[AuditAnswer]:  # fmt: skip
+    """List who changed what in the program, newest first. Operators of every program also see what belongs to none."""
     caller = await callers_of(request).operator(request, *MAY["audit:read"])
     before_id = read_cursor(cursor, Position, 2**63 - 1)
-    if subject is not None and not subject.isprintable():
-        raise NotFound("There is no such subject.")
+    if any(text is not None and not text.isprintable() for text in (actor, action, subject, request_id)):
+        raise NotFound("There is no such change.")
+    search = audit.Search(
+        actor=actor, action=action, subject=subject, request_id=request_id, from_=instant("/from", from_), to=instant("/to", to),
+        everywhere=caller.everywhere,
+    )  # fmt: skip
     async with connection(request) as conn:
-        rows = await audit.page(conn, program=caller.program, before_id=before_id, subject=subject, limit=limit + 1)
+        rows = await audit.page(conn, search, program=caller.program, before_id=before_id, limit=limit + 1)
     return page_of(rows, limit, item=_audit, position=lambda row: row.id)
 
 

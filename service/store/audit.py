@@ -46,22 +46,37 @@ class AuditRow(Struct, frozen=True, kw_only=True):
     request_id: str | None
 
 
-# By program: its own changes and no others. Newest first.
+class Search(Struct, frozen=True, kw_only=True):
+    """Which changes: all that is given must fit; `from_` is included, `to` is not. `everywhere`: also those of no program."""
+
+    actor: str | None = None
+    action: str | None = None
+    subject: str | None = None
+    request_id: str | None = None
+    from_: datetime | None = None
+    to: datetime | None = None
+    everywhere: bool = False
+
+
+# By program: its own changes and no others, but for the deployment's, which operators of every program see. Newest first.
 PAGE = """
 SELECT id, at, actor, action, subject, before, after, request_id
   FROM audit
- WHERE program = $1 AND id < $2 AND ($3::text IS NULL OR subject = $3)
+ WHERE (program = $1 OR ($2 AND program IS NULL)) AND id < $3 AND ($4::text IS NULL OR actor = $4) AND ($5::text IS NULL OR action = $5)
+   AND ($6::text IS NULL OR subject = $6) AND ($7::text IS NULL OR request_id = $7) AND ($8::timestamptz IS NULL OR at >= $8)
+   AND ($9::timestamptz IS NULL OR at < $9)
  ORDER BY id DESC
- LIMIT $4
+ LIMIT $10
 """
 
 
-async def page(conn: Connection, *, program: int, before_id: int, subject: str | None, limit: int) -> list[AuditRow]:
-    """At most `limit` changes of a program with ids below `before_id`, newest first, perhaps of one subject only."""
-    return [
-        AuditRow(**(dict(row) | {"before": _value(row["before"]), "after": _value(row["after"])}))
-        for row in await conn.fetch(PAGE, program, before_id, subject, limit)
-    ]
+async def page(conn: Connection, search: Search, *, program: int, before_id: int, limit: int) -> list[AuditRow]:
+    """At most `limit` changes of a program with ids below `before_id`, newest first."""
+    rows = await conn.fetch(
+        PAGE, program, search.everywhere, before_id, search.actor, search.action, search.subject, search.request_id,
+        search.from_, search.to, limit,
+    )  # fmt: skip
+    return [AuditRow(**(dict(row) | {"before": _value(row["before"]), "after": _value(row["after"])})) for row in rows]
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

@@ -258,7 +258,7 @@ async def test_a_full_log_drops_its_oldest_rows_and_goes_on_when_postgresql_is_b
         own = DeliveryLog(nowhere, lambda: AT, max_rows=3)
         for n in range(5):
             own.add(row(detail=str(n)))
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="onnect"):
             await own.flush()
         own.add(row(detail="5"))
         assert own.statistics.dropped == 3
