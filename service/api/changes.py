@@ -1,17 +1,15 @@
 """Who makes a change, for the audit."""
 
-from typing import Any, Final
+from typing import Any
 
 from litestar import Request
 
 from service.api.callers import OperatorCaller
+from service.api.visits import current
 from service.flows.administer import Change
 
-MAX_REQUEST_ID_CHARS: Final = 128
 
-
-def change_by(caller: OperatorCaller, request: Request[Any, Any, Any]) -> Change:
-    """The operator, and the caller's own X-Request-Id, which joins the audit to other logs."""
-    request_id = request.headers.get("x-request-id")
-    usable = request_id is not None and len(request_id) <= MAX_REQUEST_ID_CHARS and request_id.isprintable()
-    return Change(actor=caller.actor, request_id=request_id if usable else None)
+def change_by(caller: OperatorCaller, request: Request[Any, Any, Any]) -> Change:  # noqa: ARG001 - a change is a request's
+    """The operator, and the request's id, which joins the audit to the logs and to the caller's own."""
+    visit = current()
+    return Change(actor=caller.actor, request_id=None if visit is None else visit.request_id)
