@@ -37,6 +37,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             app.state.callers = Callers(resources.pool)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
+            application.lanes = app.state.lanes
             beside = [
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
                 asyncio.create_task(_collect(app.state.lanes)),
@@ -52,7 +53,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 await asyncio.gather(*beside, return_exceptions=True)
                 await app.state.lanes.stop()
 
-    app = Application(
+    application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
             *system.routes, *documentation.routes,
@@ -62,8 +63,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         openapi_config=documentation.CONFIG,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
-    app.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
-    return app
+    application.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
+    return application
 
 
 async def _collect(lanes: Lanes) -> None:

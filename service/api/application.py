@@ -9,7 +9,9 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Message, Receive, Scope, Send
 
 from service.api.exchange import Exchange
+from service.api.lanes import Lanes
 from service.api.problems import on_defect, on_refusal
+from service.api.unread import answer_unread
 from service.api.visits import Visit, begin
 from service.domain.errors import GreenpointsError
 
@@ -26,9 +28,13 @@ class Application(Litestar):
     Without the router: its routing, parameters, middleware and request object are most of the time of a short request. `front` holds
     (method, path) of routes that need none of it; they are registered as routes all the same, for documentation and for HEAD and
     OPTIONS.
+
+    Before both: what a full lane would refuse is refused before its body is read and before anybody asks who sends it.
     """
 
     front: dict[tuple[object, object], Handler]
+    lanes: Lanes | None = None
+    """Asked before anything is read; None until they are open."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer a request."""
@@ -39,6 +45,9 @@ class Application(Litestar):
         if b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
         send = _answering(begin(scope), send)
+        if self.lanes is not None and self.lanes.is_full and (refusal := self.lanes.refusal(scope["method"], scope["path"])) is not None:
+            await answer_unread(refusal, scope, receive, send)
+            return
         handler = self.front.get((scope["method"], scope["path"]))
         if handler is None:
             await super().__call__(scope, receive, send)

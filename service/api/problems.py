@@ -12,7 +12,6 @@ from schemas.problems import Problem
 from service.domain.errors import GreenpointsError
 
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER_S = "1"
 
 # code -> (status, title)
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -50,14 +49,17 @@ def problem_of(error: GreenpointsError) -> Problem:
     )
 
 
+def headers_of_problem(error: GreenpointsError, status: int) -> dict[str, str]:
+    """What a refusal's answer has beside its document: 429 and 503 carry Retry-After, 401 names the scheme."""
+    if status in (429, 503):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+
+
 def problem_response(error: GreenpointsError) -> Response[bytes]:
-    """The answer for a refusal; 429 and 503 carry Retry-After, 401 names the scheme."""
+    """The answer for a refusal."""
     problem = problem_of(error)
-    headers = {}
-    if problem.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER_S
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+    headers = headers_of_problem(error, problem.status)
     return Response(content=msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 

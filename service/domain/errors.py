@@ -10,6 +10,8 @@ class GreenpointsError(Exception):
     """A refusal that the caller may see: a stable `code`, a `detail` for people, pointers into the request."""
 
     code: ClassVar[str] = "internal"
+    retry_after_s: int = 1
+    """When to come back, where coming back can help."""
 
     def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
@@ -79,6 +81,16 @@ class UnsupportedMediaType(GreenpointsError):
     """The body's type or encoding is not one that this route reads."""
 
     code = "unsupported_media_type"
+
+
+class RateLimited(GreenpointsError):
+    """The caller's limit is used up for now; nothing was done."""
+
+    code = "rate_limited"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
 
 
 class Overloaded(GreenpointsError):
