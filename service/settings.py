@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.domain.addresses import read_networks
 from service.sealing import Sealer, UnusableMasterKey
 
 PREFIX = "GREENPOINTS_"
@@ -71,6 +72,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of `/v1/events/batch` and of imports."""
     max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
+    trusted_proxies: str = ""
+    """Networks of the proxies in front, whose X-Forwarded-For is believed: `10.0.0.0/8,::1`."""
+    limit_consumer_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 3_000
+    """Requests a minute of one consumer, whatever tokens he shows; 0: no limit."""
+    limit_operator_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 6_000
+    """Requests a minute of one operator, reading and writing each; 0: no limit."""
+    limit_sign_in_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 10
+    """Attempts a minute to sign in from one address; 0: no limit."""
+    limit_anonymous_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 120
+    """Requests a minute from one address that prove nobody; 0: no limit."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -95,6 +106,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"{PREFIX}DATABASE_POOL must hold all writers and two connections more")
     if settings.queue_events < settings.batch_events:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
+    try:
+        read_networks(settings.trusted_proxies)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}TRUSTED_PROXIES: {error}") from None
     if settings.master_key:
         try:
             Sealer.of_setting(settings.master_key)

@@ -12,6 +12,8 @@ from service.api import campaigns, consumers, documentation, events, hooks, plat
 from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
+from service.api.limiter import Limiter
+from service.api.limits import Limits
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain.errors import GreenpointsError
 from service.logs import configure_logging
@@ -34,13 +36,18 @@ def create_app(settings: Settings | None = None) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_resources(settings) as resources:
             app.state.resources = resources
-            app.state.callers = Callers(resources.pool)
+            limiter = Limiter(
+                resources.projection.redis, clock=lambda: resources.clock.now().timestamp(), hash_key=lambda: resources.hash_key,
+                wait_s=settings.redis_wait_ms / 1_000,
+            )  # fmt: skip
+            app.state.limits = application.limits = Limits(limiter, settings)
+            app.state.callers = Callers(resources.pool, limits=application.limits)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
             application.lanes = app.state.lanes
             beside = [
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
-                asyncio.create_task(_collect(app.state.lanes)),
+                asyncio.create_task(_collect(app.state.lanes)), asyncio.create_task(limiter.keep_exchanging()),
             ]  # fmt: skip
             gc.collect()
             gc.freeze()

@@ -1,6 +1,7 @@
 """Litestar, with what every request gets in front of its router."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from litestar import Litestar, Request
@@ -10,7 +11,8 @@ from litestar.types import Message, Receive, Scope, Send
 
 from service.api.exchange import Exchange
 from service.api.lanes import Lanes
-from service.api.problems import on_defect, on_refusal
+from service.api.limits import Limits
+from service.api.problems import PROBLEMS, encoded_problem, on_defect, on_refusal
 from service.api.unread import answer_unread
 from service.api.visits import Visit, begin
 from service.domain.errors import GreenpointsError
@@ -32,9 +34,10 @@ class Application(Litestar):
     Before both: what a full lane would refuse is refused before its body is read and before anybody asks who sends it.
     """
 
-    front: dict[tuple[object, object], Handler]
+    front: Mapping[tuple[object, object], Handler] = MappingProxyType({})
     lanes: Lanes | None = None
     """Asked before anything is read; None until they are open."""
+    limits: Limits | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer a request."""
@@ -44,8 +47,10 @@ class Application(Litestar):
         raw = scope["raw_path"]
         if b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
-        send = _answering(begin(scope), send)
-        if self.lanes is not None and self.lanes.is_full and (refusal := self.lanes.refusal(scope["method"], scope["path"])) is not None:
+        visit = begin(scope)
+        limits = self.limits
+        send = _answering(visit, limits, send)
+        if (refusal := self._refusal(visit)) is not None:
             await answer_unread(refusal, scope, receive, send)
             return
         handler = self.front.get((scope["method"], scope["path"]))
@@ -53,6 +58,14 @@ class Application(Litestar):
             await super().__call__(scope, receive, send)
         else:
             await self._answer(handler, scope, receive, send)
+
+    def _refusal(self, visit: Visit) -> GreenpointsError | None:
+        """Why the request need not be read."""
+        if self.lanes is not None and self.lanes.is_full:
+            overloaded = self.lanes.refusal(visit.scope["method"], visit.scope["path"])
+            if overloaded is not None:
+                return overloaded
+        return None if self.limits is None else self.limits.at_the_door(visit)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -67,13 +80,33 @@ class Application(Litestar):
         await response(scope, receive, send)
 
 
-def _answering(visit: Visit, send: Send) -> Send:
-    """Send as before, with what the visit adds to the head of the answer."""
+def _answering(visit: Visit, limits: Limits | None, send: Send) -> Send:
+    """Send as before, with what the visit adds to the head of the answer; a refusal instead to who proves nothing too often."""
+    path = visit.scope["path"]
 
     # No coroutine of its own: it hands on the one that it got.
     def sending(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
+            status = message["status"]
+            if (status >= 400 or not path.startswith("/v1/")) and limits is not None:
+                refusal = limits.at_the_answer(visit, status)
+                if refusal is not None:
+                    visit.replaced = True
+                    return _refuse(refusal, visit, send)
             message["headers"] = [*message["headers"], *visit.fields]
+        elif visit.replaced:
+            return _nothing()
         return send(message)
 
     return sending
+
+
+async def _refuse(refusal: GreenpointsError, visit: Visit, send: Send) -> None:
+    body, headers = encoded_problem(refusal)
+    start: Message = {"type": "http.response.start", "status": PROBLEMS[refusal.code][0], "headers": [*headers, *visit.fields]}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _nothing() -> None:
+    """The answer is out already."""

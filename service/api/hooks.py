@@ -40,6 +40,7 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
     headers = {name.lower(): value for name, value in request.headers.items()}
     hook = _hook(stored)
     verify(hook, headers, body, resources.clock.now())
+    callers_of(request).admit_hook(stored)
     try:
         translated = translate(hook, headers, body)
         facts = _facts(translated, stored, resources)

@@ -19,6 +19,8 @@ from schemas.callers import (
     PlatformAnswer,
     PlatformBody,
     PlatformCredentials,
+    PlatformLimits,
+    PlatformPatch,
     SigningKeyAnswer,
     SigningKeyBody,
 )
@@ -73,6 +75,17 @@ async def read_platform(request: AnyRequest, code: FromPath[str]) -> PlatformAns
     caller = await callers_of(request).operator(request, *MAY["platforms:read"])
     async with connection(request) as conn:
         return _platform(await administer.find_platform(conn, program=caller.program, code=code))
+
+
+@patch("/v1/platforms/{code:str}", tags=PLATFORMS, opt={"body": PlatformPatch, "answer": PlatformAnswer})
+async def change_platform(request: AnyRequest, code: FromPath[str]) -> PlatformAnswer:
+    """Set and lift a platform's rate limits: they count everywhere within 5 s."""
+    caller = await callers_of(request).operator(request, *MAY["platforms:write"])
+    body = await decode_body(request, PlatformPatch)
+    async with connection(request) as conn:
+        return _platform(
+            await administer.change_platform(conn, program=caller.program, code=code, patch=body, change=change_by(caller, request))
+        )
 
 
 # API keys ---------------------------------------------------------------------------------------------
@@ -252,7 +265,8 @@ async def list_audit(
 
 
 def _platform(row: store.Platform) -> PlatformAnswer:
-    return PlatformAnswer(code=row.code, name=row.name, active=row.active, created_at=row.created_at)
+    limits = msgspec.json.decode(row.limits, type=PlatformLimits)
+    return PlatformAnswer(code=row.code, name=row.name, active=row.active, created_at=row.created_at, limits=limits)
 
 
 def _key(row: store.ApiKey) -> KeyAnswer:
@@ -287,6 +301,7 @@ routes = [
     list_platforms,
     create_platform,
     read_platform,
+    change_platform,
     list_keys,
     create_key,
     revoke_key,

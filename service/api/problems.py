@@ -56,6 +56,14 @@ def headers_of_problem(error: GreenpointsError, status: int) -> dict[str, str]:
     return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
 
 
+def encoded_problem(error: GreenpointsError) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The document and its headers as ASGI sends them."""
+    problem = problem_of(error)
+    body = msgspec.json.encode(problem)
+    headers = {"Content-Type": PROBLEM_JSON, **headers_of_problem(error, problem.status)}
+    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 def problem_response(error: GreenpointsError) -> Response[bytes]:
     """The answer for a refusal."""
     problem = problem_of(error)

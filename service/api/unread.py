@@ -8,10 +8,9 @@ much and as long as is bounded here; beyond that the connection is closed.
 import asyncio
 from typing import Final
 
-import msgspec
-from litestar.types import Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 
-from service.api.problems import PROBLEM_JSON, headers_of_problem, problem_of
+from service.api.problems import PROBLEMS, encoded_problem
 from service.api.visits import headers_of
 from service.domain.errors import GreenpointsError
 
@@ -27,11 +26,10 @@ _places = asyncio.Semaphore(MAX_DRAINING)
 
 async def answer_unread(refusal: GreenpointsError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a refusal before the body is read."""
-    problem = problem_of(refusal)
-    headers = [(b"content-type", PROBLEM_JSON.encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in headers_of_problem(refusal, problem.status).items()]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": msgspec.json.encode(problem), "more_body": True})
+    body, headers = encoded_problem(refusal)
+    start: Message = {"type": "http.response.start", "status": PROBLEMS[refusal.code][0], "headers": headers}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": True})
     if not _places.locked() and _is_worth_draining(scope):
         async with _places:
             await _drain(receive)

@@ -8,7 +8,7 @@ import secrets
 from contextvars import ContextVar
 from typing import Any, Final
 
-from litestar.types import Scope
+from litestar.types import HTTPScope
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from schemas.bounds import MAX_REQUEST_ID_CHARS
@@ -23,9 +23,9 @@ _numbers = itertools.count(1)
 class Visit:
     """A request. `request_id` is the caller's own, if it is usable, or made here: unique among processes and restarts."""
 
-    __slots__ = ("fields", "headers", "request_id", "scope")
+    __slots__ = ("counted", "fields", "headers", "known", "limited", "replaced", "request_id", "scope")
 
-    def __init__(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def __init__(self, scope: HTTPScope, headers: dict[bytes, bytes]) -> None:
         self.scope = scope
         self.headers = headers
         """By lower-case name; of a repeated one the last."""
@@ -33,6 +33,12 @@ class Visit:
         self.request_id = (_usable(sent) if sent is not None else None) or f"{_prefix}-{next(_numbers):x}"
         self.fields: list[tuple[bytes, bytes]] = [(b"request-id", self.request_id.encode())]
         """Headers that the answer gets beside its own."""
+        self.known = False
+        """Somebody proved who he is; not set for the busiest routes, which refuse with 401 if nobody does."""
+        self.limited = self.counted = False
+        """A limit was asked about this request; it was counted for its address."""
+        self.replaced = False
+        """Its answer was replaced by a refusal."""
 
 
 def _usable(sent: bytes) -> str | None:
@@ -48,7 +54,7 @@ _bound: ContextVar[str] = ContextVar(f"{STRUCTLOG_KEY_PREFIX}request_id")
 """What `bind_contextvars(request_id=…)` sets, at a tenth of its cost."""
 
 
-def begin(scope: Scope) -> Visit:
+def begin(scope: HTTPScope) -> Visit:
     """The visit that begins with this request: from now on the current one, its id on every line that is logged meanwhile."""
     headers = dict(scope["headers"])
     scope[HEADERS] = headers  # type: ignore[typeddict-unknown-key]
