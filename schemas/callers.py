@@ -49,6 +49,37 @@ class PlatformBody(Body, frozen=True, kw_only=True):
     name: Name
 
 
+class RateLimit(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """At most `requests` in any `per_s` seconds."""
+
+    requests: Annotated[int, Meta(ge=1, le=10**9)]
+    per_s: Annotated[int, Meta(ge=1, le=86_400)]
+
+
+class PlatformLimits(Body, frozen=True, kw_only=True):
+    """A platform's limits by class; null: none. `credit`, `read` and `write` of all its API keys together, `hooks` of each hook."""
+
+    credit: RateLimit | None = None
+    read: RateLimit | None = None
+    write: RateLimit | None = None
+    hooks: RateLimit | None = None
+
+
+class PlatformLimitsPatch(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits to set; null lifts one, absent ones stay."""
+
+    credit: RateLimit | UnsetType | None = UNSET
+    read: RateLimit | UnsetType | None = UNSET
+    write: RateLimit | UnsetType | None = UNSET
+    hooks: RateLimit | UnsetType | None = UNSET
+
+
+class PlatformPatch(Body, frozen=True, kw_only=True):
+    """What to change of a platform; absent fields stay."""
+
+    limits: PlatformLimitsPatch | UnsetType = UNSET
+
+
 class PlatformAnswer(Body, frozen=True, kw_only=True):
     """A platform."""
 
@@ -56,6 +87,7 @@ class PlatformAnswer(Body, frozen=True, kw_only=True):
     name: str
     active: bool
     created_at: datetime
+    limits: PlatformLimits
 
 
 class KeyBody(Body, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from service.domain.addresses import read_networks
 from service.sealing import Sealer, UnusableMasterKey
 
 PREFIX = "GREENPOINTS_"
@@ -89,6 +90,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long privacy requests that are done are listed; 0: for ever."""
     shop_redact_grace_h: Annotated[int, Meta(ge=0, le=720)] = 48
     """How long after `shop/redact` everybody of that platform is erased; an administrator may cancel it until then."""
+    trusted_proxies: str = ""
+    """Networks of the proxies in front, whose X-Forwarded-For is believed: `10.0.0.0/8,::1`."""
+    limit_consumer_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 3_000
+    """Requests a minute of one consumer, whatever tokens he shows; 0: no limit."""
+    limit_operator_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 6_000
+    """Requests a minute of one operator, reading and writing each; 0: no limit."""
+    limit_sign_in_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 30
+    """Attempts a minute to sign in from one address; 0: no limit."""
+    limit_anonymous_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 600
+    """Requests a minute from one address that prove nobody; 0: no limit."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -117,6 +128,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(
             f"{PREFIX}RETENTION_DELIVERY_BODY_DAYS must not be above {PREFIX}RETENTION_DELIVERY_DAYS: the row holds the body"
         )
+    try:
+        read_networks(settings.trusted_proxies)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}TRUSTED_PROXIES: {error}") from None
     if settings.master_key:
         try:
             Sealer.of_setting(settings.master_key)

@@ -48,7 +48,8 @@ def running(command: Command, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 class Program:
     """One process of ours, `service.api` or `workers`: started, killed and started again as a supervisor would."""
 
-    def __init__(self, module: str, settings: Settings, log: Path) -> None:
+    def __init__(self, module: str, settings: Settings, log: Path, **more: str) -> None:
+        """`more`: settings by their name in capitals, without the prefix."""
         self.port = choose_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._module = module
@@ -60,7 +61,7 @@ class Program:
             "BALANCE_REDIS_URL": settings.balance_redis_url,
             "QUEUE_REDIS_URL": settings.queue_redis_url,
             "MASTER_KEY": settings.master_key,
-        }
+        } | more
         self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
 
     async def start(self) -> None:

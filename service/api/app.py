@@ -26,6 +26,8 @@ from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
+from service.api.limiter import Limiter
+from service.api.limits import Limits
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain.errors import GreenpointsError
 from service.flows.delivery_log import DeliveryLog
@@ -51,14 +53,21 @@ def create_app(settings: Settings | None = None) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_resources(settings) as resources:
             app.state.resources = resources
-            app.state.callers = Callers(resources.pool, sealer=resources.sealer)
+            limiter = Limiter(
+                resources.projection.redis, clock=lambda: resources.clock.now().timestamp(), hash_key=lambda: resources.hash_key,
+                wait_s=settings.redis_wait_ms / 1_000,
+            )  # fmt: skip
+            app.state.limits = application.limits = Limits(limiter, settings)
+            app.state.callers = Callers(resources.pool, sealer=resources.sealer, limits=application.limits)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
+            application.lanes = app.state.lanes
             app.state.deliveries = DeliveryLog(resources.pool, resources.clock.now)
             app.state.deliveries.start()
             beside = [
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
                 asyncio.create_task(_collect(app.state.lanes)), asyncio.create_task(_write_used(app.state.callers)),
+                asyncio.create_task(limiter.keep_exchanging()),
             ]  # fmt: skip
             gc.collect()
             gc.freeze()
@@ -73,7 +82,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 await app.state.lanes.stop()
                 await app.state.deliveries.stop()
 
-    app = Application(
+    application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *privacy.routes, *campaigns.routes, *registries.routes,
             *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
@@ -84,8 +93,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
         openapi_config=documentation.CONFIG,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
-    app.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
-    return app
+    application.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
+    return application
 
 
 async def _collect(lanes: Lanes) -> None:

@@ -1,14 +1,20 @@
-"""Litestar, with two changes in front of its router."""
+"""Litestar, with what every request gets in front of its router."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from litestar import Litestar, Request
+from litestar.enums import ScopeType
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
+from litestar.types import Message, Receive, Scope, Send
 
 from service.api.exchange import Exchange
-from service.api.problems import on_defect, on_refusal
+from service.api.lanes import Lanes
+from service.api.limits import Limits
+from service.api.problems import PROBLEMS, encoded_problem, on_defect, on_refusal
+from service.api.unread import answer_unread
+from service.api.visits import Visit, begin
 from service.domain.errors import GreenpointsError
 
 Handler = Callable[[Any], Awaitable[ASGIResponse]]
@@ -24,20 +30,42 @@ class Application(Litestar):
     Without the router: its routing, parameters, middleware and request object are most of the time of a short request. `front` holds
     (method, path) of routes that need none of it; they are registered as routes all the same, for documentation and for HEAD and
     OPTIONS.
+
+    Before both: what a full lane would refuse is refused before its body is read and before anybody asks who sends it.
     """
 
-    front: dict[tuple[object, object], Handler]
+    front: Mapping[tuple[object, object], Handler] = MappingProxyType({})
+    lanes: Lanes | None = None
+    """Asked before anything is read; None until they are open."""
+    limits: Limits | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """Answer a request."""
-        raw = scope.get("raw_path")  # absent for the lifespan
-        if raw and b"%" in raw:
+        if scope["type"] != ScopeType.HTTP:
+            await super().__call__(scope, receive, send)
+            return
+        raw = scope["raw_path"]
+        if b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
-        handler = self.front.get((scope.get("method"), scope.get("path")))
+        visit = begin(scope)
+        limits = self.limits
+        send = _answering(visit, limits, send)
+        if (refusal := self._refusal(visit)) is not None:
+            await answer_unread(refusal, scope, receive, send)
+            return
+        handler = self.front.get((scope["method"], scope["path"]))
         if handler is None:
             await super().__call__(scope, receive, send)
         else:
             await self._answer(handler, scope, receive, send)
+
+    def _refusal(self, visit: Visit) -> GreenpointsError | None:
+        """Why the request need not be read."""
+        if self.lanes is not None and self.lanes.is_full:
+            overloaded = self.lanes.refusal(visit.scope["method"], visit.scope["path"])
+            if overloaded is not None:
+                return overloaded
+        return None if self.limits is None else self.limits.at_the_door(visit)
 
     async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -50,3 +78,35 @@ class Application(Litestar):
             assert isinstance(made, ASGIResponse)
             response = made
         await response(scope, receive, send)
+
+
+def _answering(visit: Visit, limits: Limits | None, send: Send) -> Send:
+    """Send as before, with what the visit adds to the head of the answer; a refusal instead to who proves nothing too often."""
+    path = visit.scope["path"]
+
+    # No coroutine of its own: it hands on the one that it got.
+    def sending(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            status = message["status"]
+            if (status >= 400 or not path.startswith("/v1/")) and limits is not None:
+                refusal = limits.at_the_answer(visit, status)
+                if refusal is not None:
+                    visit.replaced = True
+                    return _refuse(refusal, visit, send)
+            message["headers"] = [*message["headers"], *visit.fields]
+        elif visit.replaced:
+            return _nothing()
+        return send(message)
+
+    return sending
+
+
+async def _refuse(refusal: GreenpointsError, visit: Visit, send: Send) -> None:
+    body, headers = encoded_problem(refusal)
+    start: Message = {"type": "http.response.start", "status": PROBLEMS[refusal.code][0], "headers": [*headers, *visit.fields]}
+    await send(start)
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def _nothing() -> None:
+    """The answer is out already."""

@@ -18,8 +18,11 @@ from litestar import Request
 from msgspec import Struct
 
 from service.api.exchange import AnyRequest
+from service.api.limits import Limits, read_limits
+from service.api.visits import current
 from service.domain import secrets, tokens
 from service.domain.errors import CallerRefused, Forbidden, NotFound, Overloaded, Unauthenticated, Unavailable
+from service.domain.limits import Limit
 from service.domain.roles import ConsumerScope, Role, Scope
 from service.domain.tokens import Algorithm, TokenError, VerificationKey
 from service.flows.administer import choose_program
@@ -60,6 +63,8 @@ class PlatformCaller(Struct, frozen=True, kw_only=True):
     code: str
     scopes: frozenset[str]
     key: int = 0
+    limits: dict[str, Limit] | None = None
+    """By class; None: none."""
 
     def require(self, scope: Scope) -> None:
         """Raises Forbidden when the key is limited to other scopes."""
@@ -115,8 +120,12 @@ class _Issuer(Struct, frozen=True, kw_only=True):
 class Callers:
     """What one process knows of its callers. Not for use from several event loops."""
 
-    def __init__(self, pool: Pool, *, sealer: Sealer, allow_loopback_jwks: bool = False, clock: Callable[[], float] = time.time) -> None:
-        """`clock` is seconds since 1970, for the expiry of keys and tokens; a parameter for tests only."""
+    def __init__(
+        self, pool: Pool, *, sealer: Sealer, limits: Limits | None = None, allow_loopback_jwks: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        """`clock` is seconds since 1970, for the expiry of keys and tokens; a parameter for tests only. No `limits`: none."""
+        self._limits = limits
         self.allow_loopback_jwks = allow_loopback_jwks
         self._pool = pool
         self._sealer = sealer
@@ -137,18 +146,21 @@ class Callers:
     # Platforms
 
     def platform_cached(self, authorization: str | None) -> PlatformCaller | None:
-        """The platform if this header proved one before; None says nothing: ask `platform`."""
+        """The platform if this header proved one before; None says nothing: ask `platform`. Raises RateLimited."""
         if authorization is None or (known := self._platforms.get(authorization, self._clock())) is None:
             return None
         self._used_keys.add(known.key)
+        if known.limits is not None:
+            self._admit(known)
         return known
 
     async def platform(self, authorization: str | None) -> PlatformCaller:
         """The platform behind the Authorization header: an API key, or an access token that stands for one.
 
-        Raises Unauthenticated, Forbidden (an operator or a consumer), Unavailable, Overloaded.
+        Raises Unauthenticated, Forbidden (an operator or a consumer), RateLimited, Unavailable, Overloaded.
         """
         if (known := self.platform_cached(authorization)) is not None:
+            _is_known()
             return known
         with _named("platform"):
             token = _bearer(authorization)
@@ -161,23 +173,37 @@ class Callers:
             if not secrets.is_access_token(token) and secrets.is_test_key(token) != found.sandbox:
                 raise Unauthenticated("Test keys are for sandboxes, and sandboxes for test keys.").about("platform", found.code)
         caller = PlatformCaller(
-            platform=found.platform, program=found.program, code=found.code, scopes=frozenset(found.scopes), key=found.key
-        )
+            platform=found.platform, program=found.program, code=found.code, scopes=frozenset(found.scopes), key=found.key,
+            limits=read_limits(found.limits) or None,
+        )  # fmt: skip
         if generation == self._generation:
             self._platforms.put(str(authorization), caller, found.expires_at.timestamp() if found.expires_at else float("inf"))
         self._used_keys.add(caller.key)
+        _is_known()
+        self._admit(caller)
         return caller
+
+    def _admit(self, caller: PlatformCaller) -> None:
+        """Count the request against the platform's limits, if it has any. Raises RateLimited."""
+        if caller.limits is not None and self._limits is not None:
+            self._limits.platform(caller.platform, caller.limits)
 
     # Consumers
 
     def consumer_cached(self, authorization: str | None) -> ConsumerCaller | None:
-        """The consumer if this header proved one before, not checked for a scope; None says nothing: ask `consumer`."""
-        return None if authorization is None else self._consumers.get(authorization, self._clock())
+        """The consumer if this header proved one before, not checked for a scope; None says nothing: ask `consumer`.
+
+        Raises RateLimited.
+        """
+        known = None if authorization is None else self._consumers.get(authorization, self._clock())
+        if known is not None and self._limits is not None:
+            self._limits.consumer(known.platform, known.reference)
+        return known
 
     async def consumer(self, authorization: str | None, scope: ConsumerScope) -> ConsumerCaller:
         """The consumer behind the Authorization header, with this scope.
 
-        Raises Unauthenticated, Forbidden (no such scope; a platform or an operator), Unavailable, Overloaded.
+        Raises Unauthenticated, Forbidden (no such scope; a platform or an operator), RateLimited, Unavailable, Overloaded.
         """
         caller = self.consumer_cached(authorization)
         if caller is None:
@@ -186,6 +212,9 @@ class Callers:
                 if token.startswith(OPAQUE_PREFIXES):
                     raise await self._refusal(token, "This route is for consumers: send a token that a platform signed.")
                 caller = await self._verified(token, str(authorization))
+            if self._limits is not None:
+                self._limits.consumer(caller.platform, caller.reference)
+        _is_known()
         caller.require(scope)
         return caller
 
@@ -242,7 +271,8 @@ class Callers:
         """The operator behind the request, in one of these roles (none given: any), and the program it acts in.
 
         Asks PostgreSQL each time: operators are few, and a change of role counts at once.
-        Raises Unauthenticated, Forbidden, NotFound (no such program), InvalidRequest (no program chosen), Unavailable, Overloaded.
+        Raises Unauthenticated, Forbidden, NotFound (no such program), InvalidRequest (no program chosen), RateLimited, Unavailable,
+        Overloaded.
         """
         proved: OperatorCaller | None = request.state.get("operator")  # a moment ago, by service.api.access
         if proved is not None and (not roles or proved.role in roles):
@@ -260,7 +290,7 @@ class Callers:
     async def operator_login(self, request: Request[Any, Any, Any]) -> store.OperatorLogin:
         """The operator behind the request and the token that proved it, in whichever program: for what is about the operator alone.
 
-        Raises Unauthenticated, Forbidden (a caller of another kind), Unavailable, Overloaded.
+        Raises Unauthenticated, Forbidden (a caller of another kind), RateLimited, Unavailable, Overloaded.
         """
         with _named("operator"):
             token = _bearer(request.headers.get("authorization"))
@@ -270,6 +300,9 @@ class Callers:
             if login is None:
                 raise Unauthenticated("The operator's token is unknown, expired or revoked.")
         self._used_operator_tokens.add(login.token)
+        _is_known()
+        if self._limits is not None:
+            self._limits.operator(login.operator)
         return login
 
     # Hooks
@@ -280,6 +313,7 @@ class Callers:
         Raises NotFound, Unavailable (also when no master key opens the secrets), Overloaded.
         """
         if (known := self._hooks.get(hook_id, self._clock())) is not None:
+            _is_known()
             return known
         generation = self._generation
         found = None
@@ -294,7 +328,13 @@ class Callers:
             raise Unavailable("The hook cannot be used at the moment; send it again later.") from None
         if generation == self._generation:
             self._hooks.put(hook_id, found, float("inf"))
+        _is_known()
         return found
+
+    def admit_hook(self, hook: store.Hook) -> None:
+        """Count a delivery against the limit that the platform has for each hook, once its signature was found good. Raises RateLimited."""
+        if self._limits is not None and (limits := read_limits(hook.limits)):
+            self._limits.hook(hook.id, limits)
 
     # Keeping up
 
@@ -454,6 +494,12 @@ async def _program(conn: Connection, own: int | None, chosen: str | None) -> int
     if own not in (None, program.id):
         raise NotFound(f"There is no program {program.code!r}.")
     return program.id
+
+
+def _is_known() -> None:
+    """The request is somebody's: it does not count for the address that it came from, whatever is answered."""
+    if (visit := current()) is not None:
+        visit.known = True
 
 
 def callers_of(request: AnyRequest) -> Callers:

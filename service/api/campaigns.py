@@ -40,7 +40,7 @@ async def create_campaign(request: AnyRequest) -> Response[CampaignAnswer]:
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     body = await decode_body(request, CampaignBody)
     async with connection(request) as conn:
-        return _tagged(await campaigns.create(conn, body, program=caller.program, change=change_by(caller, request)), status_code=201)
+        return _tagged(await campaigns.create(conn, body, program=caller.program, change=change_by(caller)), status_code=201)
 
 
 @get("/v1/campaigns", tags=TAGS, opt={"answer": Page[CampaignAnswer]})
@@ -72,7 +72,7 @@ async def change_campaign(request: AnyRequest, code: FromPath[str], if_match: If
         try:
             return _tagged(
                 await campaigns.patch(
-                    conn, _code(code), changes, program=caller.program, change=change_by(caller, request), if_match=if_match_of(request)
+                    conn, _code(code), changes, program=caller.program, change=change_by(caller), if_match=if_match_of(request)
                 )
             )
         except msgspec.ValidationError as error:
@@ -145,7 +145,7 @@ async def _step(request: AnyRequest, code: str, step: Step) -> Response[Campaign
     async with connection(request) as conn:
         return _tagged(
             await campaigns.step(
-                conn, _code(code), step, program=caller.program, change=change_by(caller, request), if_match=if_match_of(request)
+                conn, _code(code), step, program=caller.program, change=change_by(caller), if_match=if_match_of(request)
             )
         )
 

@@ -1,27 +1,25 @@
 """Who makes a change, for the audit."""
 
-from typing import Any, Final
+from typing import Any
 
 from litestar import Request
 
 from service.api.callers import OperatorCaller
+from service.api.visits import current
 from service.flows.administer import Change
 
-MAX_REQUEST_ID_CHARS: Final = 128
+
+def change_by(caller: OperatorCaller) -> Change:
+    """The operator, and the request's id, which joins the audit to the logs and to the caller's own."""
+    return change_of(caller.operator)
 
 
-def change_by(caller: OperatorCaller, request: Request[Any, Any, Any]) -> Change:
-    """The operator, and the caller's own X-Request-Id, which joins the audit to other logs."""
-    return change_of(caller.operator, request)
-
-
-def change_of(operator: int, request: Request[Any, Any, Any]) -> Change:
+def change_of(operator: int) -> Change:
     """The same for an operator who acts in no program in particular."""
-    return Change(actor=f"operator:{operator}", request_id=request_id_of(request))
+    return Change(actor=f"operator:{operator}", request_id=request_id())
 
 
-def request_id_of(request: Request[Any, Any, Any]) -> str | None:
-    """The caller's X-Request-Id, if it can be kept."""
-    request_id = request.headers.get("x-request-id")
-    usable = request_id is not None and len(request_id) <= MAX_REQUEST_ID_CHARS and request_id.isprintable()
-    return request_id if usable else None
+def request_id() -> str | None:
+    """The id of the request that is being answered."""
+    visit = current()
+    return None if visit is None else visit.request_id

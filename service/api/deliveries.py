@@ -69,7 +69,7 @@ async def replay_delivery(request: AnyRequest, delivery: FromPath[str], dry_run:
     caller = await callers_of(request).operator(request, *MAY["deliveries:replay"])
     async with serving():
         return await _replayer(request).one(
-            _number(delivery), program=caller.program, change=change_by(caller, request), dry_run=dry_run
+            _number(delivery), program=caller.program, change=change_by(caller), dry_run=dry_run
         )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ async def replay_deliveries(request: AnyRequest) -> ReplayAnswer:
     after = read_cursor(body.cursor, Position, 0)
     async with serving():
         results, going_on = await _replayer(request).page(
-            selection, program=caller.program, change=change_by(caller, request), after=after, limit=body.limit, dry_run=body.dry_run
+            selection, program=caller.program, change=change_by(caller), after=after, limit=body.limit, dry_run=body.dry_run
         )  # fmt: skip
     cursor = None if going_on is None else encode_cursor(going_on)
     return msgspec.structs.replace(counted(results, dry_run=body.dry_run), next_cursor=cursor)

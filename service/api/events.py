@@ -20,7 +20,7 @@ from service.api.exchange import AnyRequest, JsonResponse
 from service.api.lanes import CHUNK_BESIDE, Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
-from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Overloaded, UnsupportedMediaType
+from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, UnsupportedMediaType
 from service.domain.fold import Fact
 from service.domain.intake import Sender, decode_json, read_fact
 from service.flows import events as flow
@@ -84,10 +84,7 @@ async def receive_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
     resources: Resources = request.app.state.resources
     caller = await _platform(request, raw_headers(request))
     lanes: Lanes = request.app.state.lanes
-    if lanes.bodies >= resources.settings.bulk_queue_bodies:
-        lanes.bulk.statistics.overloaded += 1
-        raise Overloaded("More bulk bodies are waiting than can be committed in time.")
-    lanes.bodies += 1
+    lanes.begin_body()
     try:
         body = await read_body(request, resources.settings.max_bulk_body_bytes)
         events = _split(body, request.headers.get("content-type"))

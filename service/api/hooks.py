@@ -55,6 +55,7 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         verdict: Verdict = "stale" if isinstance(error, StaleSignature) else "bad_signature"
         deliveries.refuse(arrived.row("refused", verdict=verdict, detail=error.detail))
         raise error.about("hook", stored.platform_code) from None
+    callers_of(request).admit_hook(stored)
     try:
         translated, facts = facts_in(stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key)
     except Untranslatable as error:

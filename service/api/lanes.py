@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from service.domain.errors import Overloaded
 from service.domain.fold import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
@@ -36,6 +37,7 @@ class Lanes:
             writers=settings.bulk_writers, gives_way_to=self.single,
         )  # fmt: skip
         self._chunk = settings.bulk_batch_events
+        self._most_bodies = settings.bulk_queue_bodies
         self.bodies = 0
         """Bulk bodies being read or committed."""
 
@@ -43,6 +45,34 @@ class Lanes:
     def is_busy(self) -> bool:
         """Whether events are coming in."""
         return self.single.is_busy or self.bulk.is_busy
+
+    @property
+    def is_full(self) -> bool:
+        """Whether one of them is."""
+        return self.single.is_full or self.bodies >= self._most_bodies or self.bulk.is_full
+
+    def refusal(self, method: str, path: str) -> Overloaded | None:
+        """Why a request must not even be read now: it would end in a lane that is full."""
+        if method != "POST":
+            return None
+        if path == "/v1/events/batch":
+            if self.bodies >= self._most_bodies:
+                return self.too_many_bodies()
+            return self.bulk.overloaded() if self.bulk.is_full else None
+        if (path == "/v1/events" or path.startswith("/v1/hooks/")) and self.single.is_full:
+            return self.single.overloaded()
+        return None
+
+    def too_many_bodies(self) -> Overloaded:
+        """The refusal of one more bulk body, counted."""
+        self.bulk.statistics.overloaded += 1
+        return Overloaded("More bulk bodies are waiting than can be committed in time.")
+
+    def begin_body(self) -> None:
+        """Count a bulk body in; whoever does counts it out again. Raises Overloaded at the bound."""
+        if self.bodies >= self._most_bodies:
+            raise self.too_many_bodies()
+        self.bodies += 1
 
     @property
     def chunk(self) -> int:

@@ -22,7 +22,7 @@ from schemas.callers import (
 from schemas.pages import Page
 from service.api.bodies import decode_body
 from service.api.callers import callers_of
-from service.api.changes import change_by, change_of, request_id_of
+from service.api.changes import change_by, change_of, request_id
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, page_of, read_cursor
 from service.api.database import connection
 from service.domain.errors import NotFound, Unavailable
@@ -54,7 +54,7 @@ async def sign_in(request: AnyRequest) -> SessionAnswer:
             password=body.password,
             program=body.program,
             life=life,
-            request_id=request_id_of(request),
+            request_id=request_id(),
         )
     except UNREACHABLE:
         raise Unavailable("The database does not answer; try again in a moment.") from None
@@ -65,7 +65,7 @@ async def sign_out(request: AnyRequest) -> None:
     """End the session that the request comes with."""
     login = await callers_of(request).operator_login(request)
     async with connection(request) as conn:
-        await flow.sign_out(conn, login, change=change_of(login.operator, request))
+        await flow.sign_out(conn, login, change=change_of(login.operator))
 
 
 @get("/v1/operators/me", tags=OPERATORS, opt={"answer": MeAnswer})
@@ -83,7 +83,7 @@ async def change_password(request: AnyRequest) -> None:
     body = await decode_body(request, PasswordChangeBody)
     pool = request.app.state.resources.pool
     try:
-        await flow.change_password(pool, login, current=body.current, new=body.new, change=change_of(login.operator, request))
+        await flow.change_password(pool, login, current=body.current, new=body.new, change=change_of(login.operator))
     except UNREACHABLE:
         raise Unavailable("The database does not answer; try again in a moment.") from None
 
@@ -98,7 +98,7 @@ async def change_operator(request: AnyRequest, operator: FromPath[int]) -> Opera
     body = await decode_body(request, OperatorPatch)
     async with connection(request) as conn:
         row = await flow.change_operator(
-            conn, _number(operator), body, program=caller.program, by=caller.operator, change=change_by(caller, request)
+            conn, _number(operator), body, program=caller.program, by=caller.operator, change=change_by(caller)
         )
     return _operator(row)
 
@@ -112,7 +112,7 @@ async def reset_password(request: AnyRequest, operator: FromPath[int]) -> Passwo
     body = await decode_body(request, PasswordResetBody)
     async with connection(request) as conn:
         return await flow.reset_password(
-            conn, _number(operator), program=caller.program, password=body.password, change=change_by(caller, request)
+            conn, _number(operator), program=caller.program, password=body.password, change=change_by(caller)
         )
 
 
@@ -140,7 +140,7 @@ async def create_token(request: AnyRequest, operator: FromPath[int]) -> Operator
             program=caller.program,
             name=body.name,
             expires_at=body.expires_at,
-            change=change_by(caller, request),
+            change=change_by(caller),
         )
 
 
@@ -150,7 +150,7 @@ async def revoke_token(request: AnyRequest, operator: FromPath[int], token: From
     caller = await callers_of(request).operator(request, *MAY["operators:write"])
     async with connection(request) as conn:
         return _token(
-            await flow.revoke_token(conn, _number(operator), _number(token), program=caller.program, change=change_by(caller, request))
+            await flow.revoke_token(conn, _number(operator), _number(token), program=caller.program, change=change_by(caller))
         )
 
 

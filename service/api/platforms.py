@@ -21,6 +21,8 @@ from schemas.callers import (
     PlatformAnswer,
     PlatformBody,
     PlatformCredentials,
+    PlatformLimits,
+    PlatformPatch,
     SigningKeyAnswer,
     SigningKeyBody,
 )
@@ -73,7 +75,7 @@ async def create_platform(request: AnyRequest) -> PlatformCredentials:
     sealer: Sealer = request.app.state.resources.sealer
     async with connection(request) as conn:
         return await administer.create_platform(
-            conn, sealer=sealer, program=caller.program, code=body.code, name=body.name, change=change_by(caller, request)
+            conn, sealer=sealer, program=caller.program, code=body.code, name=body.name, change=change_by(caller)
         )
 
 
@@ -83,6 +85,17 @@ async def read_platform(request: AnyRequest, code: FromPath[str]) -> PlatformAns
     caller = await callers_of(request).operator(request, *MAY["platforms:read"])
     async with connection(request) as conn:
         return _platform(await administer.find_platform(conn, program=caller.program, code=code))
+
+
+@patch("/v1/platforms/{code:str}", tags=PLATFORMS, opt={"body": PlatformPatch, "answer": PlatformAnswer})
+async def change_platform(request: AnyRequest, code: FromPath[str]) -> PlatformAnswer:
+    """Set and lift a platform's rate limits: they count everywhere within 5 s."""
+    caller = await callers_of(request).operator(request, *MAY["platforms:write"])
+    body = await decode_body(request, PlatformPatch)
+    async with connection(request) as conn:
+        return _platform(
+            await administer.change_platform(conn, program=caller.program, code=code, patch=body, change=change_by(caller))
+        )
 
 
 # API keys ---------------------------------------------------------------------------------------------
@@ -106,7 +119,7 @@ async def create_key(request: AnyRequest, code: FromPath[str]) -> KeyAnswer:
     body = await decode_body(request, KeyBody)
     async with connection(request) as conn:
         return await administer.create_key(
-            conn, program=caller.program, platform=code, scopes=body.scopes, expires_at=body.expires_at, change=change_by(caller, request)
+            conn, program=caller.program, platform=code, scopes=body.scopes, expires_at=body.expires_at, change=change_by(caller)
         )
 
 
@@ -116,7 +129,7 @@ async def revoke_key(request: AnyRequest, code: FromPath[str], key: FromPath[int
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
         return _key(
-            await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller, request))
+            await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller))
         )
 
 
@@ -128,7 +141,7 @@ async def replace_key(request: AnyRequest, code: FromPath[str], key: FromPath[in
     keep_old = _keep_old(body.keep_old)
     async with connection(request) as conn:
         return await administer.replace_key(
-            conn, program=caller.program, platform=code, key=_number(key), keep_old=keep_old, change=change_by(caller, request)
+            conn, program=caller.program, platform=code, key=_number(key), keep_old=keep_old, change=change_by(caller)
         )
 
 
@@ -163,7 +176,7 @@ async def add_signing_key(request: AnyRequest, code: FromPath[str]) -> SigningKe
             public_pem=body.public_pem,
             jwks_url=body.jwks_url,
             allow_loopback=callers_of(request).allow_loopback_jwks,
-            change=change_by(caller, request),
+            change=change_by(caller),
         )
     return _signing_key(row)
 
@@ -174,7 +187,7 @@ async def revoke_signing_key(request: AnyRequest, code: FromPath[str], key: From
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
         row = await administer.revoke_signing_key(
-            conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller, request)
+            conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller)
         )
     return _signing_key(row)
 
@@ -207,7 +220,7 @@ async def create_hook(request: AnyRequest, code: FromPath[str]) -> HookAnswer:
             connector=body.connector,
             secret=body.secret,
             settings=body.settings,
-            change=change_by(caller, request),
+            change=change_by(caller),
         )
     return msgspec.structs.replace(_hook(row), secret=row.secrets[0])
 
@@ -226,7 +239,7 @@ async def change_hook(request: AnyRequest, code: FromPath[str], hook: FromPath[s
                 platform=code,
                 hook=hook,
                 patch=body,
-                change=change_by(caller, request),
+                change=change_by(caller),
             )
         )
 
@@ -259,7 +272,7 @@ async def create_operator(request: AnyRequest) -> OperatorCredentials:
             role=body.role,
             program=caller.program,
             password=body.password,
-            change=change_by(caller, request),
+            change=change_by(caller),
         )
 
 
@@ -286,7 +299,8 @@ async def list_audit(
 
 
 def _platform(row: store.Platform) -> PlatformAnswer:
-    return PlatformAnswer(code=row.code, name=row.name, active=row.active, created_at=row.created_at)
+    limits = msgspec.json.decode(row.limits, type=PlatformLimits)
+    return PlatformAnswer(code=row.code, name=row.name, active=row.active, created_at=row.created_at, limits=limits)
 
 
 def _key(row: store.ApiKey) -> KeyAnswer:
@@ -336,6 +350,7 @@ routes = [
     list_platforms,
     create_platform,
     read_platform,
+    change_platform,
     list_keys,
     create_key,
     revoke_key,

@@ -54,7 +54,7 @@ async def _actor(request: AnyRequest, scope: Scope, permission: Permission) -> _
         change = Change(actor=f"platform:{caller.code}")
         return _Actor(program=caller.program, platform=caller.platform, code=caller.code, change=change)
     operator = await callers.operator(request, *MAY[permission])
-    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator, request))
+    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator))
 
 
 class _Consumer(Struct, frozen=True, kw_only=True):
@@ -141,7 +141,7 @@ async def lift_hold(request: AnyRequest, ref: FromPath[str], platform: PlatformC
 
 async def _administrator(request: AnyRequest) -> _Actor:
     operator = await callers_of(request).operator(request, *MAY["personal:hold"])
-    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator, request))
+    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator))
 
 
 # What platforms ask for by webhook --------------------------------------------------------------------
@@ -186,7 +186,7 @@ async def cancel_request(request: AnyRequest, request_id: FromPath[int]) -> Priv
     operator = await callers_of(request).operator(request, *MAY["personal:erase"])
     async with connection(request) as conn:
         return _request(
-            await privacy_requests.cancel(conn, program=operator.program, id=_number(request_id), change=change_by(operator, request))
+            await privacy_requests.cancel(conn, program=operator.program, id=_number(request_id), change=change_by(operator))
         )
 
 
@@ -214,7 +214,7 @@ async def change_policy(request: AnyRequest) -> PolicyBody:
     """Choose what comes of later events of an erased reference; `refuse` keeps a keyed hash of each that is erased from then on."""
     operator = await callers_of(request).operator(request, *MAY["platforms:write"])
     body = await decode_body(request, PolicyBody)
-    change = change_by(operator, request)
+    change = change_by(operator)
     async with connection(request) as conn, conn.transaction():
         before = await vault.policy(conn, operator.program)
         await vault.set_policy(conn, operator.program, body.erased_reference)

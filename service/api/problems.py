@@ -14,7 +14,6 @@ from service.domain.errors import CallerRefused, GreenpointsError
 from service.domain.pointers import unquoted
 
 PROBLEM_JSON = "application/problem+json"
-RETRY_AFTER_S = "1"
 
 # code -> (status, title)
 PROBLEMS: dict[str, tuple[int, str]] = {
@@ -54,14 +53,25 @@ def problem_of(error: GreenpointsError) -> Problem:
     )
 
 
-def problem_response(error: GreenpointsError) -> Response[bytes]:
-    """The answer for a refusal; 429 and 503 carry Retry-After, 401 names the scheme."""
+def headers_of_problem(error: GreenpointsError, status: int) -> dict[str, str]:
+    """What a refusal's answer has beside its document: 429 and 503 carry Retry-After, 401 names the scheme."""
+    if status in (429, 503):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+
+
+def encoded_problem(error: GreenpointsError) -> tuple[bytes, list[tuple[bytes, bytes]]]:
+    """The document and its headers as ASGI sends them."""
     problem = problem_of(error)
-    headers = {}
-    if problem.status in (429, 503):
-        headers["Retry-After"] = str(getattr(error, "retry_after_s", RETRY_AFTER_S))
-    if problem.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
+    body = msgspec.json.encode(problem)
+    headers = {"Content-Type": PROBLEM_JSON, **headers_of_problem(error, problem.status)}
+    return body, [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+def problem_response(error: GreenpointsError) -> Response[bytes]:
+    """The answer for a refusal."""
+    problem = problem_of(error)
+    headers = headers_of_problem(error, problem.status)
     return Response(content=msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 

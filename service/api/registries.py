@@ -44,7 +44,7 @@ async def register_certificate(request: AnyRequest) -> CertificateAnswer:
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, CertificateBody, max_bytes=MAX_IMPORT_BYTES)
     async with connection(request) as conn:
-        return await registries.register_certificate(conn, body, program=caller.program, change=change_by(caller, request))
+        return await registries.register_certificate(conn, body, program=caller.program, change=change_by(caller))
 
 
 @post("/v1/certificates/import", tags=CERTIFICATES, status_code=200, opt={"body": list[CertificateBody], "answer": ImportAnswer})
@@ -54,7 +54,7 @@ async def import_certificates(request: AnyRequest) -> ImportAnswer:
     format_ = _format(request)
     rows = imports.certificate_rows(await read_body(request, MAX_IMPORT_BYTES), format_)
     async with connection(request) as conn:
-        return await registries.import_certificates(conn, rows, program=caller.program, change=change_by(caller, request))
+        return await registries.import_certificates(conn, rows, program=caller.program, change=change_by(caller))
 
 
 @get("/v1/certificates", tags=CERTIFICATES, opt={"answer": Page[CertificateAnswer]})
@@ -86,7 +86,7 @@ async def revoke_certificate(request: AnyRequest, certificate: FromPath[str]) ->
     body = await decode_body(request, Revocation)
     async with connection(request) as conn:
         return await registries.revoke_certificate(
-            conn, _number(certificate), body, program=caller.program, change=change_by(caller, request)
+            conn, _number(certificate), body, program=caller.program, change=change_by(caller)
         )
 
 
@@ -99,7 +99,7 @@ async def suspend_certificate(request: AnyRequest, certificate: FromPath[str]) -
     body = await decode_body(request, Revocation)
     async with connection(request) as conn:
         return await registries.suspend_certificate(
-            conn, _number(certificate), body, program=caller.program, change=change_by(caller, request)
+            conn, _number(certificate), body, program=caller.program, change=change_by(caller)
         )
 
 
@@ -108,7 +108,7 @@ async def resume_certificate(request: AnyRequest, certificate: FromPath[str]) ->
     """Lift a suspension. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     async with connection(request) as conn:
-        return await registries.resume_certificate(conn, _number(certificate), program=caller.program, change=change_by(caller, request))
+        return await registries.resume_certificate(conn, _number(certificate), program=caller.program, change=change_by(caller))
 
 
 # Products ------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ async def register_product(request: AnyRequest) -> Response[ProductAnswer]:
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, ProductBody)
     async with connection(request) as conn:
-        product, new = await registries.register_product(conn, body, program=caller.program, change=change_by(caller, request))
+        product, new = await registries.register_product(conn, body, program=caller.program, change=change_by(caller))
     return Response(product, status_code=201 if new else 200)
 
 
@@ -131,7 +131,7 @@ async def import_products(request: AnyRequest) -> ImportAnswer:
     format_ = _format(request)
     rows = imports.product_rows(await read_body(request, MAX_IMPORT_BYTES), format_)
     async with connection(request) as conn:
-        return await registries.import_products(conn, rows, program=caller.program, change=change_by(caller, request))
+        return await registries.import_products(conn, rows, program=caller.program, change=change_by(caller))
 
 
 @get("/v1/products", tags=PRODUCTS, opt={"answer": Page[ProductAnswer]})

@@ -10,6 +10,8 @@ class GreenpointsError(Exception):
     """A refusal that the caller may see: a stable `code`, a `detail` for people, pointers into the request."""
 
     code: ClassVar[str] = "internal"
+    retry_after_s: int = 1
+    """When to come back, where coming back can help."""
 
     def __init__(self, detail: str, errors: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)

@@ -25,6 +25,7 @@ from schemas.callers import (
     OperatorCredentials,
     Password,
     PlatformCredentials,
+    PlatformPatch,
     RoleName,
     ScopeName,
 )
@@ -138,6 +139,28 @@ async def find_platform(conn: Connection, *, program: int | None, code: str) -> 
     if found is None:
         raise NotFound(f"There is no platform {code[:64]!r}.")
     return found
+
+
+async def change_platform(
+    conn: Connection, *, program: int, code: str, patch: PlatformPatch, change: Change = BY_COMMAND
+) -> store.Platform:
+    """Set and lift a platform's limits; what the patch does not name stays. Every process obeys within 5 s. Raises NotFound."""
+    async with conn.transaction():
+        found = await find_platform(conn, program=program, code=code)
+        await store.lock_platform(conn, found.id)
+        before = await find_platform(conn, program=program, code=code)
+        if patch.limits is msgspec.UNSET:
+            return before
+        limits = msgspec.json.decode(before.limits)
+        for kind, limit in msgspec.to_builtins(patch.limits).items():
+            if limit is None:
+                limits.pop(kind, None)
+            else:
+                limits[kind] = limit
+        after = await store.set_limits(conn, found.id, msgspec.json.encode(limits).decode())
+        shown = [{"limits": msgspec.json.decode(row.limits)} for row in (before, after)]
+        await _record(conn, change, program, "platform.change", f"platform:{code}", before=shown[0], after=shown[1])
+    return after
 
 
 async def list_platforms(conn: Connection, *, program: int, after: int = 0, limit: int = 200) -> list[store.Platform]:

@@ -124,6 +124,11 @@ class Lane:
         return len(self._queue)
 
     @property
+    def is_full(self) -> bool:
+        """Whether one more request would be refused."""
+        return len(self._queue) >= self._queue_requests
+
+    @property
     def committing(self) -> int:
         """Requests that are being committed."""
         return len(self._committing)
@@ -132,14 +137,18 @@ class Lane:
         """Hand over facts; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
         if self._down is not None:
             raise Unavailable(self._down)
-        if len(self._queue) >= self._queue_requests:
-            self.statistics.overloaded += 1
-            raise Overloaded("More events are waiting than can be committed in time.")
+        if self.is_full:
+            raise self.overloaded()
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._newest = time.monotonic()
         self._queue.append(Waiting(facts, future, self._newest))
         self._changed.set()
         return future
+
+    def overloaded(self) -> Overloaded:
+        """The refusal of one more request, counted."""
+        self.statistics.overloaded += 1
+        return Overloaded("More events are waiting than can be committed in time.")
 
     # Committing
 

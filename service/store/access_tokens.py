@@ -6,7 +6,7 @@ from service.store.callers import PlatformKey
 from service.store.connection import Connection
 
 BEARING_PLATFORM = """
-SELECT k.id AS key, p.id AS platform, p.program, p.code, g.sandbox, a.scopes, least(a.expires_at, k.expires_at) AS expires_at
+SELECT k.id AS key, p.id AS platform, p.program, p.code, g.sandbox, a.scopes, least(a.expires_at, k.expires_at) AS expires_at, p.limits
   FROM access_token a JOIN api_key k ON k.id = a.api_key JOIN platform p ON p.id = k.platform JOIN program g ON g.id = p.program
  WHERE a.hash = $1 AND a.expires_at > now()
    AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND p.active

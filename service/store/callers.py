@@ -50,10 +50,12 @@ class PlatformKey(Struct, frozen=True, kw_only=True):
     sandbox: bool
     scopes: list[str]
     expires_at: datetime | None
+    limits: str
+    """The platform's, as JSON by class."""
 
 
 PLATFORM_BY_KEY = """
-SELECT k.id AS key, p.id AS platform, p.program, p.code, g.sandbox, k.scopes, k.expires_at
+SELECT k.id AS key, p.id AS platform, p.program, p.code, g.sandbox, k.scopes, k.expires_at, p.limits
   FROM api_key k JOIN platform p ON p.id = k.platform JOIN program g ON g.id = p.program
  WHERE k.hash = $1 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now()) AND p.active
 """
@@ -172,10 +174,12 @@ class Hook(Struct, frozen=True, kw_only=True):
     settings: str
     active: bool
     created_at: datetime
+    limits: str = "{}"
+    """The platform's, as JSON by class, where somebody delivers to the hook."""
 
 
 HOOK = """
-SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secrets, h.settings, h.active, h.created_at
+SELECT h.id, h.platform, p.program, p.code AS platform_code, h.connector, h.secrets, h.settings, h.active, h.created_at, p.limits
   FROM hook h JOIN platform p ON p.id = h.platform
  WHERE h.id = $1 AND h.active AND p.active
 """
@@ -281,12 +285,14 @@ class Platform(Struct, frozen=True, kw_only=True):
     name: str
     active: bool
     created_at: datetime
+    limits: str
+    """As JSON by class."""
 
 
-PLATFORM = "SELECT id, program, code, name, active, created_at FROM platform WHERE program = $1 AND code = $2"
-PLATFORM_BY_CODE = "SELECT id, program, code, name, active, created_at FROM platform WHERE code = $1"
+PLATFORM = "SELECT id, program, code, name, active, created_at, limits FROM platform WHERE program = $1 AND code = $2"
+PLATFORM_BY_CODE = "SELECT id, program, code, name, active, created_at, limits FROM platform WHERE code = $1"
 PLATFORMS = """
-SELECT id, program, code, name, active, created_at
+SELECT id, program, code, name, active, created_at, limits
   FROM platform
  WHERE program = $1 AND id > $2::bigint
  ORDER BY id
@@ -295,7 +301,13 @@ SELECT id, program, code, name, active, created_at
 INSERT_PLATFORM = """
 INSERT INTO platform (program, code, name) VALUES ($1, $2, $3)
 ON CONFLICT (code) DO NOTHING
-RETURNING id, program, code, name, active, created_at
+RETURNING id, program, code, name, active, created_at, limits
+"""
+
+
+SET_LIMITS = """
+UPDATE platform SET limits = $2::jsonb WHERE id = $1
+RETURNING id, program, code, name, active, created_at, limits
 """
 
 
@@ -314,6 +326,13 @@ async def platform_by_code(conn: Connection, code: str) -> Platform | None:
 async def platforms(conn: Connection, *, program: int, after: int, limit: int) -> list[Platform]:
     """A program's platforms with ids above `after`, oldest first."""
     return [Platform(**row) for row in await conn.fetch(PLATFORMS, program, after, limit)]
+
+
+async def set_limits(conn: Connection, platform: int, limits: str) -> Platform:
+    """The platform with these limits instead of those it had."""
+    row = await conn.fetchrow(SET_LIMITS, platform, limits)
+    assert row is not None
+    return Platform(**row)
 
 
 async def insert_platform(conn: Connection, *, program: int, code: str, name: str) -> Platform | None:

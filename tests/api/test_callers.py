@@ -21,6 +21,7 @@ from litestar.exceptions import HTTPException
 
 from schemas.callers import OperatorCredentials, PlatformCredentials
 from service.api import platforms
+from service.api.application import Application
 from service.api.callers import MAX_REMEMBERED, Callers, callers_of
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain import secrets
@@ -87,7 +88,7 @@ async def probe_operator(request: Request[Any, Any, Any]) -> dict[str, Any]:
 @cache
 def application() -> Litestar:
     """The routes of administration and the probes; the state is each test's own."""
-    return Litestar(
+    return Application(
         route_handlers=[*platforms.routes, probe_platform, probe_me, probe_operator],
         exception_handlers={GreenpointsError: on_refusal, HTTPException: on_http_exception, Exception: on_defect},
         openapi_config=None,
