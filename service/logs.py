@@ -1,26 +1,98 @@
-"""Logs: one line an event, as JSON for machines or in colour for people; to stderr."""
+"""Logs: one line an event, as JSON for machines or in colour for people; to stderr.
+
+Third parties' lines (asyncpg, arq, granian, litestar, redis, asyncio, warnings, a crash) go the same way. Nobody logs bodies, headers or
+queries; `redact` is the last line of defence, over every finished line.
+"""
 
 import logging
+import re
 import sys
-from typing import Literal
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Literal, TextIO
 
 import structlog
+from structlog.typing import EventDict, Processor
+
+_SECRET: Final = re.compile(
+    r"\b(?P<kept>gpk_|gpo_|whsec_|shpss_|shpat_)[A-Za-z0-9_+/=-]+"  # API keys, operators' tokens, hook secrets
+    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"  # JSON Web Tokens, cut off or not
+    r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]+"
+    r"|(?P<before>://[^\s:@/?#]*:)[^\s@/]+(?=@)",  # the password of an address
+    re.IGNORECASE,
+)
+_ROW: Final = re.compile(r"DETAIL:\s.*?(?=\\n|\n|\"|$)")
+"""PostgreSQL's errors quote the row that they are about; the message before it names the constraint."""
+_QUERY: Final = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
+
+
+def redact(text: str) -> str:
+    """The text with secrets masked, and without quoted rows and query strings."""
+    text = _SECRET.sub(lambda found: f"{found['kept'] or found['scheme'] or found['before'] or ''}***", text)
+    return _QUERY.sub(r"\1?***", _ROW.sub("DETAIL: ***", text))
 
 
 def configure_logging(log_format: Literal["json", "console"]) -> None:
-    """Set structlog up for this process."""
-    # Plain tracebacks: the default ones show local variables, and with them whole Authorization headers.
-    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
-    renderer = structlog.processors.JSONRenderer() if log_format == "json" else console
+    """Set structlog and the standard library's logging up for this process: the same lines from both."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    rendering = _rendering(log_format)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info if log_format == "json" else structlog.processors.StackInfoRenderer(),
-            renderer,
-        ],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = _Stderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Stderr)), handler]
+    root.setLevel(logging.WARNING)
+    for name in ("_granian", "granian.access", "arq"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    warnings.showwarning = _on_warning  # type: ignore[assignment]  # nobody names the other two parameters
+    sys.excepthook = _on_crash
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _rendering(log_format: Literal["json", "console"]) -> Sequence[Processor]:
+    # Plain tracebacks: the default ones show local variables, and with them whole Authorization headers.
+    if log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False), _redacted]
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    return [structlog.processors.StackInfoRenderer(), console, _redacted]
+
+
+def _redacted(_: object, __: str, line: EventDict | str) -> str:
+    """The last processor: what it gets is the finished line."""
+    return redact(str(line))
+
+
+def _on_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    logging.getLogger("py.warnings").warning("%s: %s (%s:%s)", category.__name__, message, filename, lineno)
+
+
+def _on_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A process that ends by an exception says so in the same form."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger("greenpoints").critical("the process ends by an error", exc_info=(kind, error, trace))
