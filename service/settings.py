@@ -71,6 +71,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of `/v1/events/batch` and of imports."""
     max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
+    worker_metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Port on the loopback interface where a worker shows its metrics; 0: none, an API process of the machine shows them."""
+    check_interval_s: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 3_600.0
+    """How often one of the workers checks every invariant; 0: never."""
+    stop_delay_s: Annotated[float, Meta(ge=0, le=5)] = 1.0
+    """How long an API process that was told to stop still takes requests while `/readyz` says that it is stopping."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -21,7 +21,11 @@ from service.logs import configure_logging
 from service.runtime import Resources, open_resources
 from service.settings import Settings
 from service.store.connection import UNREACHABLE
-from workers.sweeps import ignore_parked, settle
+from service.store.vitals import WORKER_NAME
+from service.telemetry import metrics, tallies, traces
+from workers.checking import keep_checking
+from workers.showing import keep_showing
+from workers.sweeps import ignore_parked, look, settle
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -31,6 +35,7 @@ MEND_INTERVAL_S = 0.5
 NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0
+LOOK_INTERVAL_S = 5.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -38,32 +43,42 @@ log = structlog.get_logger("greenpoints.worker")
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; what is in progress is finished or, at worst, rolled back and found again."""
     configure_logging(settings.log_format)
+    traces.start("worker")
+    metrics.tell_process("worker")
     os.nice(NICENESS)
-    async with open_resources(settings) as resources:
+    async with open_resources(settings, name=WORKER_NAME) as resources:
         rung = asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)
         tasks = [
             asyncio.create_task(resources.keep_in_sync()),
-            asyncio.create_task(_every(settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
-            asyncio.create_task(_every(MEND_INTERVAL_S, mender.sweep)),
-            asyncio.create_task(_every(PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
+            asyncio.create_task(_every("settle", settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
+            asyncio.create_task(_every("mend", MEND_INTERVAL_S, mender.sweep)),
+            asyncio.create_task(_every("ignore_parked", PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
+            asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
+            asyncio.create_task(keep_checking(resources)),
+            asyncio.create_task(metrics.keep_flushing()),
+            asyncio.create_task(keep_showing(settings.worker_metrics_port)),
             asyncio.create_task(_listen(resources, rung)),
         ]
         await stop.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        tallies.flush()
+        traces.stop()
 
 
-async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung: asyncio.Event | None = None) -> None:
+async def _every(name: str, interval_s: float, work: Callable[[], Awaitable[object]], rung: asyncio.Event | None = None) -> None:
     """Work now and then, and at once when somebody rings; a failure is logged and tried again."""
     while True:
         try:
             await work()
         except UNREACHABLE as error:
-            log.warning("PostgreSQL does not answer; trying again", error=repr(error))
+            tallies.count(metrics.SWEEP_FAILURES, name).add()
+            log.warning("PostgreSQL does not answer; trying again", sweep=name, error=repr(error))
         except Exception:
-            log.exception("a sweep failed; trying again")
+            tallies.count(metrics.SWEEP_FAILURES, name).add()
+            log.exception("a sweep failed; trying again", sweep=name)
         if rung is None:
             await asyncio.sleep(interval_s)
             continue
@@ -93,6 +108,7 @@ async def _listen(resources: Resources, rung: asyncio.Event) -> None:
         try:
             await worker.async_run()
         except (RedisError, OSError, TimeoutError) as error:
+            tallies.count(metrics.QUEUE_REDIS_FAILURES).add()
             log.warning("queue Redis does not answer; going by the timers", error=repr(error))
         finally:
             await _close(worker)

@@ -3,6 +3,8 @@
 from service.flows.settle import settle_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
+from service.store.vitals import vitals
+from service.telemetry import metrics
 
 
 async def settle(resources: Resources) -> None:
@@ -18,3 +20,9 @@ async def ignore_parked(resources: Resources) -> None:
     """Give up on facts whose order never came."""
     async with resources.pool.acquire() as connection:
         await ignore_overdue_parked(connection)
+
+
+async def look(resources: Resources) -> None:
+    """See how late settling is."""
+    async with resources.pool.acquire() as connection:
+        metrics.DUE_OLDEST.set((await vitals(connection)).overdue_s)

@@ -13,10 +13,12 @@ from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
 from service.api.problems import on_defect, on_http_exception, on_refusal
+from service.api.readiness import Readiness
 from service.domain.errors import GreenpointsError
 from service.logs import configure_logging
 from service.runtime import open_resources
 from service.settings import Settings, load_settings
+from service.telemetry import metrics, tallies, traces
 
 REFRESH_CALLERS_S = 2.0
 """A revoked key is refused within 5 s (CONTRACT §3.1): this, and the time of one query."""
@@ -29,6 +31,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """The application; settings from the environment unless given."""
     settings = settings or load_settings()
     configure_logging(settings.log_format)
+    traces.start("api")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -37,7 +40,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
             app.state.callers = Callers(resources.pool)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
+            app.state.readiness = Readiness(resources, app.state.lanes)
+            metrics.tell_process("api")
+            forget = tallies.sample(app.state.lanes.measure)
             beside = [
+                asyncio.create_task(metrics.keep_flushing()), asyncio.create_task(app.state.readiness.keep_looking()),
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
                 asyncio.create_task(_collect(app.state.lanes)),
             ]  # fmt: skip
@@ -51,6 +58,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
                     task.cancel()
                 await asyncio.gather(*beside, return_exceptions=True)
                 await app.state.lanes.stop()
+                forget()
+                tallies.flush()
+                traces.stop()
 
     app = Application(
         route_handlers=[
@@ -60,6 +70,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         lifespan=[lifespan],
         exception_handlers={GreenpointsError: on_refusal, HTTPException: on_http_exception, Exception: on_defect},
         openapi_config=documentation.CONFIG,
+        logging_config=None,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
     app.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}

@@ -18,12 +18,13 @@ from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
 from service.domain.connectors import Hook, Translated, Untranslatable, translate, verify
-from service.domain.errors import InvalidRequest, Unavailable
+from service.domain.errors import GreenpointsError, InvalidRequest, Unauthenticated, Unavailable
 from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
 from service.runtime import Resources
 from service.store import deliveries
 from service.store.callers import Hook as StoredHook
+from service.telemetry import metrics, tallies
 
 TAGS = ["Hooks"]
 JSON = "application/json"
@@ -34,8 +35,23 @@ _answers = msgspec.json.Decoder(EventAnswer)
 @post("/v1/hooks/{hook_id:str}", tags=TAGS, media_type=JSON, status_code=200, opt={"answer": HookAnswer})
 async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) -> Response[bytes]:
     """Take a delivery of a platform's own webhooks, signed as the platform signs."""
-    resources: Resources = request.app.state.resources
     stored = await callers_of(request).hook(hook_id)
+    try:
+        outcome, response = await _take(request, stored)
+    except GreenpointsError as error:
+        _count(stored, "bad_signature" if isinstance(error, Unauthenticated) else "refused")
+        raise
+    _count(stored, outcome)
+    return response
+
+
+def _count(hook: StoredHook, outcome: str) -> None:
+    tallies.count(metrics.HOOK_DELIVERIES, hook.connector, outcome).add()
+
+
+async def _take(request: Request[Any, Any, Any], stored: StoredHook) -> tuple[str, Response[bytes]]:
+    """What came of a delivery, for the metric, and its answer."""
+    resources: Resources = request.app.state.resources
     body = await read_body(request, resources.settings.max_hook_body_bytes)
     headers = {name.lower(): value for name, value in request.headers.items()}
     hook = _hook(stored)
@@ -44,14 +60,15 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         translated = translate(hook, headers, body)
         facts = _facts(translated, stored, resources)
     except Untranslatable as error:
-        return await _keep(request, stored, headers, body, error.detail)
+        return "untranslatable", await _keep(request, stored, headers, body, error.detail)
     if not facts:
-        return _answer([])
+        return "ignored", _answer([])
     lanes: Lanes = request.app.state.lanes
     outcomes = await lanes.single.submit(facts)
     if any(outcome.error is not None for outcome in outcomes):
         raise Unavailable("The delivery could not be stored; send it again.")
-    return _answer([_answers.decode(outcome.answer) for outcome in outcomes])
+    outcome = "repeated" if all(outcome.replayed for outcome in outcomes) else "taken"
+    return outcome, _answer([_answers.decode(outcome.answer) for outcome in outcomes])
 
 
 def _hook(stored: StoredHook) -> Hook:

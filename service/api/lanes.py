@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from service.domain.fold import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
+from service.telemetry import metrics
 
 BULK_ANSWER_TIMEOUT_S = 30.0
 CHUNK_BESIDE = 25
@@ -48,6 +49,13 @@ class Lanes:
     def chunk(self) -> int:
         """Events of the next chunk of a bulk body: few while single events come in, which wait while a chunk is decided."""
         return min(self._chunk, CHUNK_BESIDE) if self.single.is_busy else self._chunk
+
+    def measure(self) -> None:
+        """Set the gauges of both."""
+        for lane in (self.single, self.bulk):
+            metrics.LANE_WAITING.labels(lane.name).set(lane.waiting)
+            metrics.LANE_COMMITTING.labels(lane.name).set(lane.committing)
+            metrics.LANE_OLDEST.labels(lane.name).set(lane.oldest_s)
 
     def start(self) -> None:
         """Start committing."""

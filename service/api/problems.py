@@ -10,6 +10,8 @@ from msgspec import UNSET
 
 from schemas.problems import Problem
 from service.domain.errors import GreenpointsError
+from service.domain.secrets import OPERATOR_TOKEN_PREFIX, PLATFORM_KEY_PREFIX
+from service.telemetry import metrics, tallies
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_S = "1"
@@ -61,9 +63,26 @@ def problem_response(error: GreenpointsError) -> Response[bytes]:
     return Response(content=msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 
-def on_refusal(_: Request[Any, Any, Any], error: GreenpointsError) -> Response[bytes]:
+def on_refusal(request: Request[Any, Any, Any], error: GreenpointsError) -> Response[bytes]:
     """A refusal of ours."""
+    if error.code in ("unauthenticated", "forbidden"):
+        kind = _shown(request.scope["path"], request.headers.get("authorization"))
+        tallies.count(metrics.AUTHENTICATION_REFUSALS, kind, error.code).add()
     return problem_response(error)
+
+
+def _shown(path: str, authorization: str | None) -> str:
+    """What kind of proof a refused caller showed, whether it proves anything or not."""
+    if path.startswith("/v1/hooks/"):
+        return "signature"
+    if authorization is None:
+        return "nothing"
+    token = authorization.partition(" ")[2]
+    if token.startswith(PLATFORM_KEY_PREFIX):
+        return "api_key"
+    if token.startswith(OPERATOR_TOKEN_PREFIX):
+        return "operator_token"
+    return "consumer_token" if token.count(".") == 2 else "other"
 
 
 def on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
