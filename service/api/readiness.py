@@ -11,9 +11,9 @@ from service.api.lanes import Lanes
 from service.flows import checked as checks
 from service.flows.checked import Checked
 from service.flows.migrate import read_migrations
-from service.runtime import ASK_TIMEOUT_S, Resources
+from service.runtime import Resources
 from service.store import vitals as store
-from service.store.connection import UNREACHABLE
+from service.store.connection import UNREACHABLE, reading
 from service.store.vitals import Vitals
 from service.telemetry import metrics
 
@@ -73,7 +73,7 @@ class Readiness:
     async def _vitals(self) -> Vitals | str | None:
         """What PostgreSQL says; the name of its error, or None where it has no tables."""
         try:
-            async with asyncio.timeout(ASK_TIMEOUT_S), self._resources.pool.acquire() as connection:
+            async with reading(self._resources.pool) as connection:
                 vitals = await store.vitals(connection)
         except UNREACHABLE as error:
             return type(error).__name__
