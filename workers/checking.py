@@ -34,7 +34,7 @@ async def keep_checking(resources: Resources, attempt: Callable[[Resources], Awa
             if known is not None:
                 store.show(known)
                 age_s = (resources.clock.now() - known.at).total_seconds()
-                next_s = max(next_s, time.monotonic() + interval_s - age_s)
+                next_s = max(next_s, time.monotonic() + interval_s - age_s)  # somebody else's check counts
             if interval_s and time.monotonic() >= next_s:
                 await (attempt or check_once)(resources)
                 next_s = time.monotonic() + interval_s

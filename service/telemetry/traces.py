@@ -1,4 +1,5 @@
-"""Traces by OpenTelemetry, when its standard variables name an exporter; otherwise nothing of it is imported, and a span is a no-op.
+"""Traces by OpenTelemetry, when its standard variables name an exporter; otherwise neither its API nor its SDK is
+imported, and a span is a no-op.
 
 Spans carry no personal data: routes as templates, counts, event numbers. No id of a platform's, no reference, no error message. A credit
 and its settlement are transactions of different processes, perhaps weeks apart, and no trace identity is stored with the data: both
