@@ -1,5 +1,6 @@
-"""Traces by OpenTelemetry, when its standard variables name an exporter; otherwise neither its API nor its SDK is
-imported, and a span is a no-op.
+"""Traces by OpenTelemetry, when its standard variables name an exporter; otherwise a span is a no-op.
+
+Neither the API nor the SDK is imported then.
 
 Spans carry no personal data: routes as templates, counts, event numbers. No id of a platform's, no reference, no error message. A credit
 and its settlement are transactions of different processes, perhaps weeks apart, and no trace identity is stored with the data: both
