@@ -1,9 +1,11 @@
 """Metrics: what is counted, under names and labels that the documents list and no request can choose."""
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 from litestar import Litestar
 from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
+from standardwebhooks import Webhook
 
+from service.flows import administer
 from service.flows.mend import Mender
 from service.flows.settle import settle_due
 from service.runtime import Resources
@@ -187,6 +191,26 @@ async def test_callers_of_another_kind_are_counted_as_forbidden(client: httpx.As
     before = now()
     assert (await client.get("/v1/me/balance", headers=bearer(world))).status_code == 403
     assert since(before)("authentication_refusals_total", kind="api_key", code="forbidden") == 1
+
+
+async def test_hook_deliveries_are_counted_by_what_came_of_them(client: httpx.AsyncClient, world: World) -> None:
+    async with world.pool.acquire() as conn:
+        hook = (await administer.create_platform(conn, program=world.program, code="hooked", name="Hooked")).hooks["standard"]
+    before = now()
+
+    async def deliver(body: Any, secret: str = hook.secret) -> int:
+        text, at = json.dumps(body), datetime.now(UTC)
+        signature = Webhook(secret).sign("msg_1", at, text)
+        headers = {"webhook-id": "msg_1", "webhook-timestamp": str(int(at.timestamp())), "webhook-signature": signature}
+        return (await client.post(f"/v1/hooks/{hook.id}", content=text, headers=headers)).status_code
+
+    delivery = {"type": "order.paid", "timestamp": "2026-11-22T00:00:00Z", "data": order_paid()}
+    assert [await deliver(delivery), await deliver(delivery), await deliver({"data": 1})] == [200, 200, 200]
+    assert await deliver(delivery, secret="whsec_" + "A" * 32) == 401
+    grown = since(before)
+    outcomes = ("taken", "repeated", "untranslatable", "bad_signature", "ignored", "refused")
+    assert [grown("hook_deliveries_total", connector="standard", outcome=outcome) for outcome in outcomes] == [1, 1, 1, 1, 0, 0]
+    assert grown("authentication_refusals_total", kind="signature", code="unauthenticated") == 1
 
 
 async def test_settling_is_counted_with_its_lateness(world: World, resources: Resources) -> None:
