@@ -10,6 +10,8 @@ from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
 from redis.exceptions import RedisError
 
+from service.telemetry import metrics, tallies
+
 QUEUE = "greenpoints"
 SETTLE = "settle"
 COALESCE_S = 0.1
@@ -43,7 +45,17 @@ class Doorbell:
                 await self._redis.enqueue_job(SETTLE, _job_id=SETTLE)
         except (RedisError, OSError, TimeoutError) as error:
             self._quiet_until = time.monotonic() + PAUSE_S
+            tallies.count(metrics.QUEUE_REDIS_FAILURES).add()
             log.warning("queue Redis does not answer; workers go by their timers", error=type(error).__name__)
+
+    async def answers(self, wait_s: float) -> bool:
+        """Whether the queue Redis answers within so long."""
+        try:
+            async with asyncio.timeout(wait_s):
+                await self._redis.ping()
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return True
 
     async def close(self) -> None:
         """Give the connections back."""

@@ -1,16 +1,39 @@
 """Logs: one line an event, as JSON for machines or in colour for people; to stderr.
 
 An error is logged by its type and where it happened, never by its message: drivers and decoders quote the values that they failed
-on, and those may be a person's.
+on, and those may be a person's. Third parties' lines (asyncpg, arq, granian, litestar, redis, asyncio, warnings, a crash) go the same
+way. Nobody logs bodies, headers or queries; `redact` is the last line of defence, over every finished line.
 """
 
 import logging
+import re
 import sys
 import traceback
-from collections.abc import MutableMapping
-from typing import Any, Final, Literal
+import warnings
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Final, Literal, TextIO
 
 import structlog
+from structlog.typing import EventDict, Processor
+
+_SECRET: Final = re.compile(
+    r"\b(?P<kept>gpk_|gpo_|whsec_|shpss_|shpat_)[A-Za-z0-9_+/=-]+"  # API keys, operators' tokens, hook secrets
+    r"|\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*"  # JSON Web Tokens, cut off or not
+    r"|(?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]+"
+    r"|(?P<before>://[^\s:@/?#]*:)[^\s@/]+(?=@)",  # the password of an address
+    re.IGNORECASE,
+)
+_ROW: Final = re.compile(r"DETAIL:\s.*?(?=\\n|\n|\"|$)")
+"""PostgreSQL's errors quote the row that they are about; the message before it names the constraint."""
+_QUERY: Final = re.compile(r"(https?://[^\s\"'?]+)\?[^\s\"']*")
+
+
+def redact(text: str) -> str:
+    """The text with secrets masked, and without quoted rows and query strings."""
+    text = _SECRET.sub(lambda found: f"{found['kept'] or found['scheme'] or found['before'] or ''}***", text)
+    return _QUERY.sub(r"\1?***", _ROW.sub("DETAIL: ***", text))
+
 
 MAX_CHAIN: Final = 5
 """Errors of one chain of causes that are shown."""
@@ -34,7 +57,7 @@ def _kind(error: BaseException) -> str:
     return f"{type(error).__module__}.{type(error).__qualname__}" + (f" ({', '.join(facts)})" if facts else "")
 
 
-def _trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401 - structlog's signature
+def _trace(_: object, __: str, event: EventDict) -> EventDict:
     """A processor: `exc_info` as `exception`, a text."""
     given = event.pop("exc_info", None)
     error = given if isinstance(given, BaseException) else given[1] if isinstance(given, tuple) else sys.exc_info()[1] if given else None
@@ -43,31 +66,66 @@ def _trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[s
     return event
 
 
-class _Formatter(logging.Formatter):
-    """The same for what libraries log: the first line, and no messages of errors."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        lines = [f"{record.levelname.lower()} {record.name}: {record.getMessage().partition(chr(10))[0]}"]
-        if record.exc_info and record.exc_info[1] is not None:
-            lines.append(trace_of(record.exc_info[1]))
-        return "\n".join(lines)
-
-
 def configure_logging(log_format: Literal["json", "console"]) -> None:
-    """Set structlog up for this process, and what libraries log."""
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(_Formatter())
-    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    renderer = structlog.processors.JSONRenderer() if log_format == "json" else console
+    """Set structlog and the standard library's logging up for this process: the same lines from both."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _trace,
+    ]
+    rendering = _rendering(log_format)
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _trace,
-            renderer,
-        ],
+        processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    handler = _Stderr()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [*(other for other in root.handlers if not isinstance(other, _Stderr)), handler]
+    root.setLevel(logging.WARNING)
+    for name in ("_granian", "granian.access", "arq"):
+        logging.getLogger(name).handlers = []
+        logging.getLogger(name).propagate = True
+    warnings.showwarning = _on_warning  # type: ignore[assignment]  # nobody names the other two parameters
+    sys.excepthook = _on_crash
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at that moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _rendering(log_format: Literal["json", "console"]) -> Sequence[Processor]:
+    if log_format == "json":
+        return [structlog.processors.JSONRenderer(ensure_ascii=False), _redacted]
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    return [structlog.processors.StackInfoRenderer(), console, _redacted]
+
+
+def _redacted(_: object, __: str, line: EventDict | str) -> str:
+    """The last processor: what it gets is the finished line."""
+    return redact(str(line))
+
+
+def _on_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object) -> None:
+    logging.getLogger("py.warnings").warning("%s: %s (%s:%s)", category.__name__, message, filename, lineno)
+
+
+def _on_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """A process that ends by an exception says so in the same form."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    structlog.get_logger("greenpoints").critical("the process ends by an error", exc_info=(kind, error, trace))

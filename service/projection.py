@@ -21,6 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from schemas.events import Balance
+from service.telemetry import metrics, tallies, traces
 
 ACCEPT_NEWER = """
 local accepted = 0
@@ -69,8 +70,8 @@ class Projection:
         self._paused_until = 0.0
         self._late = 0
         self._wanted: dict[int, asyncio.Future[Held | None]] = {}
-        self.fence_misses = 0
-        self.failures = 0
+        self._fence_misses = tallies.count(metrics.FENCE_MISSES)
+        self._failures = tallies.count(metrics.BALANCE_REDIS_FAILURES)
 
     @property
     def usable(self) -> bool:
@@ -83,9 +84,19 @@ class Projection:
 
     async def push(self, balances: Iterable[tuple[int, Balance]], *, wait_s: float | None = None) -> bool:
         """Offer newer balances; whether Redis took notice in time. What it missed, a sweep of a worker pushes again."""
-        return await self._offer(
-            [(account, _value(balance.version, b"-", _encode(balance)[1:-1])) for account, balance in balances], wait_s
-        )
+        with traces.inner_span("push balances"):
+            return await self._offer(
+                [(account, _value(balance.version, b"-", _encode(balance)[1:-1])) for account, balance in balances], wait_s
+            )
+
+    async def answers(self) -> bool:
+        """Whether Redis answers within the bound of a request's wait."""
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await self.redis.ping()
+        except (RedisError, OSError, TimeoutError):
+            return False
+        return True
 
     async def has_forgotten(self, name: str) -> bool:
         """Whether Redis has lost the mark that the last call with this name left; leaves one. False when Redis does not answer."""
@@ -126,7 +137,7 @@ class Projection:
             except (RedisError, OSError, TimeoutError) as error:
                 self._failed(error)
                 return False
-            self.fence_misses += len(part) - accepted
+            self._fence_misses.add(len(part) - accepted)
             self._late = 0
         return True
 
@@ -162,7 +173,7 @@ class Projection:
                 future.set_result(None if value is None else parse(value))
 
     def _failed(self, error: BaseException) -> None:
-        self.failures += 1
+        self._failures.add()
         self._late += 1
         if isinstance(error, TimeoutError) and self._late < PATIENCE:
             return

@@ -17,6 +17,7 @@ from service.sealing import Sealer
 from service.settings import Settings, sealer_of
 from service.store import deployment
 from service.store.connection import UNREACHABLE, Pool
+from service.telemetry import metrics, tallies
 
 CONNECT_TIMEOUT_S = 0.6
 """Shorter than any wait around it: asyncpg closes the socket of an attempt that timed out, not that of one that was cancelled."""
@@ -54,6 +55,19 @@ class Resources(Struct, kw_only=True):
     database_error: str | None = "not asked yet"
     """Why PostgreSQL cannot be used right now; None: it can."""
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether epoch and hash key have been read at least once."""
+        return bool(self.hash_key)
+
+    def measure(self) -> None:
+        """Set the gauges that belong to a process."""
+        idle, size = self.pool.get_idle_size(), self.pool.get_size()
+        metrics.DATABASE_CONNECTIONS.labels("idle").set(idle)
+        metrics.DATABASE_CONNECTIONS.labels("used").set(size - idle)
+        metrics.DATABASE_CONNECTIONS_LIMIT.set(self.pool.get_max_size())
+        metrics.DATABASE_UP.set(self.database_error is None)
+
     async def sync(self) -> None:
         """Ask PostgreSQL for its time, the epoch and the hash key."""
         try:
@@ -78,8 +92,8 @@ class Resources(Struct, kw_only=True):
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
-    """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet.
+async def open_resources(settings: Settings, *, name: str = "greenpoints") -> AsyncIterator[Resources]:
+    """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet; `name` is how PostgreSQL lists us.
 
     Raises SettingsError without a master key.
     """
@@ -90,7 +104,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         max_size=settings.database_pool,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=settings.statement_timeout_s,
-        server_settings={"application_name": "greenpoints", "timezone": "UTC", "jit": "off"},
+        server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
     )
     redis = Redis.from_url(
         settings.balance_redis_url,
@@ -104,9 +118,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         projection=Projection(redis, epoch=1, ttl_s=settings.balance_ttl_s, wait_ms=settings.redis_wait_ms),
     )  # fmt: skip
     await resources.sync()
+    forget = tallies.sample(resources.measure)
     try:
         yield resources
     finally:
+        forget()
         await doorbell.close()
         await redis.aclose()
         try:
@@ -114,3 +130,23 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+CHECK_WAIT_S = 5.0
+"""A command or a check waits so long for Redis: nobody waits for its answer."""
+
+
+@asynccontextmanager
+async def open_for_checking(settings: Settings, *, connections: int, name: str) -> AsyncIterator[tuple[Pool, Projection]]:
+    """PostgreSQL and the balance Redis with more patience than a request has: no bound on statements. Raises what they raise."""
+    redis: Redis = Redis.from_url(settings.balance_redis_url, socket_timeout=CHECK_WAIT_S, socket_connect_timeout=CHECK_WAIT_S)
+    try:
+        async with asyncpg.create_pool(
+            settings.database_url, min_size=0, max_size=connections, timeout=CHECK_WAIT_S,
+            server_settings={"application_name": name, "timezone": "UTC"},
+        ) as pool:  # fmt: skip
+            async with pool.acquire() as connection:
+                epoch = (await deployment.read(connection)).epoch
+            yield pool, Projection(redis, epoch=epoch, ttl_s=settings.balance_ttl_s, wait_ms=CHECK_WAIT_S * 1_000)
+    finally:
+        await redis.aclose()

@@ -100,6 +100,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Attempts a minute to sign in from one address; 0: no limit."""
     limit_anonymous_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 600
     """Requests a minute from one address that prove nobody; 0: no limit."""
+    worker_metrics_port: Annotated[int, Meta(ge=0, le=65535)] = 0
+    """Port on the loopback interface where a worker shows its metrics; 0: none, an API process of the machine shows them."""
+    check_interval_s: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 3_600.0
+    """How often one of the workers checks every invariant; 0: never."""
+    stop_delay_s: Annotated[float, Meta(ge=0, le=5)] = 1.0
+    """How long an API process that was told to stop still takes requests while `/readyz` says that it is stopping."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:

@@ -61,6 +61,7 @@ class Program:
             "BALANCE_REDIS_URL": settings.balance_redis_url,
             "QUEUE_REDIS_URL": settings.queue_redis_url,
             "MASTER_KEY": settings.master_key,
+            "STOP_DELAY_S": "0",
         } | more
         self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
 

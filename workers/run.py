@@ -21,7 +21,11 @@ from service.logs import configure_logging
 from service.runtime import Resources, open_resources
 from service.settings import Settings
 from service.store.connection import UNREACHABLE
-from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, retain, settle
+from service.store.vitals import WORKER_NAME
+from service.telemetry import metrics, tallies, traces
+from workers.checking import keep_checking
+from workers.showing import keep_showing
+from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, look, retain, settle
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -34,6 +38,7 @@ PARKED_INTERVAL_S = 60.0
 FORGET_INTERVAL_S = 300.0
 PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
+LOOK_INTERVAL_S = 5.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -41,35 +46,45 @@ log = structlog.get_logger("greenpoints.worker")
 async def run(settings: Settings, stop: asyncio.Event) -> None:
     """Work until `stop` is set; what is in progress is finished or, at worst, rolled back and found again."""
     configure_logging(settings.log_format)
+    traces.start("worker")
+    metrics.tell_process("worker")
     os.nice(NICENESS)
-    async with open_resources(settings) as resources:
+    async with open_resources(settings, name=WORKER_NAME) as resources:
         rung = asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)
         tasks = [
             asyncio.create_task(resources.keep_in_sync()),
-            asyncio.create_task(_every(settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
-            asyncio.create_task(_every(MEND_INTERVAL_S, mender.sweep)),
-            asyncio.create_task(_every(PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
-            asyncio.create_task(_every(FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),
-            asyncio.create_task(_every(PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
-            asyncio.create_task(_every(RETENTION_INTERVAL_S, lambda: retain(resources))),
+            asyncio.create_task(_every("settle", settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
+            asyncio.create_task(_every("mend", MEND_INTERVAL_S, mender.sweep)),
+            asyncio.create_task(_every("ignore_parked", PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
+            asyncio.create_task(_every("deliveries", FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),
+            asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
+            asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
+            asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
+            asyncio.create_task(keep_checking(resources)),
+            asyncio.create_task(metrics.keep_flushing()),
+            asyncio.create_task(keep_showing(settings.worker_metrics_port)),
             asyncio.create_task(_listen(resources, rung)),
         ]
         await stop.wait()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        tallies.flush()
+        traces.stop()
 
 
-async def _every(interval_s: float, work: Callable[[], Awaitable[object]], rung: asyncio.Event | None = None) -> None:
+async def _every(name: str, interval_s: float, work: Callable[[], Awaitable[object]], rung: asyncio.Event | None = None) -> None:
     """Work now and then, and at once when somebody rings; a failure is logged and tried again."""
     while True:
         try:
             await work()
         except UNREACHABLE as error:
-            log.warning("PostgreSQL does not answer; trying again", error=type(error).__name__)
+            tallies.count(metrics.SWEEP_FAILURES, name).add()
+            log.warning("PostgreSQL does not answer; trying again", sweep=name, error=type(error).__name__)
         except Exception:
-            log.exception("a sweep failed; trying again")
+            tallies.count(metrics.SWEEP_FAILURES, name).add()
+            log.exception("a sweep failed; trying again", sweep=name)
         if rung is None:
             await asyncio.sleep(interval_s)
             continue
@@ -99,6 +114,7 @@ async def _listen(resources: Resources, rung: asyncio.Event) -> None:
         try:
             await worker.async_run()
         except (RedisError, OSError, TimeoutError) as error:
+            tallies.count(metrics.QUEUE_REDIS_FAILURES).add()
             log.warning("queue Redis does not answer; going by the timers", error=type(error).__name__)
         finally:
             await _close(worker)

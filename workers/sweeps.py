@@ -8,6 +8,8 @@ from service.flows.forget import forget_deliveries
 from service.flows.settle import settle_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
+from service.store.vitals import vitals
+from service.telemetry import metrics
 
 
 async def settle(resources: Resources) -> None:
@@ -50,3 +52,9 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+
+
+async def look(resources: Resources) -> None:
+    """See how late settling is."""
+    async with resources.pool.acquire() as connection:
+        metrics.DUE_OLDEST.set((await vitals(connection)).overdue_s)

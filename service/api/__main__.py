@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import sys
+from typing import Final
 
 import uvloop
 from granian.constants import HTTPModes, Interfaces
@@ -27,8 +28,9 @@ CONCURRENT_REQUESTS = 8_192
 
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; requests in progress are finished. Raises granian's FatalError when the application cannot start."""
+    app = create_app(settings)
     server = Server(
-        create_app(),
+        app,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
@@ -38,12 +40,30 @@ async def serve(settings: Settings) -> None:
         backlog=BACKLOG,
         backpressure=CONCURRENT_REQUESTS,
         log_level=LogLevels.warning,
+        log_dictconfig=_LOGGERS,
     )
     logging.getLogger("_granian").addFilter(_is_worth_saying)
     loop = asyncio.get_running_loop()
+    asked = False
+
+    def stop() -> None:
+        """Not ready at once, deaf after the delay; the second time deaf at once."""
+        nonlocal asked
+        if asked or not settings.stop_delay_s:
+            server.stop()  # type: ignore[no-untyped-call]
+            return
+        asked = True
+        if (readiness := getattr(app.state, "readiness", None)) is not None:
+            readiness.stopping = True
+        loop.call_later(settings.stop_delay_s, server.stop)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, server.stop)
+        loop.add_signal_handler(number, stop)
     await server.serve()
+
+
+_LOGGERS: Final = {"formatters": {}, "handlers": {}, "loggers": {"_granian": {"propagate": True}, "granian.access": {"propagate": True}}}
+"""Granian's lines go to the root logger, and so into the same form as ours (service/logs.py)."""
 
 
 def _is_worth_saying(record: logging.LogRecord) -> bool:

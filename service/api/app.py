@@ -29,11 +29,13 @@ from service.api.lanes import Lanes
 from service.api.limiter import Limiter
 from service.api.limits import Limits
 from service.api.problems import on_defect, on_http_exception, on_refusal
+from service.api.readiness import Readiness
 from service.domain.errors import GreenpointsError
 from service.flows.delivery_log import DeliveryLog
 from service.logs import configure_logging
 from service.runtime import open_resources
 from service.settings import Settings, load_settings
+from service.telemetry import metrics, tallies, traces
 
 REFRESH_CALLERS_S = 2.0
 """A revoked key is refused within 5 s (CONTRACT §3.1): this, and the time of one query."""
@@ -48,6 +50,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     """The application; settings from the environment unless given."""
     settings = settings or load_settings()
     configure_logging(settings.log_format)
+    traces.start("api")
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -64,7 +67,11 @@ def create_app(settings: Settings | None = None) -> Litestar:
             application.lanes = app.state.lanes
             app.state.deliveries = DeliveryLog(resources.pool, resources.clock.now)
             app.state.deliveries.start()
+            app.state.readiness = Readiness(resources, app.state.lanes)
+            metrics.tell_process("api")
+            forget = tallies.sample(app.state.lanes.measure)
             beside = [
+                asyncio.create_task(metrics.keep_flushing()), asyncio.create_task(app.state.readiness.keep_looking()),
                 asyncio.create_task(resources.keep_in_sync()), asyncio.create_task(_refresh(app.state.callers)),
                 asyncio.create_task(_collect(app.state.lanes)), asyncio.create_task(_write_used(app.state.callers)),
                 asyncio.create_task(limiter.keep_exchanging()),
@@ -81,6 +88,9 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 await app.state.callers.write_used()
                 await app.state.lanes.stop()
                 await app.state.deliveries.stop()
+                forget()
+                tallies.flush()
+                traces.stop()
 
     application = Application(
         route_handlers=[
@@ -91,6 +101,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         lifespan=[lifespan],
         exception_handlers={GreenpointsError: on_refusal, HTTPException: on_http_exception, Exception: on_defect},
         openapi_config=documentation.CONFIG,
+        logging_config=None,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
     application.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}

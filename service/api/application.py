@@ -1,13 +1,14 @@
 """Litestar, with what every request gets in front of its router."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from litestar import Litestar, Request
 from litestar.enums import ScopeType
 from litestar.response.base import ASGIResponse
-from litestar.types import Message, Receive, Scope, Send
+from litestar.types import HTTPScope, Message, Receive, Scope, Send
 
 from service.api.exchange import Exchange
 from service.api.lanes import Lanes
@@ -16,6 +17,11 @@ from service.api.problems import PROBLEMS, encoded_problem, on_defect, on_refusa
 from service.api.unread import answer_unread
 from service.api.visits import Visit, begin
 from service.domain.errors import GreenpointsError
+from service.telemetry import metrics, tallies, traces
+
+METHODS: Final = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"])
+UNMATCHED: Final = "unmatched"
+"""Stands for the route of a request that has none: its path is the caller's choice."""
 
 Handler = Callable[[Any], Awaitable[ASGIResponse]]
 """A route handler that takes nothing but the request, reads no more of it than an Exchange has, and answers an ASGIResponse."""
@@ -39,8 +45,12 @@ class Application(Litestar):
     """Asked before anything is read; None until they are open."""
     limits: Limits | None = None
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._front_seconds: dict[tuple[Handler, int], tallies.SpreadTally] = {}
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
-        """Answer a request."""
+        """Answer a request, and observe how long that took."""
         if scope["type"] != ScopeType.HTTP:
             await super().__call__(scope, receive, send)
             return
@@ -48,14 +58,17 @@ class Application(Litestar):
         if b"%" in raw:
             scope["path"] = raw.split(b"?", 1)[0].decode("latin-1")
         visit = begin(scope)
-        limits = self.limits
-        send = _answering(visit, limits, send)
+        send = _answering(visit, self.limits, send)
         if (refusal := self._refusal(visit)) is not None:
             await answer_unread(refusal, scope, receive, send)
             return
         handler = self.front.get((scope["method"], scope["path"]))
         if handler is None:
-            await super().__call__(scope, receive, send)
+            await self._route(scope, receive, send)
+        elif traces.on():
+            with traces.request_span(f"{scope['method']} {scope['path']}", scope["headers"]) as span:
+                status = await self._answer(handler, scope, receive, send)
+                _describe(span, scope["method"], scope["path"], status)
         else:
             await self._answer(handler, scope, receive, send)
 
@@ -67,7 +80,29 @@ class Application(Litestar):
                 return overloaded
         return None if self.limits is None else self.limits.at_the_door(visit)
 
-    async def _answer(self, handler: Handler, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _route(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """By the router. Time ends where the answer begins: a stream goes on for as long as its reader likes."""
+        begun, took_s, status = time.perf_counter(), 0.0, 0
+
+        async def noting(message: Message) -> None:
+            nonlocal took_s, status
+            if message["type"] == "http.response.start":
+                took_s, status = time.perf_counter() - begun, message["status"]
+            await send(message)
+
+        method = str(scope["method"]) if scope["method"] in METHODS else "other"
+        with traces.request_span(method, scope["headers"]) as span:
+            try:
+                await super().__call__(scope, receive, noting)
+            finally:
+                route = str(scope.get("path_template") or UNMATCHED)
+                if status:  # nobody is answered who has gone away
+                    tallies.spread(metrics.HTTP_SECONDS, method, route, f"{status // 100}xx").add(took_s)
+                span.rename(f"{method} {route}")
+                _describe(span, method, route, status)
+
+    async def _answer(self, handler: Handler, scope: HTTPScope, receive: Receive, send: Send) -> int:
+        begun = time.perf_counter()
         try:
             response = await handler(Exchange(self, scope, receive))
         except Exception as error:  # noqa: BLE001 - as the router does: a defect is logged, and answered 500
@@ -77,7 +112,14 @@ class Application(Litestar):
             made = refusal.to_asgi_response(None, request)
             assert isinstance(made, ASGIResponse)
             response = made
+        status = response.status_code
+        seconds = self._front_seconds.get((handler, status))
+        if seconds is None:
+            labels = str(scope["method"]), str(scope["path"]), f"{status // 100}xx"
+            seconds = self._front_seconds[handler, status] = tallies.spread(metrics.HTTP_SECONDS, *labels)
+        seconds.add(time.perf_counter() - begun)
         await response(scope, receive, send)
+        return status
 
 
 def _answering(visit: Visit, limits: Limits | None, send: Send) -> Send:
@@ -110,3 +152,9 @@ async def _refuse(refusal: GreenpointsError, visit: Visit, send: Send) -> None:
 
 async def _nothing() -> None:
     """The answer is out already."""
+
+
+def _describe(span: traces.AnySpan, method: str, route: str, status: int) -> None:
+    span.set("http.request.method", method)
+    span.set("http.route", route)
+    span.set("http.response.status_code", status)

@@ -144,9 +144,7 @@ async def _step(request: AnyRequest, code: str, step: Step) -> Response[Campaign
     caller = await callers_of(request).operator(request, *MAY["campaigns:write"])
     async with connection(request) as conn:
         return _tagged(
-            await campaigns.step(
-                conn, _code(code), step, program=caller.program, change=change_by(caller), if_match=if_match_of(request)
-            )
+            await campaigns.step(conn, _code(code), step, program=caller.program, change=change_by(caller), if_match=if_match_of(request))
         )
 
 

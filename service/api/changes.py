@@ -1,9 +1,5 @@
 """Who makes a change, for the audit."""
 
-from typing import Any
-
-from litestar import Request
-
 from service.api.callers import OperatorCaller
 from service.api.visits import current
 from service.flows.administer import Change

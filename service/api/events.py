@@ -26,6 +26,7 @@ from service.domain.intake import Sender, decode_json, read_fact
 from service.flows import events as flow
 from service.flows.receive import Outcome, preview
 from service.runtime import Resources
+from service.telemetry import metrics, tallies
 
 TAGS = ["Events"]
 JSON = "application/json"
@@ -37,6 +38,8 @@ LARGE_BODY = 1_000
 """From so many events on a body begins with a small chunk: single events may come in while it is committed."""
 READ_AT_ONCE = 25
 """Events of a bulk body that are decoded before other requests get a turn."""
+_REFUSED = tallies.count(metrics.EVENTS, "unknown", "refused")
+"""Of bulk bodies: a single event that breaks a rule is counted by its answer."""
 
 
 class TryOut(Struct, frozen=True, kw_only=True):
@@ -144,6 +147,7 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
                     facts.append(read_fact(events[place], sender, now=now, hash_key=resources.hash_key))
                     places.append(place)
                 except GreenpointsError as error:
+                    _REFUSED.add()
                     counts["rejected"] += 1
                     results[place] = msgspec.json.encode(problem_of(error))
                 if place % READ_AT_ONCE == 0:

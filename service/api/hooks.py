@@ -28,6 +28,7 @@ from service.flows.deliveries import facts_in, hook_of, keep, result_of
 from service.flows.delivery_log import DeliveryLog
 from service.runtime import Resources
 from service.store.callers import Hook as StoredHook
+from service.telemetry import metrics, tallies
 
 TAGS = ["Hooks"]
 JSON = "application/json"
@@ -97,7 +98,8 @@ class _Arrived:
         self._since = time.perf_counter()
 
     def row(self, outcome: Outcome, *, verdict: Verdict = "verified", detail: str, events: list[DeliveryEvent] | None = None) -> Delivery:
-        """Its row in the log, as of now."""
+        """Its row in the log, as of now; asked for once a delivery, which it counts."""
+        tallies.count(metrics.HOOK_DELIVERIES, self._hook.connector, outcome if verdict == "verified" else verdict).add()
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         return Delivery(
             program=self._hook.program, platform=self._hook.platform, hook=self._hook.id, connector=self._hook.connector,

@@ -6,6 +6,7 @@ from service.domain.errors import Overloaded
 from service.domain.fold import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
+from service.telemetry import metrics
 
 BULK_ANSWER_TIMEOUT_S = 30.0
 CHUNK_BESIDE = 25
@@ -65,7 +66,7 @@ class Lanes:
 
     def too_many_bodies(self) -> Overloaded:
         """The refusal of one more bulk body, counted."""
-        self.bulk.statistics.overloaded += 1
+        self.bulk.tallies.overloaded.add()
         return Overloaded("More bulk bodies are waiting than can be committed in time.")
 
     def begin_body(self) -> None:
@@ -78,6 +79,13 @@ class Lanes:
     def chunk(self) -> int:
         """Events of the next chunk of a bulk body: few while single events come in, which wait while a chunk is decided."""
         return min(self._chunk, CHUNK_BESIDE) if self.single.is_busy else self._chunk
+
+    def measure(self) -> None:
+        """Set the gauges of both."""
+        for lane in (self.single, self.bulk):
+            metrics.LANE_WAITING.labels(lane.name).set(lane.waiting)
+            metrics.LANE_COMMITTING.labels(lane.name).set(lane.committing)
+            metrics.LANE_OLDEST.labels(lane.name).set(lane.oldest_s)
 
     def start(self) -> None:
         """Start committing."""

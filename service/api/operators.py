@@ -111,9 +111,7 @@ async def reset_password(request: AnyRequest, operator: FromPath[int]) -> Passwo
     caller = await callers_of(request).operator(request, *MAY["operators:write"])
     body = await decode_body(request, PasswordResetBody)
     async with connection(request) as conn:
-        return await flow.reset_password(
-            conn, _number(operator), program=caller.program, password=body.password, change=change_by(caller)
-        )
+        return await flow.reset_password(conn, _number(operator), program=caller.program, password=body.password, change=change_by(caller))
 
 
 @get("/v1/operators/{operator:int}/tokens", tags=OPERATORS, opt={"answer": Page[OperatorTokenAnswer]})
@@ -149,9 +147,7 @@ async def revoke_token(request: AnyRequest, operator: FromPath[int], token: From
     """Revoke an operator's token or session: it is refused at once. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["operators:write"])
     async with connection(request) as conn:
-        return _token(
-            await flow.revoke_token(conn, _number(operator), _number(token), program=caller.program, change=change_by(caller))
-        )
+        return _token(await flow.revoke_token(conn, _number(operator), _number(token), program=caller.program, change=change_by(caller)))
 
 
 def _operator(row: Operator) -> OperatorAnswer:

@@ -93,9 +93,7 @@ async def change_platform(request: AnyRequest, code: FromPath[str]) -> PlatformA
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     body = await decode_body(request, PlatformPatch)
     async with connection(request) as conn:
-        return _platform(
-            await administer.change_platform(conn, program=caller.program, code=code, patch=body, change=change_by(caller))
-        )
+        return _platform(await administer.change_platform(conn, program=caller.program, code=code, patch=body, change=change_by(caller)))
 
 
 # API keys ---------------------------------------------------------------------------------------------
@@ -128,9 +126,7 @@ async def revoke_key(request: AnyRequest, code: FromPath[str], key: FromPath[int
     """Revoke an API key: it is refused everywhere within 5 s. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
-        return _key(
-            await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller))
-        )
+        return _key(await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller)))
 
 
 @post("/v1/platforms/{code:str}/keys/{key:int}/replace", tags=PLATFORMS, opt={"body": KeyReplacement, "answer": KeyAnswer})
@@ -186,9 +182,7 @@ async def revoke_signing_key(request: AnyRequest, code: FromPath[str], key: From
     """Revoke a signing key: tokens that it signed are refused within 5 s. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
-        row = await administer.revoke_signing_key(
-            conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller)
-        )
+        row = await administer.revoke_signing_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller))
     return _signing_key(row)
 
 

@@ -185,9 +185,7 @@ async def cancel_request(request: AnyRequest, request_id: FromPath[int]) -> Priv
     """Cancel a request to erase everybody, before its grace period has ended."""
     operator = await callers_of(request).operator(request, *MAY["personal:erase"])
     async with connection(request) as conn:
-        return _request(
-            await privacy_requests.cancel(conn, program=operator.program, id=_number(request_id), change=change_by(operator))
-        )
+        return _request(await privacy_requests.cancel(conn, program=operator.program, id=_number(request_id), change=change_by(operator)))
 
 
 async def _own(conn: Connection, actor: _Actor, request_id: int) -> store.PrivacyRequest:

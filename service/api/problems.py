@@ -12,6 +12,8 @@ from schemas.problems import Problem
 from service.api import refusals
 from service.domain.errors import CallerRefused, GreenpointsError
 from service.domain.pointers import unquoted
+from service.domain.secrets import ACCESS_TOKEN_PREFIX, OPERATOR_TOKEN_PREFIX, PLATFORM_KEY_PREFIX
+from service.telemetry import metrics, tallies
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -75,11 +77,30 @@ def problem_response(error: GreenpointsError) -> Response[bytes]:
     return Response(content=msgspec.json.encode(problem), status_code=problem.status, media_type=PROBLEM_JSON, headers=headers)
 
 
-def on_refusal(_: Request[Any, Any, Any], error: GreenpointsError) -> Response[bytes]:
-    """A refusal of ours; who was not let in is logged."""
+def on_refusal(request: Request[Any, Any, Any], error: GreenpointsError) -> Response[bytes]:
+    """A refusal of ours; who was not let in is counted and logged."""
     if isinstance(error, CallerRefused):
         refusals.note(error)
+    if error.code in ("unauthenticated", "forbidden"):
+        kind = _shown(request.scope["path"], request.headers.get("authorization"))
+        tallies.count(metrics.AUTHENTICATION_REFUSALS, kind, error.code).add()
     return problem_response(error)
+
+
+def _shown(path: str, authorization: str | None) -> str:
+    """What kind of proof a refused caller showed, whether it proves anything or not."""
+    if path.startswith("/v1/hooks/"):
+        return "signature"
+    if authorization is None:
+        return "nothing"
+    token = authorization.partition(" ")[2]
+    if token.startswith(PLATFORM_KEY_PREFIX):
+        return "api_key"
+    if token.startswith(ACCESS_TOKEN_PREFIX):
+        return "access_token"
+    if token.startswith(OPERATOR_TOKEN_PREFIX):
+        return "operator_token"
+    return "consumer_token" if token.count(".") == 2 else "other"
 
 
 def on_http_exception(_: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -85,9 +85,7 @@ async def revoke_certificate(request: AnyRequest, certificate: FromPath[str]) ->
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, Revocation)
     async with connection(request) as conn:
-        return await registries.revoke_certificate(
-            conn, _number(certificate), body, program=caller.program, change=change_by(caller)
-        )
+        return await registries.revoke_certificate(conn, _number(certificate), body, program=caller.program, change=change_by(caller))
 
 
 @post(
@@ -98,9 +96,7 @@ async def suspend_certificate(request: AnyRequest, certificate: FromPath[str]) -
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
     body = await decode_body(request, Revocation)
     async with connection(request) as conn:
-        return await registries.suspend_certificate(
-            conn, _number(certificate), body, program=caller.program, change=change_by(caller)
-        )
+        return await registries.suspend_certificate(conn, _number(certificate), body, program=caller.program, change=change_by(caller))
 
 
 @post("/v1/certificates/{certificate:str}/resume", tags=CERTIFICATES, status_code=200, opt={"answer": CertificateAnswer})

@@ -2,22 +2,23 @@
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
-import asyncpg
 import click
 import msgspec
-from redis.asyncio import Redis
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.checks import Invariant, Report
-from service.cli.servers import CONNECT_TIMEOUT_S, run, settings
+from service.cli.servers import run, settings
 from service.flows import check as check_flow
+from service.flows import checked
 from service.flows import rebuild as rebuild_flow
 from service.projection import Projection
+from service.runtime import open_for_checking
 from service.store import deployment
 from service.store.connection import Pool
 
@@ -52,12 +53,17 @@ def rebuild() -> None:
 async def _check(*, quiet: bool) -> Report:
     async with _servers() as (pool, projection):
         if quiet or not sys.stderr.isatty():
-            return await check_flow.check(pool, projection)
-        with _bar() as bar:
-            task = bar.add_task("check", total=None)
-            return await check_flow.check(
-                pool, projection, progress=lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
-            )
+            report = await check_flow.check(pool, projection)
+        else:
+            with _bar() as bar:
+                task = bar.add_task("check", total=None)
+                report = await check_flow.check(
+                    pool, projection, progress=lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
+                )
+        async with pool.acquire() as connection:
+            now = (await deployment.read(connection)).now
+        await checked.remember(projection, checked.summary(report, at=now))  # workers show it in their metrics
+        return report
 
 
 async def _rebuild() -> int:
@@ -66,21 +72,8 @@ async def _rebuild() -> int:
             return await rebuild_flow.rebuild(pool, projection, progress=told)
 
 
-@contextlib.asynccontextmanager
-async def _servers() -> AsyncIterator[tuple[Pool, Projection]]:
-    """PostgreSQL and the balance Redis, with more patience than a request has."""
-    chosen = settings()
-    redis: Redis = Redis.from_url(chosen.balance_redis_url, socket_timeout=rebuild_flow.WAIT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
-    try:
-        async with asyncpg.create_pool(
-            chosen.database_url, min_size=0, max_size=check_flow.CONNECTIONS + 1, timeout=CONNECT_TIMEOUT_S,
-            server_settings={"application_name": "greenpoints command", "timezone": "UTC"},
-        ) as pool:  # fmt: skip
-            async with pool.acquire() as connection:
-                epoch = (await deployment.read(connection)).epoch
-            yield pool, Projection(redis, epoch=epoch, ttl_s=chosen.balance_ttl_s, wait_ms=rebuild_flow.WAIT_S * 1_000)
-    finally:
-        await redis.aclose()
+def _servers() -> AbstractAsyncContextManager[tuple[Pool, Projection]]:
+    return open_for_checking(settings(), connections=check_flow.CONNECTIONS + 1, name="greenpoints command")
 
 
 def _bar() -> Progress:

@@ -12,7 +12,8 @@ from service.local.identity import LocalError
 from service.local.programs import MODULES, run_programs
 from service.local.up import UpOptions
 from service.local.up import up as run_up
-from service.settings import load_settings
+from service.settings import PREFIX, load_settings
+from service.telemetry import sharing
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 PROCESSES = click.IntRange(1, 64)
@@ -67,6 +68,7 @@ def _run(kind: str, processes: int) -> None:
     """One process takes our place; several are watched over. Raises SettingsError before anything is started."""
     environ = environment()
     load_settings(environ)
+    environ.setdefault(sharing.VARIABLE, str(sharing.usual_folder(environ[f"{PREFIX}DATABASE_URL"])))
     if processes == 1:
         os.execve(sys.executable, [sys.executable, "-P", "-m", MODULES[kind]], environ)  # noqa: S606 - no shell is meant
     asyncio.run(run_programs(kind, processes, environ))

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 
 import asyncpg
 import structlog
@@ -17,6 +18,7 @@ from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome, Received, receive
 from service.store import credit
 from service.store.connection import UNREACHABLE, Connection, Pool
+from service.telemetry import metrics, tallies, traces
 
 MAX_CONFLICTS = 5
 """Attempts of one batch against deadlocks and serialisation failures."""
@@ -48,6 +50,8 @@ class Waiting(Struct, eq=False):
     facts: list[Fact]
     future: "asyncio.Future[list[Outcome]]"
     since: float
+    trace: traces.Link = None
+    """The request's span, when traces are on."""
 
 
 class Writer(Struct, frozen=True):
@@ -57,14 +61,17 @@ class Writer(Struct, frozen=True):
     stripe: int
 
 
-class LaneStatistics(Struct):
-    """Counters for metrics."""
+class LaneTallies:
+    """What is counted of one lane; each batch adds to it once, not each event."""
 
-    batches: int = 0
-    events: int = 0
-    overloaded: int = 0
-    isolated: int = 0
-    timed_out: int = 0
+    def __init__(self, lane: str) -> None:
+        self.batch_events = tallies.spread(metrics.LANE_BATCH_EVENTS, lane)
+        self.batch_requests = tallies.spread(metrics.LANE_BATCH_REQUESTS, lane)
+        self.commit_s = tallies.spread(metrics.LANE_COMMIT_SECONDS, lane)
+        self.overloaded = tallies.count(metrics.LANE_OVERLOADED, lane)
+        self.timed_out = tallies.count(metrics.LANE_TIMED_OUT, lane)
+        self.isolated = tallies.count(metrics.LANE_ISOLATED, lane)
+        self.conflicts = tallies.count(metrics.LANE_CONFLICTS, lane)
 
 
 class Lane:
@@ -79,7 +86,7 @@ class Lane:
         `gives_way_to`: while that lane is busy, this one commits one batch at a time, and rests after it.
         """
         self.name = name
-        self.statistics = LaneStatistics()
+        self.tallies = LaneTallies(name)
         self._pool = pool
         self._knowledge = knowledge
         self._publish = publish
@@ -133,6 +140,19 @@ class Lane:
         """Requests that are being committed."""
         return len(self._committing)
 
+    @property
+    def oldest_s(self) -> float:
+        """How long the oldest request has been queued or committed; 0 when there is none."""
+        since = [waiting.since for waiting in self._committing]
+        if self._queue:
+            since.append(self._queue[0].since)
+        return time.monotonic() - min(since) if since else 0.0
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether somebody's outcome has not come although the answer timeout, and the watch after it, have passed."""
+        return self.oldest_s > self._answer_timeout_s + 2 * WATCH_INTERVAL_S
+
     def submit(self, facts: list[Fact]) -> "asyncio.Future[list[Outcome]]":
         """Hand over facts; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
         if self._down is not None:
@@ -141,13 +161,13 @@ class Lane:
             raise self.overloaded()
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._newest = time.monotonic()
-        self._queue.append(Waiting(facts, future, self._newest))
+        self._queue.append(Waiting(facts, future, self._newest, traces.link()))
         self._changed.set()
         return future
 
     def overloaded(self) -> Overloaded:
         """The refusal of one more request, counted."""
-        self.statistics.overloaded += 1
+        self.tallies.overloaded.add()
         return Overloaded("More events are waiting than can be committed in time.")
 
     # Committing
@@ -233,7 +253,8 @@ class Lane:
     async def _credit(self, writer: Writer, taken: list[Waiting]) -> None:
         """Credit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""
         try:
-            received = await self._receive(writer, [fact for waiting in taken for fact in waiting.facts])
+            with traces.span("commit batch", links=[waiting.trace for waiting in taken]) as span:
+                received = await self._receive(writer, [fact for waiting in taken for fact in waiting.facts], span)
         except UNREACHABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fact that causes it may suffer
@@ -245,7 +266,7 @@ class Lane:
                 outcomes = await self._isolate(writer, taken[0].facts, error)
                 _resolve(taken[0], outcomes)
             return
-        self.statistics.batches += 1
+        self.tallies.batch_requests.add(len(taken))
         task = asyncio.create_task(self._answer(taken, received))
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
@@ -253,14 +274,15 @@ class Lane:
     async def _isolate(self, writer: Writer, facts: list[Fact], error: Exception) -> list[Outcome]:
         """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
         if len(facts) == 1:
-            self.statistics.isolated += 1
+            self.tallies.isolated.add()
+            _events(facts[0].event.TYPE, "failed").add()
             log.error("an event could not be credited", type=facts[0].event.TYPE, exc_info=error)
             return [Outcome(error=Internal("This event could not be credited; the defect has been logged."))]
         outcomes: list[Outcome] = []
         middle = len(facts) // 2
         for half in (facts[:middle], facts[middle:]):
             try:
-                received = await self._receive(writer, half)
+                received = await self._receive(writer, half, traces.NOTHING)
             except UNREACHABLE:
                 raise
             except Exception as cause:  # noqa: BLE001 - as above
@@ -270,12 +292,14 @@ class Lane:
                 outcomes += received.outcomes
         return outcomes
 
-    async def _receive(self, writer: Writer, facts: list[Fact]) -> Received:
+    async def _receive(self, writer: Writer, facts: list[Fact], span: traces.AnySpan) -> Received:
         """One transaction, again after a deadlock or a serialisation failure."""
         for attempt in range(1, MAX_CONFLICTS + 1):
+            begun = time.perf_counter()
             try:
                 received = await receive(writer.connection, facts, self._knowledge, stripe=writer.stripe)
             except _CONFLICTS:
+                self.tallies.conflicts.add()
                 if attempt == MAX_CONFLICTS:
                     raise
             except asyncpg.InterfaceError as error:
@@ -283,7 +307,13 @@ class Lane:
                     raise _Unwritable from error
                 raise
             else:
-                self.statistics.events += len(facts)
+                self.tallies.commit_s.add(time.perf_counter() - begun)
+                self.tallies.batch_events.add(len(facts))
+                _count_events(facts, received)
+                if traces.on():
+                    span.set("greenpoints.lane", self.name)
+                    span.set("greenpoints.batch.events", len(facts))
+                    span.set(traces.EVENT_NUMBERS, [number for number, _, _ in received.credited[: traces.MAX_NUMBERS]])
                 return received
         raise AssertionError("unreachable")
 
@@ -317,8 +347,22 @@ class Lane:
     def _fail(self, waiting: Sequence[Waiting], detail: str) -> None:
         for each in waiting:
             if not each.future.done():
-                self.statistics.timed_out += 1
+                self.tallies.timed_out.add()
                 each.future.set_exception(Unavailable(f"{detail} Repeat with the same id: it cannot count twice."))
+
+
+@cache
+def _events(type_: str, status: str) -> tallies.CountTally:
+    return tallies.count(metrics.EVENTS, type_, status)
+
+
+def _count_events(facts: Sequence[Fact], received: Received) -> None:
+    for _, type_, status in received.credited:
+        _events(type_, status).add()
+    if len(received.credited) < len(facts):
+        for fact, outcome in zip(facts, received.outcomes, strict=True):
+            if outcome.error is not None or outcome.replayed:
+                _events(fact.event.TYPE, "repeated" if outcome.error is None else "id_reused").add()
 
 
 def _resolve(waiting: Waiting, outcomes: list[Outcome]) -> None:

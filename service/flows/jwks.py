@@ -17,6 +17,7 @@ import httpx
 from msgspec import Struct
 
 from service.domain.tokens import MAX_JWKS_BYTES, Algorithm, UnusableKey, VerificationKey, keys_from_jwks
+from service.telemetry import traces
 
 FETCH_TIMEOUT_S: Final = 2.0
 FRESH_S: Final = 300.0
@@ -112,12 +113,14 @@ def check_url(url: str, *, allow_loopback: bool) -> httpx.URL:
 async def fetch(url: str, *, allow_loopback: bool) -> bytes:
     """The body behind the address, at most 64 KiB, within 2 s. Raises UnusableUrl or KeySetUnavailable."""
     parsed = check_url(url, allow_loopback=allow_loopback)
-    try:
-        async with asyncio.timeout(FETCH_TIMEOUT_S):
-            address = await _resolve(parsed, allow_loopback=allow_loopback)
-            return await _get(parsed, address)
-    except (TimeoutError, httpx.HTTPError, OSError):
-        raise KeySetUnavailable(f"The key set at {parsed.host} could not be fetched within {FETCH_TIMEOUT_S:g} s.") from None
+    with traces.span("fetch key set", kind="client") as span:
+        span.set("server.address", parsed.host)
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_S):
+                address = await _resolve(parsed, allow_loopback=allow_loopback)
+                return await _get(parsed, address)
+        except (TimeoutError, httpx.HTTPError, OSError):
+            raise KeySetUnavailable(f"The key set at {parsed.host} could not be fetched within {FETCH_TIMEOUT_S:g} s.") from None
 
 
 async def _resolve(url: httpx.URL, *, allow_loopback: bool) -> str:

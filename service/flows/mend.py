@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from service.projection import Projection
 from service.store import balances as store
 from service.store.connection import Pool
+from service.telemetry import metrics, tallies
 
 WARY = timedelta(seconds=10)
 """After Redis has forgotten everything, a writer that was paused may plant an old balance: for so long, look back as far."""
@@ -35,6 +36,8 @@ class Mender:
             changed = await store.changed_since(connection, self._since(now))
         if await self._projection.push(changed, wait_s=PUSH_WAIT_S):
             self._through = min(now - MARGIN, writing_since)
+            tallies.count(metrics.MEND_ACCOUNTS).add(len(changed))
+        tallies.count(metrics.MEND_SWEEPS).add()
         return len(changed)
 
     def _since(self, now: datetime) -> datetime:

@@ -57,6 +57,8 @@ class Received(Struct, kw_only=True):
     changed: list[Account]
     due_now: bool
     """Something may settle at once: ring the doorbell."""
+    credited: list[tuple[int, str, str]]
+    """(number, type, status) of each event that was new."""
 
 
 class _Batch:
@@ -112,7 +114,7 @@ async def _receive_others(
 ) -> Received:
     """Refuse the events of erased persons, receive the others."""
     others = [fact for fact in facts if not (_opens_account(fact) and _reference(fact) in refused)]
-    received = Received(outcomes=[], changed=[], due_now=False)
+    received = Received(outcomes=[], changed=[], due_now=False, credited=[])
     if others:
         received = await receive(connection, others, knowledge, stripe=stripe)
     came = iter(received.outcomes)
@@ -166,8 +168,9 @@ async def _receive(
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.scope.now + timedelta(seconds=1)
     return Received(
-        outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted)
-    )
+        outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted),
+        credited=[(s.number, s.fact.event.TYPE, s.answer.status) for s in (*fold.stored, *fold.parked) if s.first_answer is None],
+    )  # fmt: skip
 
 
 async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:

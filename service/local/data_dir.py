@@ -61,6 +61,11 @@ class DataDir(Struct, frozen=True, kw_only=True):
         return self.run / "parts.json"
 
     @property
+    def metrics(self) -> Path:
+        """What the processes of this run count, together."""
+        return self.run / "metrics"
+
+    @property
     def up(self) -> Path:
         """Addresses, credentials and pids; exists while the system is up."""
         return self.root / "up.json"

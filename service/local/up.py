@@ -23,6 +23,7 @@ from service.local.processes import ProcessRecord
 from service.local.programs import program_parts, wait_until_answering
 from service.local.supervisor import STOP_ORDER, StopRequest, Supervisor
 from service.settings import PREFIX, load_settings, sealer_of
+from service.telemetry import sharing
 
 POSTGRES_READY_S = 300.0
 """After a crash it reads up to 4 GB of its write-ahead log first."""
@@ -89,6 +90,8 @@ class _System:
             f"{PREFIX}MASTER_KEY": master_key(data_dir, environ),
             f"{PREFIX}HOST": options.host,
             f"{PREFIX}PORT": str(options.port),
+            f"{PREFIX}STOP_DELAY_S": environ.get(f"{PREFIX}STOP_DELAY_S", "0"),  # nobody stands in front of us
+            sharing.VARIABLE: str(data_dir.metrics),
         }
         self._reporter = Reporter()
         self._supervisor = Supervisor(say=self._reporter.say, changed=self._parts_changed)
@@ -117,6 +120,7 @@ class _System:
         """End what a crash left behind. Raises LocalError, SettingsError when there is no use in starting."""
         load_settings(self._environ)
         self._data_dir.up.unlink(missing_ok=True)
+        sharing.empty(self._data_dir.metrics)
         leftovers = read_private(self._data_dir.parts, list[ProcessRecord]) or []
         for kind in STOP_ORDER:
             for record in processes.end([record for record in leftovers if record.part == kind]):

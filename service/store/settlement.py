@@ -98,16 +98,20 @@ WITH gone AS (
     ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
     SET points_pending = r.points_pending + excluded.points_pending, points_settled = r.points_settled + excluded.points_settled
 )
-SELECT 0::bigint AS id, 0::bigint AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt, count(*) AS version FROM gone
+SELECT 0::bigint AS id, (SELECT coalesce(sum(points), 0) FROM paid)::bigint AS pending, 0::bigint AS available, 0::bigint AS reserved,
+       0::bigint AS debt, count(*) AS version, array_agg(event) AS events, array_agg(extract(epoch FROM $3 - due_at)::float8) AS late_s FROM gone
 UNION ALL
-SELECT id, pending, available, reserved, debt, version FROM changed
+SELECT id, pending, available, reserved, debt, version, NULL, NULL FROM changed
 """
 
 
 class Settled(Struct, kw_only=True):
-    """How many due rows went, and the balances that changed."""
+    """How many due rows went, their points, and the balances that changed; of each row its event's number and how late it was."""
 
     due_rows: int
+    points: int
+    events: list[int]
+    late_s: list[float]
     balances: list[tuple[int, Balance]]
 
 
@@ -122,7 +126,10 @@ async def settle(
         (r["id"], Balance(pending=r["pending"], available=r["available"], reserved=r["reserved"], debt=r["debt"], version=r["version"]))
         for r in rows[1:]
     ]
-    return Settled(due_rows=rows[0]["version"], balances=balances)
+    first = rows[0]
+    return Settled(
+        due_rows=first["version"], points=first["pending"], events=first["events"] or [], late_s=first["late_s"] or [], balances=balances
+    )
 
 
 PROGRAM_ZONES = "SELECT id, time_zone FROM program"

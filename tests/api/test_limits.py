@@ -214,7 +214,7 @@ async def test_an_operator_is_limited_reading_and_writing_each(small: Edge) -> N
 def test_the_defaults_are_those_of_the_documents(settings: Settings) -> None:
     assert (
         settings.limit_consumer_per_min, settings.limit_operator_per_min, settings.limit_sign_in_per_min, settings.limit_anonymous_per_min,
-    ) == (3_000, 6_000, 10, 120)  # fmt: skip
+    ) == (3_000, 6_000, 30, 600)  # fmt: skip
 
 
 async def test_limits_of_0_are_none(settings: Settings) -> None:

@@ -1,0 +1,131 @@
+"""Every metric, with its labels; docs/operations.md explains them, and a test compares the two.
+
+Labels come from small fixed sets. No consumer, id, address, raw path or free text is ever one.
+"""
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from service.telemetry import sharing, tallies
+from service.telemetry.tallies import Spread
+
+FLUSH_INTERVAL_S: Final = 1.0
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_FOLDER: Final = sharing.shared_folder()
+if _FOLDER is not None:
+    # Before the first metric is made: each keeps the kind of its values.
+    _NUMBER: Final = sharing.take_number(_FOLDER)
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: _NUMBER)  # type: ignore[no-untyped-call]
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY: Final = CollectorRegistry()
+_FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 500, 1_000)
+_LAGS_S: Final = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3_600, 86_400)
+
+
+def _counter(name: str, what: str, *labels: str) -> Counter:
+    return Counter(f"greenpoints_{name}", what, labels, registry=REGISTRY)
+
+
+def _spread(name: str, what: str, bounds: tuple[float, ...], *labels: str) -> Spread:
+    return Spread(f"greenpoints_{name}", what, labels, buckets=bounds, registry=REGISTRY)
+
+
+def _sum(name: str, what: str, *labels: str) -> Gauge:
+    """Summed over the living processes."""
+    return Gauge(f"greenpoints_{name}", what, labels, registry=REGISTRY, multiprocess_mode="livesum")
+
+
+def _latest(name: str, what: str, *labels: str) -> Gauge:
+    """About something all processes see: the one that looked last tells."""
+    return Gauge(f"greenpoints_{name}", what, labels, registry=REGISTRY, multiprocess_mode="livemostrecent")
+
+
+HTTP_SECONDS: Final = _spread(
+    "http_request_duration_seconds", "Time until the answer began, by route template and status class", _FAST_S, "method", "route", "status"
+)
+AUTHENTICATION_REFUSALS: Final = _counter(
+    "authentication_refusals_total", "Requests refused because of who called, by what was shown", "kind", "code"
+)
+
+LANE_WAITING: Final = _sum("lane_waiting_requests", "Requests in the queue", "lane")
+LANE_COMMITTING: Final = _sum("lane_committing_requests", "Requests that are being committed", "lane")
+LANE_OLDEST: Final = Gauge(
+    "greenpoints_lane_oldest_waiting_seconds", "Age of the oldest request that is queued or being committed", ["lane"],
+    registry=REGISTRY, multiprocess_mode="livemax",
+)  # fmt: skip
+LANE_BATCH_EVENTS: Final = _spread("lane_batch_events", "Events of a committed batch", _SIZES, "lane")
+LANE_BATCH_REQUESTS: Final = _spread("lane_batch_requests", "Requests of a committed batch", _SIZES, "lane")
+LANE_COMMIT_SECONDS: Final = _spread("lane_commit_duration_seconds", "Time of a batch's transaction, COMMIT included", _FAST_S, "lane")
+LANE_OVERLOADED: Final = _counter("lane_overloaded_total", "Requests refused because too many were waiting", "lane")
+LANE_TIMED_OUT: Final = _counter("lane_timed_out_total", "Requests answered 503 after waiting", "lane")
+LANE_ISOLATED: Final = _counter("lane_isolated_total", "Events that could not be credited by themselves: a defect", "lane")
+LANE_CONFLICTS: Final = _counter("lane_conflicts_total", "Batches tried again after a deadlock or serialisation failure", "lane")
+EVENTS: Final = _counter("events_total", "Events answered, by type and by what came of them", "type", "status")
+HOOK_DELIVERIES: Final = _counter("hook_deliveries_total", "Inbound webhooks, by connector and outcome", "connector", "outcome")
+
+SETTLED_EVENTS: Final = _counter("settled_events_total", "Events whose hold ended")
+SETTLED_POINTS: Final = _counter("settled_points_total", "Points that became available, debt repaid included")
+SETTLEMENT_LAG: Final = _spread("settlement_lag_seconds", "How late after their time events were settled", _LAGS_S)
+SETTLEMENT_SECONDS: Final = _spread("settlement_batch_duration_seconds", "Time of one settling transaction", _FAST_S)
+DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
+SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")
+
+FENCE_MISSES: Final = _counter("balance_fence_misses_total", "Pushed balances that were not newer than what Redis had")
+BALANCE_REDIS_FAILURES: Final = _counter("balance_redis_failures_total", "Times the balance Redis did not answer")
+QUEUE_REDIS_FAILURES: Final = _counter("queue_redis_failures_total", "Times the queue Redis did not take a doorbell or answer a worker")
+MEND_SWEEPS: Final = _counter("mend_sweeps_total", "Sweeps that pushed recently changed balances again")
+MEND_ACCOUNTS: Final = _counter("mend_accounts_total", "Balances that these sweeps pushed")
+
+DATABASE_UP: Final = Gauge(
+    "greenpoints_database_up", "1 while every process reaches PostgreSQL", registry=REGISTRY, multiprocess_mode="livemin"
+)  # fmt: skip
+DATABASE_CONNECTIONS: Final = _sum("database_connections", "Connections of the pools", "state")
+DATABASE_CONNECTIONS_LIMIT: Final = _sum("database_connections_limit", "Most connections that the pools may open")
+
+INVARIANT_CHECK_TIME: Final = _latest("invariant_check_timestamp_seconds", "When the last check of the invariants ended (Unix time)")
+INVARIANT_CHECK_SECONDS: Final = _latest("invariant_check_duration_seconds", "How long it took")
+INVARIANT_BROKEN: Final = _latest("invariant_broken_rows", "Rows that break an invariant, by the last check", "rule")
+
+PROCESSES: Final = _sum("processes", "Living processes", "part")
+BUILD_INFO: Final = Gauge(
+    "greenpoints_build_info", "1; the label is the version that runs", ["version"], registry=REGISTRY, multiprocess_mode="livemax"
+)  # fmt: skip
+
+
+def release() -> str:
+    """The version that runs."""
+    try:
+        return version("greenpoints")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def tell_process(part: str) -> None:
+    """This process is a living `part`: `api` or `worker`."""
+    PROCESSES.labels(part).set(1)
+    BUILD_INFO.labels(release()).set(1)
+
+
+async def keep_flushing() -> None:
+    """Hand over what was counted, for ever."""
+    while True:
+        await asyncio.sleep(FLUSH_INTERVAL_S)
+        tallies.flush()
+
+
+def render() -> bytes:
+    """All metrics as text: of every process that shares the directory, or of this one. Safe in a thread; `flush` first."""
+    if _FOLDER is None:
+        return generate_latest(REGISTRY)
+    sharing.forget_the_dead(_FOLDER)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(_FOLDER))  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
