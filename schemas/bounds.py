@@ -1,5 +1,67 @@
-"""Bounds of what crosses the edge."""
+"""Bounds of what crosses the edge: one table, compared with docs/api.md by the suite.
+
+Texts are counted in characters, bodies in bytes. A body that exceeds its bound is 413 and not read on; whatever else exceeds one is 422,
+with a pointer. The sizes of bodies are the defaults of settings.
+"""
 
 from typing import Final
 
+# Requests
+MAX_BODY_BYTES: Final = 262_144
+MAX_BULK_BODY_BYTES: Final = 8 * 2**20
+MAX_HOOK_BODY_BYTES: Final = 2 * 2**20
+MAX_IMPORT_BYTES: Final = 8 * 2**20
+MAX_SIMULATION_BYTES: Final = 2**20
 MAX_REQUEST_ID_CHARS: Final = 128
+MAX_TOKEN_CHARS: Final = 4_096
+MAX_QUERY_FIELDS: Final = 20
+MAX_CURSOR_CHARS: Final = 1_024
+MAX_PAGE_ITEMS: Final = 200
+
+# What many things have
+MAX_KEY_CHARS: Final = 128
+MAX_CODE_CHARS: Final = 64
+MAX_TEXT_CHARS: Final = 256
+MAX_NAME_CHARS: Final = 200
+MAX_DECIMAL_CHARS: Final = 32
+MAX_DURATION_CHARS: Final = 32
+MAX_POINTS: Final = 10**15
+
+# Events
+MAX_BATCH: Final = 5_000
+MAX_LINES: Final = 500
+MAX_QUANTITY: Final = 10**12
+MAX_PARCELS: Final = 1_000
+MAX_PARCEL_ASSETS: Final = 1_000
+MAX_PROOF_CHARS: Final = 4_096
+MAX_FREE_BYTES: Final = 8_192
+MAX_FREE_DEPTH: Final = 8
+
+# Campaigns
+MAX_AWARD_POINTS: Final = 10**9
+MAX_CONDITION_CHARS: Final = 2_000
+MAX_FACTOR_CHARS: Final = 16
+MAX_TIERS: Final = 50
+MAX_MULTIPLIED: Final = 50
+MAX_CAMPAIGN_PLATFORMS: Final = 1_000
+MAX_PRIORITY: Final = 1_000_000
+MAX_SIMULATED: Final = 100
+
+# Registries
+MAX_IMPORT_ROWS: Final = 5_000
+MAX_IMPORT_COLUMNS: Final = 50
+MAX_GTIN_CHARS: Final = 64
+MAX_CERTIFICATE_GTINS: Final = 10_000
+MAX_PRODUCT_SKUS: Final = 1_000
+MAX_REASON_CHARS: Final = 500
+
+# Callers
+MAX_SCOPES: Final = 50
+MAX_PEM_CHARS: Final = 8_192
+MAX_URL_CHARS: Final = 2_048
+MAX_HOOK_SECRETS: Final = 5
+MAX_SECRET_CHARS: Final = 256
+MAX_PACKAGING_RULES: Final = 100
+MAX_EMAIL_CHARS: Final = 254
+MAX_LIMIT_REQUESTS: Final = 10**9
+MAX_LIMIT_S: Final = 86_400

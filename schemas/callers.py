@@ -6,6 +6,17 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from schemas.base import PRINTABLE, Body, Code, DurationText, Instant, Key
+from schemas.bounds import (
+    MAX_EMAIL_CHARS,
+    MAX_HOOK_SECRETS,
+    MAX_LIMIT_REQUESTS,
+    MAX_LIMIT_S,
+    MAX_NAME_CHARS,
+    MAX_PEM_CHARS,
+    MAX_SCOPES,
+    MAX_SECRET_CHARS,
+    MAX_URL_CHARS,
+)
 from schemas.connectors import HookSettings
 
 ConnectorName = Literal["standard", "shopify", "woocommerce"]
@@ -13,10 +24,10 @@ ScopeName = Literal["events:write", "events:read", "consumers:read", "consumers:
 RoleName = Literal["viewer", "analyst", "campaigns", "fraud", "admin"]
 AlgorithmName = Literal["EdDSA", "ES256", "RS256"]
 
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
-Email = Annotated[str, Meta(min_length=3, max_length=254, pattern=r"^[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+$(?!\n)")]
-Password = Annotated[str, Meta(min_length=12, max_length=256)]
-HookSecret = Annotated[str, Meta(min_length=16, max_length=256, pattern=r"^[\x21-\x7e]+$(?!\n)")]
+Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=PRINTABLE)]
+Email = Annotated[str, Meta(min_length=3, max_length=MAX_EMAIL_CHARS, pattern=r"^[^\s@\x00-\x1f\x7f]+@[^\s@\x00-\x1f\x7f]+$(?!\n)")]
+Password = Annotated[str, Meta(min_length=12, max_length=MAX_SECRET_CHARS)]
+HookSecret = Annotated[str, Meta(min_length=16, max_length=MAX_SECRET_CHARS, pattern=r"^[\x21-\x7e]+$(?!\n)")]
 
 
 class HookCredentials(Body, frozen=True, kw_only=True):
@@ -52,8 +63,8 @@ class PlatformBody(Body, frozen=True, kw_only=True):
 class RateLimit(Body, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """At most `requests` in any `per_s` seconds."""
 
-    requests: Annotated[int, Meta(ge=1, le=10**9)]
-    per_s: Annotated[int, Meta(ge=1, le=86_400)]
+    requests: Annotated[int, Meta(ge=1, le=MAX_LIMIT_REQUESTS)]
+    per_s: Annotated[int, Meta(ge=1, le=MAX_LIMIT_S)]
 
 
 class PlatformLimits(Body, frozen=True, kw_only=True):
@@ -93,7 +104,7 @@ class PlatformAnswer(Body, frozen=True, kw_only=True):
 class KeyBody(Body, frozen=True, kw_only=True):
     """A new API key; without scopes it may do everything that a platform may do, without `expires_at` it never expires."""
 
-    scopes: Annotated[tuple[ScopeName, ...], Meta(max_length=50)] = ()
+    scopes: Annotated[tuple[ScopeName, ...], Meta(max_length=MAX_SCOPES)] = ()
     expires_at: Instant | None = None
 
 
@@ -124,8 +135,8 @@ class SigningKeyBody(Body, frozen=True, kw_only=True):
 
     algorithm: AlgorithmName
     kid: Key | None = None
-    public_pem: Annotated[str, Meta(max_length=8_192)] | None = None
-    jwks_url: Annotated[str, Meta(max_length=2_048)] | None = None
+    public_pem: Annotated[str, Meta(max_length=MAX_PEM_CHARS)] | None = None
+    jwks_url: Annotated[str, Meta(max_length=MAX_URL_CHARS)] | None = None
 
 
 class SigningKeyAnswer(Body, frozen=True, kw_only=True):
@@ -152,7 +163,7 @@ class HookBody(Body, frozen=True, kw_only=True):
 class HookPatch(Body, frozen=True, kw_only=True):
     """What to change of a hook; absent fields stay. `secrets` newest first: two while one is rotated."""
 
-    secrets: Annotated[list[HookSecret], Meta(min_length=1, max_length=5)] | UnsetType = UNSET
+    secrets: Annotated[list[HookSecret], Meta(min_length=1, max_length=MAX_HOOK_SECRETS)] | UnsetType = UNSET
     settings: HookSettings | UnsetType = UNSET
     active: bool | UnsetType = UNSET
 

@@ -6,6 +6,17 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct, field
 
 from schemas.base import PRINTABLE, Body, Code, Currency, DurationText, Instant, MoneyText, Points
+from schemas.bounds import (
+    MAX_AWARD_POINTS,
+    MAX_CAMPAIGN_PLATFORMS,
+    MAX_CONDITION_CHARS,
+    MAX_DECIMAL_CHARS,
+    MAX_FACTOR_CHARS,
+    MAX_MULTIPLIED,
+    MAX_NAME_CHARS,
+    MAX_PRIORITY,
+    MAX_TIERS,
+)
 from schemas.events import Award, Refusal
 
 Action = Literal["purchase", "packaging", "return", "activity"]
@@ -13,9 +24,9 @@ Rounding = Literal["floor", "ceil", "half_up", "half_even"]
 CampaignStatus = Literal["draft", "running", "paused", "ended"]
 Granularity = Literal["hour", "day", "week"]
 
-PositivePoints = Annotated[int, Meta(ge=1, le=10**9)]
-FactorText = Annotated[str, Meta(max_length=16, pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$(?!\n)")]
-Expression = Annotated[str, Meta(max_length=2_000)]
+PositivePoints = Annotated[int, Meta(ge=1, le=MAX_AWARD_POINTS)]
+FactorText = Annotated[str, Meta(max_length=MAX_FACTOR_CHARS, pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$(?!\n)")]
+Expression = Annotated[str, Meta(max_length=MAX_CONDITION_CHARS)]
 
 
 class Fixed(Struct, frozen=True, kw_only=True, tag_field="kind", tag="fixed"):
@@ -49,7 +60,7 @@ class PerKg(Struct, frozen=True, kw_only=True, tag_field="kind", tag="per_kg"):
 class Tier(Struct, frozen=True, kw_only=True):
     """From this amount (major units), quantity or mass (grams) on: these points."""
 
-    from_: Annotated[str, Meta(max_length=32, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$(?!\n)")] = field(name="from")
+    from_: Annotated[str, Meta(max_length=MAX_DECIMAL_CHARS, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$(?!\n)")] = field(name="from")
     points: Points
 
 
@@ -57,7 +68,7 @@ class Tiered(Struct, frozen=True, kw_only=True, tag_field="kind", tag="tiered"):
     """The points of the highest tier that is reached."""
 
     by: Literal["amount", "quantity", "mass"]
-    tiers: Annotated[list[Tier], Meta(min_length=1, max_length=50)]
+    tiers: Annotated[list[Tier], Meta(min_length=1, max_length=MAX_TIERS)]
     currency: Currency | None = None
 
 
@@ -65,7 +76,7 @@ class Multiplier(Struct, frozen=True, kw_only=True, tag_field="kind", tag="multi
     """(factor − 1) × what the campaigns `of` granted for the same thing, as an award of its own, rounded down."""
 
     factor: FactorText
-    of: Annotated[list[Code], Meta(min_length=1, max_length=50)]
+    of: Annotated[list[Code], Meta(min_length=1, max_length=MAX_MULTIPLIED)]
 
 
 AwardRule = Fixed | PerUnit | PerAmount | PerKg | Tiered | Multiplier
@@ -94,18 +105,18 @@ class CampaignBody(Body, frozen=True, kw_only=True):
     """What an operator sends; kept as it is in each version."""
 
     code: Code
-    name: Annotated[str, Meta(min_length=1, max_length=200, pattern=PRINTABLE)]
+    name: Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS, pattern=PRINTABLE)]
     action: Action
     starts_at: Instant
     ends_at: Instant
     award: AwardRule
-    platforms: Annotated[list[Code], Meta(max_length=1_000)] | None = None
+    platforms: Annotated[list[Code], Meta(max_length=MAX_CAMPAIGN_PLATFORMS)] | None = None
     segment: Expression | None = None
     when: Expression | None = None
     caps: Caps | None = None
     budget: Budget | None = None
     stacking: Stacking = "add"
-    priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    priority: Annotated[int, Meta(ge=0, le=MAX_PRIORITY)] = 100
     hold: DurationText = "P14D"
     expires_after: DurationText | None = None
 

@@ -5,8 +5,9 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from schemas.base import Code
+from schemas.bounds import MAX_PACKAGING_RULES, MAX_TEXT_CHARS
 
-_Wanted = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"\S")]
+_Wanted = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS, pattern=r"\S")]
 
 
 class _PackagingRule(Struct, frozen=True, kw_only=True, tag_field="from", forbid_unknown_fields=True):
@@ -48,4 +49,4 @@ PackagingRule = NoteAttributeRule | PropertyRule | ShippingLineRule
 class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one hook may be told; `{}` is a hook without settings. Of the packaging rules the first that matches wins."""
 
-    packaging: Annotated[list[PackagingRule], Meta(max_length=100)] = []
+    packaging: Annotated[list[PackagingRule], Meta(max_length=MAX_PACKAGING_RULES)] = []

@@ -6,19 +6,29 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from schemas.base import Body, Currency, Instant, MoneyText
-
-MAX_LINES = 500
-MAX_BATCH = 5_000
+from schemas.bounds import (
+    MAX_DECIMAL_CHARS,
+    MAX_KEY_CHARS,
+    MAX_LINES,
+    MAX_PARCEL_ASSETS,
+    MAX_PARCELS,
+    MAX_PROOF_CHARS,
+    MAX_QUANTITY,
+    MAX_TEXT_CHARS,
+)
 
 # Printable like `schemas.base.Key`, but checked for the whole event at once (service.domain.validate): a pattern for each of a
 # dozen texts would be a third of the time that decoding takes.
-Key = Annotated[str, Meta(min_length=1, max_length=128, description="Printable.")]
+Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, description="Printable.")]
 """An identifier that a sender chose: printable, 1 to 128 characters."""
 
-Text = Annotated[str, Meta(max_length=256, description="Printable.")]
+Text = Annotated[str, Meta(max_length=MAX_TEXT_CHARS, description="Printable.")]
 """A short free text, perhaps empty."""
 
-DecimalInput = Annotated[str, Meta(max_length=32, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$(?!\n)")] | Annotated[int, Meta(ge=0, le=10**12)]
+DecimalInput = (
+    Annotated[str, Meta(max_length=MAX_DECIMAL_CHARS, pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$(?!\n)")]
+    | Annotated[int, Meta(ge=0, le=MAX_QUANTITY)]
+)
 """A quantity or a mass: a decimal string or a JSON integer, never a float, never negative."""
 
 Status = Literal["pending", "held", "settled", "rejected", "voided", "parked", "ignored"]
@@ -49,9 +59,9 @@ class Packaging(Struct, frozen=True, kw_only=True):
     """How an order was packed: chosen at checkout, or used at fulfilment."""
 
     class_: Text = field(name="class")
-    parcels: Annotated[int, Meta(ge=1, le=1_000)] = 1
+    parcels: Annotated[int, Meta(ge=1, le=MAX_PARCELS)] = 1
     waybill: Key | None = None
-    assets: Annotated[list[Key], Meta(max_length=1_000)] = []
+    assets: Annotated[list[Key], Meta(max_length=MAX_PARCEL_ASSETS)] = []
 
 
 class RefundLine(Struct, frozen=True, kw_only=True, gc=False):
@@ -80,7 +90,7 @@ class Return(Struct, frozen=True, kw_only=True, gc=False):
     waybill: Key | None = None
     order: Key | None = None
     station: Key | None = None
-    proof: Annotated[str, Meta(max_length=4096)] | None = None
+    proof: Annotated[str, Meta(max_length=MAX_PROOF_CHARS)] | None = None
 
 
 class _Fact(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):

@@ -6,22 +6,23 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from schemas.base import PRINTABLE, Body, Code, Instant
+from schemas.bounds import MAX_CERTIFICATE_GTINS, MAX_GTIN_CHARS, MAX_KEY_CHARS, MAX_PRODUCT_SKUS, MAX_REASON_CHARS, MAX_TEXT_CHARS
 from schemas.problems import FieldError
 
-PrintableText = Annotated[str, Meta(min_length=1, max_length=256, pattern=PRINTABLE)]
+PrintableText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS, pattern=PRINTABLE)]
 CertificateStatus = Literal["valid", "not_yet_valid", "expired", "suspended", "revoked"]
-GtinInput = Annotated[str, Meta(min_length=8, max_length=64)]
+GtinInput = Annotated[str, Meta(min_length=8, max_length=MAX_GTIN_CHARS)]
 
 
 class CertificateBody(Body, frozen=True, kw_only=True):
     """A certificate as its scheme's registry shows it; valid from the start of `valid_from` to the end of `valid_until`."""
 
     scheme: Code
-    number: Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
+    number: Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, pattern=PRINTABLE)]
     holder: PrintableText
     valid_from: date
     valid_until: date
-    gtins: Annotated[list[GtinInput], Meta(max_length=10_000)] = []
+    gtins: Annotated[list[GtinInput], Meta(max_length=MAX_CERTIFICATE_GTINS)] = []
 
 
 class CertificateAnswer(Body, frozen=True, kw_only=True):
@@ -45,14 +46,14 @@ class Revocation(Body, frozen=True, kw_only=True):
     """From `at` on the certificate counts no more."""
 
     at: Instant
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=PRINTABLE)]
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
 
 
 class Sku(Body, frozen=True, kw_only=True):
     """What a platform calls the product."""
 
     platform: Code
-    sku: Annotated[str, Meta(min_length=1, max_length=128, pattern=PRINTABLE)]
+    sku: Annotated[str, Meta(min_length=1, max_length=MAX_KEY_CHARS, pattern=PRINTABLE)]
 
 
 class ProductBody(Body, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ class ProductBody(Body, frozen=True, kw_only=True):
     gtin: GtinInput
     name: PrintableText
     category: PrintableText | None = None
-    skus: Annotated[list[Sku], Meta(max_length=1_000)] = []
+    skus: Annotated[list[Sku], Meta(max_length=MAX_PRODUCT_SKUS)] = []
 
 
 class ProductAnswer(Body, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from schemas.base import Currency
+from schemas.bounds import MAX_LINES
 
 Id = int | str
 """An id of up to 64 bits, as a number or as decimal digits; the connector checks which."""
@@ -177,7 +178,7 @@ class Order(_Part, frozen=True, kw_only=True):
     note_attributes: Odd = None
     shipping_lines: list[ShippingLine] | None = None
     fulfillments: list[Fulfillment] | None = None
-    refunds: Annotated[list[Refund], Meta(max_length=500)] | None = None
+    refunds: Annotated[list[Refund], Meta(max_length=MAX_LINES)] | None = None
 
 
 class CustomerDemand(_Part, frozen=True, kw_only=True):

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from schemas.bounds import MAX_BODY_BYTES, MAX_BULK_BODY_BYTES, MAX_HOOK_BODY_BYTES
 from service.domain.addresses import read_networks
 from service.sealing import Sealer, UnusableMasterKey
 
@@ -66,11 +67,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Events settled in one transaction."""
     settle_buckets: Annotated[int, Meta(ge=1, le=1_024)] = 64
     """Buckets of one settling transaction; 1 on a Citus cluster, so that each stays on its shard."""
-    max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 262_144
+    max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BODY_BYTES
     """Largest body of a route that takes one thing."""
-    max_bulk_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 8 * 2**20
+    max_bulk_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BULK_BODY_BYTES
     """Largest body of `/v1/events/batch` and of imports."""
-    max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = 2 * 2**20
+    max_hook_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_HOOK_BODY_BYTES
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
     operator_session_s: Annotated[int, Meta(ge=300, le=2_592_000)] = 43_200
     """Life of a session that an operator gets by signing in."""

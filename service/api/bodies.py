@@ -6,13 +6,13 @@ from urllib.parse import parse_qsl
 import msgspec
 from litestar import Request
 
+from schemas.bounds import MAX_BODY_BYTES, MAX_QUERY_FIELDS
 from service.api.exchange import AnyRequest
 from service.api.visits import headers_of
 from service.domain.errors import InvalidRequest, PayloadTooLarge, Unavailable, UnsupportedMediaType
 from service.domain.intake import invalid, malformed
 
 T = TypeVar("T")
-MAX_QUERY_FIELDS = 20
 MAX_LENGTH_DIGITS = 19
 """Of Content-Length; Python reads no number of more than 4,300."""
 
@@ -53,7 +53,7 @@ async def read_body(request: AnyRequest, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-async def decode_body(request: Request[Any, Any, Any], type_: type[T], max_bytes: int = 262_144) -> T:
+async def decode_body(request: Request[Any, Any, Any], type_: type[T], max_bytes: int = MAX_BODY_BYTES) -> T:
     """The body as `type_`. Raises MalformedJson, InvalidRequest, PayloadTooLarge, UnsupportedMediaType."""
     require_json(raw_headers(request).get(b"content-type"))
     return decode(await read_body(request, max_bytes), type_)

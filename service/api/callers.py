@@ -17,6 +17,7 @@ import structlog
 from litestar import Request
 from msgspec import Struct
 
+from schemas.bounds import MAX_TOKEN_CHARS
 from service.api.exchange import AnyRequest
 from service.api.limits import Limits, read_limits
 from service.api.visits import current
@@ -35,7 +36,7 @@ from service.store.connection import UNREACHABLE, Connection, Pool
 
 MAX_REMEMBERED: Final = 8_192
 """Callers of each kind that a process remembers; the one unused for longest makes room."""
-MAX_AUTHORIZATION_CHARS: Final = tokens.MAX_TOKEN_CHARS + 16
+MAX_AUTHORIZATION_CHARS: Final = MAX_TOKEN_CHARS + 16
 UNKNOWN_S: Final = 1.0
 """How long an unknown key is refused without asking PostgreSQL again."""
 MAX_LOOKUPS: Final = 256

@@ -7,6 +7,7 @@ import msgspec
 from litestar import Request, Response, get, patch, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
+from schemas.bounds import MAX_SIMULATED, MAX_SIMULATION_BYTES
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Simulation, Statistics
 from schemas.events import Event
 from schemas.pages import Page
@@ -30,8 +31,6 @@ AnyRequest = Request[Any, Any, Any]
 From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset; rounded down to the hour.")]
 To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset; not included.")]
 Platform = Annotated[str | None, QueryParameter(max_length=64, description="Whose event it is; else the campaign's first platform.")]
-
-MAX_SIMULATION_BYTES: Final = 2**20
 
 
 @post("/v1/campaigns", tags=TAGS, opt={"body": CampaignBody, "answer": CampaignAnswer})
@@ -158,8 +157,8 @@ def _events(body: bytes) -> list[tuple[str, bytes | msgspec.Raw]]:
         return [("", body)]
     decode_json(body)
     found = msgspec.json.decode(body, type=list[msgspec.Raw])
-    if len(found) > simulate.MAX_EVENTS:
-        raise InvalidRequest.at("", f"has {len(found)} events, more than {simulate.MAX_EVENTS}")
+    if len(found) > MAX_SIMULATED:
+        raise InvalidRequest.at("", f"has {len(found)} events, more than {MAX_SIMULATED}")
     return [(f"/{n}", raw) for n, raw in enumerate(found)]
 
 

@@ -9,17 +9,18 @@ import msgspec
 from litestar.params import QueryParameter
 
 from schemas.base import PRINTABLE
+from schemas.bounds import MAX_CURSOR_CHARS, MAX_PAGE_ITEMS, MAX_TEXT_CHARS
 from schemas.pages import Page
 from service.domain.errors import InvalidRequest
 
-Limit = Annotated[int, QueryParameter(ge=1, le=200, description="At most this many items.")]
-Cursor = Annotated[str | None, QueryParameter(max_length=1_024, description="`next_cursor` of the answer before.")]
+Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE_ITEMS, description="At most this many items.")]
+Cursor = Annotated[str | None, QueryParameter(max_length=MAX_CURSOR_CHARS, description="`next_cursor` of the answer before.")]
 
 DEFAULT_LIMIT: Final = 50
 
 Position = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A cursor over numbered rows."""
-Name = Annotated[str, msgspec.Meta(max_length=256, pattern=PRINTABLE)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS, pattern=PRINTABLE)]
 """A cursor over named rows."""
 
 Row = TypeVar("Row")

@@ -10,7 +10,8 @@ from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
 from schemas.base import Instant
-from schemas.events import MAX_BATCH, BatchAnswer, Event, EventAnswer, Status
+from schemas.bounds import MAX_BATCH
+from schemas.events import BatchAnswer, Event, EventAnswer, Status
 from schemas.pages import Page
 from service.api.bodies import authorization_of, raw_headers, read_body, read_query, require_json
 from service.api.callers import PlatformCaller, callers_of

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
+from schemas.bounds import MAX_IMPORT_BYTES
 from schemas.pages import Page
 from schemas.registries import (
     CertificateAnswer,
@@ -29,7 +30,6 @@ from service.flows import registries
 CERTIFICATES: Final = ["Certificates"]
 PRODUCTS: Final = ["Products"]
 
-MAX_IMPORT_BYTES: Final = 8 * 2**20
 
 AnyRequest = Request[Any, Any, Any]
 SchemeFilter = Annotated[str | None, QueryParameter(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]

@@ -10,11 +10,12 @@ from typing import Final
 
 from litestar.types import Message, Receive, Scope, Send
 
+from schemas.bounds import MAX_BULK_BODY_BYTES
 from service.api.problems import PROBLEMS, encoded_problem
 from service.api.visits import headers_of
 from service.domain.errors import GreenpointsError
 
-MAX_DRAINED_BYTES: Final = 8 * 2**20
+MAX_DRAINED_BYTES: Final = MAX_BULK_BODY_BYTES
 """Of one body: what a batch may have."""
 MAX_DRAINING: Final = 256
 """Bodies that are read into nothing at a time."""

@@ -12,10 +12,11 @@ import click
 import msgspec
 from rich.progress import track
 
+from schemas.bounds import MAX_IMPORT_ROWS
 from schemas.registries import ImportAnswer
 from service.cli.servers import connection, run
 from service.domain import imports
-from service.domain.imports import MAX_ROWS, Format
+from service.domain.imports import Format
 from service.flows import administer, registries
 from service.store.connection import Connection
 
@@ -65,7 +66,7 @@ def import_products(*, file: Path, program_code: str | None, as_json: bool) -> i
 
 
 async def _import(file: Path, program_code: str | None, take: Callable[[Connection, bytes, int], Awaitable[ImportAnswer]]) -> ImportAnswer:
-    """Hand the file over in bodies of at most MAX_ROWS rows, and add up the answers; rows are numbered through the whole file."""
+    """Hand the file over in bodies of at most MAX_IMPORT_ROWS rows, and add up the answers; rows are numbered through the whole file."""
     bodies = list(_bodies(file))
     answers: list[ImportAnswer] = []
     async with connection() as conn:
@@ -73,7 +74,7 @@ async def _import(file: Path, program_code: str | None, take: Callable[[Connecti
         for body in track(bodies, file.name, disable=not sys.stderr.isatty()):
             answers.append(await take(conn, body, program))  # noqa: PERF401 - one after the other is the point
     results = [
-        msgspec.structs.replace(result, row=result.row + number * MAX_ROWS)
+        msgspec.structs.replace(result, row=result.row + number * MAX_IMPORT_ROWS)
         for number, answer in enumerate(answers)
         for result in answer.results
     ]
@@ -94,7 +95,7 @@ def _format(file: Path) -> Format:
 
 
 def _bodies(file: Path) -> Iterator[bytes]:
-    """The file in bodies of at most MAX_ROWS rows. A file that cannot be cut is handed over whole: its errors are told by who reads it."""
+    """The file in bodies of at most MAX_IMPORT_ROWS rows. One that cannot be cut is handed over whole: who reads it tells its errors."""
     format_ = _format(file)
     if file.stat().st_size > MAX_FILE_BYTES:
         raise click.BadParameter(f"{file.name} is larger than {MAX_FILE_BYTES // 2**20} MiB: split it.", param_hint="FILE")
@@ -127,7 +128,7 @@ def _csv_bodies(content: bytes) -> Iterator[bytes]:
 
 
 def _pieces(rows: Iterator[T]) -> Iterator[list[T]]:
-    while piece := list(islice(rows, MAX_ROWS)):
+    while piece := list(islice(rows, MAX_IMPORT_ROWS)):
         yield piece
 
 

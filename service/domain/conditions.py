@@ -13,11 +13,11 @@ from typing import Final, NamedTuple
 from cel_expr_python import cel
 from msgspec import UNSET, Struct
 
+from schemas.bounds import MAX_CONDITION_CHARS
 from schemas.campaigns import Action
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest
 
-MAX_CHARS: Final = 2_000
 MAX_ADDITIONS: Final = 8
 MAX_COMPREHENSIONS: Final = 4
 MAX_COMPREHENSION_CHARS: Final = 200
@@ -157,8 +157,8 @@ def _compile(environment: cel.Env, source: str, pointer: str) -> cel.Expression:
         raise _invalid(pointer, "is empty: leave it out, or write a condition", None)
     if found := _CONTROL.search(source):
         raise _invalid(pointer, "has a control character: write it as an escape such as \\u0007", found.start())
-    if len(source) > MAX_CHARS:
-        raise _invalid(pointer, f"is longer than {MAX_CHARS:,} characters", None)
+    if len(source) > MAX_CONDITION_CHARS:
+        raise _invalid(pointer, f"is longer than {MAX_CONDITION_CHARS:,} characters", None)
     try:
         expression = environment.compile(source)
     except (RuntimeError, ValueError) as error:

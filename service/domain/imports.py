@@ -3,17 +3,15 @@
 import csv
 import io
 from collections.abc import Callable, Iterator
-from typing import Final, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
+from schemas.bounds import MAX_IMPORT_COLUMNS, MAX_IMPORT_ROWS
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest, MalformedJson
 from service.domain.pointers import field_error
-
-MAX_ROWS: Final = 5_000
-MAX_COLUMNS: Final = 50
 
 Format = Literal["json", "ndjson", "csv"]
 T = TypeVar("T")
@@ -25,7 +23,7 @@ _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 def certificate_rows(body: bytes, format_: Format) -> list[CertificateBody | FieldError]:
     """Certificates, or what is wrong with the row. CSV columns: scheme, number, holder, valid_from, valid_until, gtins (by spaces).
 
-    Raises MalformedJson, InvalidRequest (the whole is no list, has no heading or more than MAX_ROWS rows).
+    Raises MalformedJson, InvalidRequest (the whole is no list, has no heading or more than MAX_IMPORT_ROWS rows).
     """
     return _decoded(body, format_, CertificateBody, lambda row: {**row, "gtins": row.get("gtins", "").split()})
 
@@ -54,8 +52,8 @@ def _decoded(body: bytes, format_: Format, type_: type[T], shape: Callable[[Row]
 
 
 def _bounded(rows: list[bytes]) -> list[bytes]:
-    if len(rows) > MAX_ROWS:
-        raise InvalidRequest(f"An import has at most {MAX_ROWS:,} rows; this one has {len(rows):,}.")
+    if len(rows) > MAX_IMPORT_ROWS:
+        raise InvalidRequest(f"An import has at most {MAX_IMPORT_ROWS:,} rows; this one has {len(rows):,}.")
     return rows
 
 
@@ -82,11 +80,11 @@ def _csv_rows(body: bytes) -> Iterator[Row | FieldError]:
     try:
         reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
         heading = [name.strip().lower() for name in next(reader, [])]
-        if not any(heading) or len(heading) > MAX_COLUMNS or len(set(heading)) != len(heading):
-            raise InvalidRequest(f"The first line of a CSV file names its columns, each once, at most {MAX_COLUMNS}.")
+        if not any(heading) or len(heading) > MAX_IMPORT_COLUMNS or len(set(heading)) != len(heading):
+            raise InvalidRequest(f"The first line of a CSV file names its columns, each once, at most {MAX_IMPORT_COLUMNS}.")
         for count, cells in enumerate(cells for cells in reader if any(cells)):
-            if count >= MAX_ROWS:
-                raise InvalidRequest(f"An import has at most {MAX_ROWS:,} rows.")
+            if count >= MAX_IMPORT_ROWS:
+                raise InvalidRequest(f"An import has at most {MAX_IMPORT_ROWS:,} rows.")
             if len(cells) > len(heading):
                 yield FieldError(pointer="", detail=f"has {len(cells)} cells, the heading {len(heading)}")
             else:

@@ -35,16 +35,15 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from schemas.base import Key
+from schemas.bounds import MAX_PEM_CHARS, MAX_TOKEN_CHARS
 from service.domain.roles import CONSUMER_SCOPES
 
 Algorithm = Literal["EdDSA", "ES256", "RS256"]
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
 
 AUDIENCE: Final = "greenpoints"
-MAX_TOKEN_CHARS: Final = 4_096
 MAX_LIFE_S: Final = 24 * 3_600
 LEEWAY_S: Final = 5.0
-MAX_PEM_CHARS: Final = 8_192
 MAX_JWKS_BYTES: Final = 65_536
 MAX_JWKS_KEYS: Final = 100
 RSA_BITS: Final = range(2_048, 4_097)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.base import PRINTABLE
+from schemas.bounds import MAX_FREE_BYTES, MAX_FREE_DEPTH
 from schemas.events import ActivityCompleted, Event, Line, OrderFulfilled, OrderPaid, OrderRefunded, PackagingReturned
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest
@@ -17,8 +18,6 @@ from service.domain.packaging import CLASS_CODES
 
 MAX_AHEAD = timedelta(minutes=5)
 EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-MAX_FREE_BYTES = 8_192
-MAX_FREE_DEPTH = 8
 _FREE = ("attributes", "evidence")
 _UNPRINTABLE = re.compile("[" + PRINTABLE[3 : PRINTABLE.index("]")] + "]")
 _NEEDS_CONSUMER = frozenset({"order.paid", "packaging.returned", "activity.completed"})

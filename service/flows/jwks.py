@@ -16,6 +16,7 @@ from typing import Final
 import httpx
 from msgspec import Struct
 
+from schemas.bounds import MAX_URL_CHARS
 from service.domain.tokens import MAX_JWKS_BYTES, Algorithm, UnusableKey, VerificationKey, keys_from_jwks
 from service.telemetry import traces
 
@@ -27,7 +28,6 @@ STALE_S: Final = 3_600.0
 REFETCH_S: Final = 10.0
 """An unknown kid, or a failure, makes us ask again at most this often."""
 MAX_SETS: Final = 1_000
-MAX_URL_CHARS: Final = 2_048
 UNPRIVILEGED_PORTS: Final = range(1_024, 65_536)
 """No other service's well-known port is spoken to, such as mail or SSH."""
 

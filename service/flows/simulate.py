@@ -21,8 +21,6 @@ from service.store import campaigns, registries
 from service.store import statistics as platforms
 from service.store.connection import Connection
 
-MAX_EVENTS: Final = 100
-
 _NOBODY: Final = 0
 
 

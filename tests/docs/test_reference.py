@@ -9,6 +9,8 @@ from typing import Annotated, get_args, get_origin, get_type_hints
 import msgspec
 import pytest
 
+from schemas import bounds
+from schemas.callers import PlatformLimits
 from schemas.campaigns import AwardRule, Multiplier
 from service.api.problems import PROBLEMS
 from service.domain.conditions import NAMES
@@ -35,7 +37,7 @@ def rows(page: str, heading: str) -> list[list[str]]:
     return found
 
 
-def bounds(hint: object) -> str:
+def range_of(hint: object) -> str:
     """`1–100`, `>0–60`: the range of an annotated number; empty for what has none."""
     if get_origin(hint) is not Annotated:
         return ""
@@ -55,12 +57,34 @@ def test_the_page_of_settings_is_the_struct() -> None:
         assert what
         assert default.strip("`") == ("none" if field.default in (msgspec.NODEFAULT, "") else str(field.default)), name
         if not name.endswith("_URL"):
-            assert range_ == bounds(hints[field.name]), name
+            assert range_ == range_of(hints[field.name]), name
 
 
 def test_the_page_of_the_api_has_every_error() -> None:
     documented = {cells[0].strip("`"): cells[1] for cells in rows("api.md", "code")}
     assert documented == {code: str(status) for code, (status, _) in PROBLEMS.items()}
+
+
+def test_the_page_of_the_api_has_every_bound() -> None:
+    documented = {cells[2].strip("`"): cells[1] for cells in rows("api.md", "of what")}
+    assert documented == {name: f"{value:,}" for name, value in vars(bounds).items() if name.isupper()}
+
+
+def test_the_page_of_the_api_has_every_class_of_limits() -> None:
+    documented = {cells[0].strip("`"): cells[3] for cells in rows("api.md", "class")}
+    platform = [field.name for field in msgspec.structs.fields(PlatformLimits)]
+    assert sorted(documented) == sorted([*platform, "me", "sign_in", "anonymous"])
+    numbers = {kind: re.findall(r"[\d,]+(?= a minute)", limit) for kind, limit in documented.items()}
+    settings = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    for kind, setting in (
+        ("me", "consumer"),
+        ("read", "operator"),
+        ("write", "operator"),
+        ("sign_in", "sign_in"),
+        ("anonymous", "anonymous"),
+    ):
+        assert numbers.pop(kind) == [f"{settings[f'limit_{setting}_per_min']:,}"], kind
+    assert numbers == {"credit": [], "hooks": []}
 
 
 def test_the_page_of_campaigns_has_every_name() -> None:

@@ -2,10 +2,11 @@
 
 import pytest
 
+from schemas.bounds import MAX_IMPORT_ROWS
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest, MalformedJson
-from service.domain.imports import MAX_ROWS, Format, certificate_rows, product_rows
+from service.domain.imports import Format, certificate_rows, product_rows
 
 
 @pytest.mark.parametrize(
@@ -44,13 +45,13 @@ def test_certificates_from_csv() -> None:
     [
         ("json", b"{}", InvalidRequest),
         ("json", b"[", MalformedJson),
-        ("json", b"[" + b"{}," * MAX_ROWS + b"{}]", InvalidRequest),
-        ("ndjson", b"{}\n" * (MAX_ROWS + 1), InvalidRequest),
+        ("json", b"[" + b"{}," * MAX_IMPORT_ROWS + b"{}]", InvalidRequest),
+        ("ndjson", b"{}\n" * (MAX_IMPORT_ROWS + 1), InvalidRequest),
         ("csv", b"", InvalidRequest),
         ("csv", b"a,a\n", InvalidRequest),
         ("csv", b"\xff\xfe", InvalidRequest),
         ("csv", b'a\n"x', InvalidRequest),
-        ("csv", b"a\n" + b"1\n" * (MAX_ROWS + 1), InvalidRequest),
+        ("csv", b"a\n" + b"1\n" * (MAX_IMPORT_ROWS + 1), InvalidRequest),
     ],
 )
 def test_a_whole_that_is_no_list_is_refused(format_: Format, body: bytes, error: type[Exception]) -> None:

@@ -32,7 +32,8 @@ import msgspec
 
 from schemas import shopify
 from schemas.base import Instant
-from schemas.events import MAX_LINES, Event, Line, OrderCancelled, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, Refund, RefundLine
+from schemas.bounds import MAX_LINES
+from schemas.events import Event, Line, OrderCancelled, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, Refund, RefundLine
 from schemas.events import Order as OrderRef
 from service.domain.connectors.base import BadSignature, Demand, Headers, Hook, Translated, Untranslatable, decode, header, printable
 from service.domain.connectors.shopify_packaging import chosen_class

@@ -1,0 +1,241 @@
+"""Each bound of schemas/bounds.py: what is at it is taken, what is one above it is refused."""
+
+import base64
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from schemas import bounds
+from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
+from schemas.callers import Email, HookPatch, HookSecret, KeyBody, Name, Password, RateLimit, SigningKeyBody
+from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoints, Tier, Tiered
+from schemas.connectors import HookSettings
+from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.registries import CertificateBody, ProductBody, Revocation
+from service.api.bodies import read_query
+from service.api.campaigns import _events
+from service.api.consumers import Freshness
+from service.api.events import _split
+from service.api.exchange import Exchange
+from service.domain import imports, tokens
+from service.domain.conditions import compile_condition
+from service.domain.errors import GreenpointsError
+from service.domain.tokens import TokenError, UnusableKey
+from service.domain.validate import check_event
+from service.flows.jwks import UnusableUrl, check_url
+from tests.api.operators import Operators, _token
+
+REFUSED = (msgspec.ValidationError, GreenpointsError, TokenError, UnusableKey, UnusableUrl)
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def read(type_: Any, value: Any) -> Any:
+    """As it would be read from a body."""
+    return msgspec.json.decode(msgspec.json.encode(value), type=type_)
+
+
+def texts(*types: Any, letter: str = "a") -> Callable[[int], Any]:
+    return lambda n: [read(type_, letter * n) for type_ in types]
+
+
+def field(type_: Any, name: str, value: Callable[[int], Any], /, **others: Any) -> Callable[[int], Any]:
+    return lambda n: read(type_, others | {name: value(n)})
+
+
+def listed(type_: Any, name: str, item: Any, /, **others: Any) -> Callable[[int], Any]:
+    return field(type_, name, lambda n: [item] * n, **others)
+
+
+def both(*probes: Callable[[int], Any]) -> Callable[[int], None]:
+    """At the bound all must take it; above, the first that does fails the test."""
+
+    def probe(n: int) -> None:
+        errors = []
+        for one in probes:
+            try:
+                one(n)
+            except REFUSED as error:
+                errors.append(error)
+        if errors:
+            assert len(errors) == len(probes), "some of the places that share a bound have another"
+            raise errors[0]
+
+    return probe
+
+
+CAMPAIGN: dict[str, Any] = {
+    "code": "c", "name": "C", "action": "purchase", "starts_at": NOW, "ends_at": NOW, "award": {"kind": "fixed", "points": 1},
+}  # fmt: skip
+CERTIFICATE: dict[str, Any] = {"scheme": "s", "number": "1", "holder": "H", "valid_from": "2025-01-01", "valid_until": "2026-01-01"}
+ORDER = {"id": "o", "currency": "CNY", "total": "1.00"}
+FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
+PAID = FACT | {"type": "order.paid", "order": ORDER}
+SKU = {"platform": "p", "sku": "s"}
+RULE = {"from": "property", "name": "n", "class": "c"}
+
+
+def free(attributes: Any) -> None:
+    check_event(read(Event, FACT | {"type": "activity.completed", "activity": "a", "attributes": attributes}), NOW)
+
+
+def nested(levels: int) -> Any:
+    value: Any = {}
+    for _ in range(levels - 1):
+        value = {"a": value}
+    return value
+
+
+def token(n: int) -> None:
+    parts = [base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in (b'{"alg":"EdDSA"}', b'{"iss":"shop"}')]
+    made = ".".join(parts) + "."
+    tokens.read(made + "A" * (n - len(made)))
+
+
+def pem(n: int) -> None:
+    _, public = tokens.development_key(bytes(32))
+    tokens.key_from_pem(public + "\n" * (n - len(public)), "EdDSA")
+
+
+def query(n: int) -> None:
+    text = "&".join(f"f{i}=1" for i in range(n))
+    read_query(Exchange(None, {"query_string": text.encode()}, None), Freshness)  # type: ignore[arg-type, typeddict-item]
+
+
+def rows(n: int) -> None:
+    for format_, body in (("json", b"[" + b"{}," * (n - 1) + b"{}]"), ("ndjson", b"{}\n" * n), ("csv", b"gtin\n" + b"1\n" * n)):
+        imports.product_rows(body, format_)  # type: ignore[arg-type]
+
+
+PURE: dict[str, Callable[[int], Any]] = {
+    "MAX_TOKEN_CHARS": token,
+    "MAX_QUERY_FIELDS": query,
+    "MAX_KEY_CHARS": both(
+        texts(Key), field(Order, "id", lambda n: "a" * n), field(OrderFulfilled, "consumer", lambda n: "a" * n, **FACT | {"order": ORDER, "type": "order.fulfilled"}),
+        field(CertificateBody, "number", lambda n: "a" * n, **CERTIFICATE), field(ProductBody, "skus", lambda n: [{"platform": "p", "sku": "a" * n}], gtin="1" * 13, name="N"),
+    ),
+    "MAX_CODE_CHARS": texts(Code),
+    "MAX_TEXT_CHARS": both(
+        texts(Text), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
+        field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
+    ),
+    "MAX_NAME_CHARS": both(texts(Name), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
+    "MAX_DECIMAL_CHARS": lambda n: [read(t, "1" * n) for t in (MoneyText, DecimalInput)],
+    "MAX_DURATION_CHARS": texts(DurationText),
+    "MAX_POINTS": lambda n: [read(Points, n), read(Tier, {"from": "1", "points": n})],
+    "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
+    "MAX_LINES": both(
+        listed(OrderPaid, "lines", {"id": "1"}, **PAID), listed(Refund, "lines", {"id": "1"}, id="r"),
+        listed(PackagingReturned, "returns", {"class": "c"}, **FACT | {"type": "packaging.returned"}),
+    ),
+    "MAX_QUANTITY": both(field(Line, "quantity", int, id="1"), field(Return, "mass_g", int, **{"class": "c"})),
+    "MAX_PARCELS": field(Packaging, "parcels", int, **{"class": "c"}),
+    "MAX_PARCEL_ASSETS": listed(Packaging, "assets", "a", **{"class": "c"}),
+    "MAX_PROOF_CHARS": field(Return, "proof", lambda n: "a" * n, **{"class": "c"}),
+    "MAX_FREE_BYTES": lambda n: free({"a": "x" * (n - len('{"a":""}'))}),
+    "MAX_FREE_DEPTH": lambda n: free(nested(n)),
+    "MAX_AWARD_POINTS": lambda n: read(PositivePoints, n),
+    "MAX_CONDITION_CHARS": both(
+        field(CampaignBody, "when", lambda n: "a" * n, **CAMPAIGN), field(CampaignBody, "segment", lambda n: "a" * n, **CAMPAIGN),
+        lambda n: compile_condition("purchase", "true" + " " * (n - 4)),
+    ),
+    "MAX_TIERS": listed(Tiered, "tiers", {"from": "1", "points": 1}, kind="tiered", by="amount"),
+    "MAX_MULTIPLIED": listed(Multiplier, "of", "c", kind="multiplier", factor="2"),
+    "MAX_CAMPAIGN_PLATFORMS": listed(CampaignBody, "platforms", "p", **CAMPAIGN),
+    "MAX_PRIORITY": field(CampaignBody, "priority", int, **CAMPAIGN),
+    "MAX_SIMULATED": lambda n: _events(b"[" + b"{}," * (n - 1) + b"{}]"),
+    "MAX_IMPORT_ROWS": rows,
+    "MAX_IMPORT_COLUMNS": lambda n: imports.product_rows(",".join(f"c{i}" for i in range(n)).encode() + b"\n", "csv"),
+    "MAX_GTIN_CHARS": field(ProductBody, "gtin", lambda n: "1" * n, name="N"),
+    "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
+    "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
+    "MAX_REASON_CHARS": field(Revocation, "reason", lambda n: "a" * n, at=NOW),
+    "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
+    "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
+    "MAX_URL_CHARS": both(
+        lambda n: check_url("https://e.com/".ljust(n, "a"), allow_loopback=False),
+        field(SigningKeyBody, "jwks_url", lambda n: "a" * n, algorithm="EdDSA"),
+    ),
+    "MAX_HOOK_SECRETS": listed(HookPatch, "secrets", "s" * 16),
+    "MAX_SECRET_CHARS": texts(HookSecret, Password),
+    "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
+    "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),
+    "MAX_LIMIT_REQUESTS": field(RateLimit, "requests", int, per_s=1),
+    "MAX_LIMIT_S": field(RateLimit, "per_s", int, requests=1),
+}  # fmt: skip
+PATTERN_IS_NARROWER = {"MAX_DECIMAL_CHARS": 15, "MAX_FACTOR_CHARS": 4}
+"""Their pattern stops sooner: for these the bound only stops the pattern from being tried on long texts."""
+PURE["MAX_FACTOR_CHARS"] = lambda n: read(FactorText, "1" * n)
+PURE["MAX_DECIMAL_CHARS"] = lambda n: read(MoneyText, "1" * n)
+
+
+@pytest.mark.parametrize("name", sorted(PURE))
+def test_at_the_bound_it_is_taken_and_above_refused(name: str) -> None:
+    bound = PATTERN_IS_NARROWER.get(name, getattr(bounds, name))
+    PURE[name](bound)
+    with pytest.raises(REFUSED):
+        PURE[name](bound + 1)
+    with pytest.raises(REFUSED):
+        PURE[name](getattr(bounds, name) + 1)
+
+
+# Over HTTP
+
+
+@pytest.fixture
+async def operators(operators: Operators) -> Operators:
+    async with operators.pool.acquire() as conn:
+        operators.tokens["admin"] = await _token(conn, "admin", "admin", operators.program)
+    return operators
+
+
+def bodies(path: str, role: str, content_type: str = "application/json") -> Callable[[Operators, int], Awaitable[httpx.Response]]:
+    def call(operators: Operators, n: int) -> Awaitable[httpx.Response]:
+        return operators.call("POST", path, role=role, content=b" " * n, headers={"Content-Type": content_type})
+
+    return call
+
+
+async def to_hook(operators: Operators, n: int) -> httpx.Response:
+    made = await operators.call("POST", "/v1/platforms/shop/hooks", {"connector": "standard"}, role="admin")
+    return await operators.client.post(f"/v1/hooks/{made.json()['id']}", content=b" " * n)
+
+
+def got(path: str) -> Callable[[Operators, int], Awaitable[httpx.Response]]:
+    return lambda operators, n: operators.call("GET", path.format(n=n, text="a" * n), role="admin")
+
+
+OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]] = {
+    "MAX_BODY_BYTES": [bodies("/v1/events", "shop"), bodies("/v1/campaigns", "campaigns"), bodies("/v1/products", "campaigns")],
+    "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
+    "MAX_HOOK_BODY_BYTES": [to_hook],
+    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
+    "MAX_SIMULATION_BYTES": [bodies("/v1/campaigns/any/simulate", "campaigns")],
+    "MAX_PAGE_ITEMS": [got("/v1/platforms?limit={n}")],
+    "MAX_CURSOR_CHARS": [got("/v1/platforms?cursor={text}")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(OVER_HTTP))
+async def test_over_http_at_the_bound_it_is_taken_and_above_refused(operators: Operators, name: str) -> None:
+    bound = getattr(bounds, name)
+    for call in OVER_HTTP[name]:
+        at, above = await call(operators, bound), await call(operators, bound + 1)
+        if name.endswith("_BYTES"):
+            assert at.status_code in (400, 401, 404), "read, and found to be nothing"
+            assert (above.status_code, above.json()["code"]) == (413, "payload_too_large")
+        else:
+            assert above.status_code == 422
+            assert at.status_code == 200 or "length" not in at.text
+            assert at.text != above.text
+    assert json.loads(above.text)["code"] in ("payload_too_large", "invalid_request")
+
+
+def test_every_bound_is_tried() -> None:
+    """That of request ids is in test_visits."""
+    names = {name for name in vars(bounds) if name.isupper()}
+    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS"} == names
