@@ -35,10 +35,6 @@ async def export_account(
     connection: Connection, *, program: int, platform: int, code: str, account: int, before: int, change: Change
 ) -> tuple[Export, int | None]:
     """The same by account. Raises NotFound when the platform knows nobody of it any more."""
-    await audit.record(
-        connection, program=program, actor=change.actor, action="consumer.export", subject=f"platform:{code}",
-        after={"account": str(account)}, request_id=change.request_id,
-    )  # fmt: skip
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         names = await store.names(connection, account, platform)
         owner = await store.owner(connection, account)
@@ -52,6 +48,10 @@ async def export_account(
         awards = await store.awards(connection, account, [event.number for event in shown])
         campaigns = await store.campaigns(connection, account, platform)
         parked = await store.parked(connection, account, platform) if before == NEWEST else []
+    await audit.record(
+        connection, program=program, actor=change.actor, action="consumer.export", subject=f"platform:{code}",
+        after={"account": str(account)}, request_id=change.request_id,
+    )  # fmt: skip
     document = Export(
         platform=code,
         references=[name for name, _ in names],

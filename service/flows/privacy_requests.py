@@ -20,8 +20,8 @@ ORDERS = 100
 """Orders that one step scrubs."""
 MAX_OPEN = 20
 """Requests that one sweep looks at."""
-MAX_STEPS = 50
-"""Steps of one request in one sweep."""
+MAX_STEPS = 5
+"""Steps of one request in one sweep: each that erases makes every process look references up again."""
 
 
 async def ask(connection: Connection, *, program: int, platform: int, demand: Demand, source_key: str | None, grace: timedelta) -> None:

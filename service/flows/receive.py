@@ -24,9 +24,10 @@ from service.flows.knowledge import Knowledge
 from service.store import credit as store
 from service.store import vault
 from service.store.connection import Connection
+from service.store.locks import share_catalogue
 
-MAX_ATTEMPTS = 10
-"""Of one batch, each after an erasure that was committed between reading its accounts and locking them; the second one locks first."""
+MAX_ATTEMPTS = 3
+"""Of one batch. The second locks budgets before it reads them, the third keeps erasures waiting before it looks for accounts."""
 MAX_CATALOGUE_RELOADS = 3
 DECIDE_AT_ONCE = 100
 """Facts of a batch that are decided before other requests get a turn."""
@@ -94,19 +95,19 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     batch = _Batch(facts)
     stripe = knowledge.stripe if stripe is None else stripe
     careful = False
-    for _ in range(MAX_ATTEMPTS):
-        vault_version = knowledge.vault_version  # of whatever account is taken from memory
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
             return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
         except _Contended:
             current = await vault.version(connection)
-            if careful and current == vault_version:
+            if (careful and current == vault_version) or attempt == MAX_ATTEMPTS:
                 raise
             knowledge.forget(current)
             careful = True
         except _Refused as refusal:
             return await _receive_others(connection, facts, refusal.references, knowledge, stripe)
-    raise RuntimeError("somebody was erased during every attempt")
+    raise AssertionError("unreachable")
 
 
 async def _receive_others(
@@ -129,13 +130,19 @@ def _erased() -> ConsumerErased:
 
 
 async def _receive(
-    connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, vault_version: int, *, careful: bool
+    connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, vault_version: int | None, *, careful: bool
 ) -> Received:
     """One attempt. A budget is read without its lock and guarded when it is written, so that batches do not queue for it.
 
-    Near its end, or when `careful`, its row is locked first: only then may it cut an award.
+    Near its end, or when `careful`, its row is locked first: only then may it cut an award. `vault_version`: that what this process
+    remembers was read at; None: lock first, and ask. That is for batches that met one erasure after the other, because opening
+    accounts under that lock may have to wait for PostgreSQL to untangle who waits for whom.
     """
     async with connection.transaction():
+        if vault_version is None:
+            await share_catalogue(connection)
+            vault_version = await vault.version(connection)
+            knowledge.forget(vault_version)
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
         new, orders, early = await _open(connection, batch, accounts, knowledge, vault_version, careful=careful)
         repeats = [fact for fact in batch.distinct if fact.key not in new]

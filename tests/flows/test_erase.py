@@ -358,5 +358,25 @@ async def test_credits_hammer_somebody_who_is_erased_again_and_again(world: Worl
     await unharmed(world)
 
 
+async def test_credits_go_on_while_one_person_after_the_other_is_erased(world: World) -> None:
+    """However many wait for the lock alone: a credit that was overtaken twice takes its turn before it looks for its account."""
+    await world.campaign()
+    crowd = [f"gone-{n}" for n in range(45)]
+    await world.send(*(order_paid(name) for name in crowd))
+
+    async def forget(names: list[str]) -> None:
+        for name in names:
+            await erase(world, name)
+
+    async def shop(knowledge: Knowledge) -> None:
+        for _ in range(5):
+            (outcome,) = await world.send(order_paid("stays"), knowledge=knowledge)
+            assert outcome.error is None
+
+    await asyncio.gather(*(forget(crowd[n::3]) for n in range(3)), *(shop(Knowledge()) for _ in range(3)))
+    assert await pending(world, (await accounts(world))["stays"]) == 150
+    await unharmed(world)
+
+
 async def balances(world: World, ids: list[int]) -> list[Any]:
     return [tuple(row.values()) for row in await world.rows("SELECT id, pending, version FROM account WHERE id = ANY($1) ORDER BY id", ids)]
