@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Generic, TypeVar
 
+import asyncpg
 import structlog
 from litestar import Request
 from msgspec import Struct
@@ -312,7 +313,7 @@ class Callers:
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire() as conn:
                 await store.touch(conn, keys=sorted(keys), operator_tokens=sorted(operator_tokens))
-        except UNREACHABLE:
+        except (*UNREACHABLE, asyncpg.PostgresError):  # a server that only reads, say: nothing that a request may notice
             self._used_keys |= keys
             self._used_operator_tokens |= operator_tokens
 
