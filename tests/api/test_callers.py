@@ -314,6 +314,30 @@ async def test_forged_tokens_are_401(world: World) -> None:
         assert (await world.call("GET", "/probe/me", forged)).status_code == 401
 
 
+async def test_whatever_kid_and_issuer_say_they_are_only_looked_up(world: World) -> None:
+    body = {"algorithm": "EdDSA", "kid": "own", "public_pem": pem(OWN)}
+    assert (await world.call("POST", "/v1/platforms/a-shop/signing-keys", world.a_admin.token, json=body)).status_code == 201
+    await world.callers.refresh()
+    assert (await world.call("GET", "/probe/me", consumer_jwt(OWN, kid="own"))).status_code == 200
+    odd = [
+        "../../../dev/null",
+        "' OR '1'='1",
+        "own'; DROP TABLE signing_key; --",
+        "http://127.0.0.1:1/keys",
+        "k" * 128,
+        "OWN",
+        "own ",
+        "%00",
+    ]
+    for text in odd:
+        for token in (consumer_jwt(OWN, kid=text), consumer_jwt(OWN, kid="own", iss=text)):
+            assert (await world.call("GET", "/probe/me", token)).status_code == 401, text
+    for text in ("k" * 129, "a\x00b", "a\nb"):
+        for token in (consumer_jwt(OWN, kid=text), consumer_jwt(OWN, kid="own", iss=text), consumer_jwt(OWN, kid="own", sub=text)):
+            assert (await world.call("GET", "/probe/me", token)).status_code == 401, text
+    assert (await world.call("GET", "/probe/me", consumer_jwt(OWN, kid="own"))).status_code == 200
+
+
 @pytest.mark.parametrize(("algorithm", "private"), [("EdDSA", OWN), ("ES256", ec.derive_private_key(77, ec.SECP256R1()))])
 async def test_a_platform_signs_with_its_own_key_until_that_is_revoked(world: World, algorithm: str, private: Any) -> None:
     body = {"algorithm": algorithm, "kid": "own", "public_pem": pem(private)}

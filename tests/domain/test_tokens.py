@@ -286,8 +286,9 @@ def test_a_token_has_one_spelling(algorithm: Algorithm) -> None:
     if len(signature) % 4:  # bits behind the last byte are zero: other bits there spell the same bytes
         others.append(signature[:-1] + last[last.index(signature[-1]) + 1])
     for odd in others:
-        with pytest.raises(TokenError):
-            tokens.read(f"{head}.{body}.{odd}")  # before any library sees it
+        if odd != f"{signature}A":  # of a byte more: a spelling of its own, and no signature
+            with pytest.raises(TokenError):
+                tokens.read(f"{head}.{body}.{odd}")  # before any library sees it
         for spelled in (f"{head}.{body}.{odd}", f"{odd}.{body}.{signature}", f"{head}.{odd}.{signature}"):
             with pytest.raises(TokenError):
                 verify(spelled, PUBLIC[algorithm])
