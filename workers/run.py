@@ -31,7 +31,7 @@ MEND_INTERVAL_S = 0.5
 NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0
-FORGET_INTERVAL_S = 300.0
+FORGET_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 

@@ -243,6 +243,8 @@ class Lane:
 
     async def _isolate(self, writer: Writer, facts: list[Fact], error: Exception) -> list[Outcome]:
         """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
+        if len(facts) == 1 and isinstance(error, _CONFLICTS):
+            return [Outcome(error=Unavailable("Others kept changing the same rows. Repeat with the same id: it cannot count twice."))]
         if len(facts) == 1:
             self.statistics.isolated += 1
             log.error("an event could not be credited", type=facts[0].event.TYPE, exc_info=error)

@@ -68,8 +68,11 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
-    """The outcome of a delivery from those of its events."""
-    events = [event_of(_answers.decode(outcome.answer)) for outcome in outcomes if outcome.error is None]
+    """The outcome of a delivery from those of its events. Raises Unavailable when one of them may work a moment later."""
+    for each in outcomes:
+        if isinstance(each.error, Unavailable):
+            raise each.error
+    events = [event_of(_answers.decode(each.answer)) for each in outcomes if each.error is None]
     failed = len(events) < len(outcomes)
     outcome, detail = outcome_of(events, failed=failed, new=any(not each.replayed for each in outcomes))
     return Result(outcome=outcome, detail=detail, events=events)
