@@ -35,7 +35,7 @@ MEND_INTERVAL_S = 0.5
 NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
 PARKED_INTERVAL_S = 60.0
-FORGET_INTERVAL_S = 300.0
+FORGET_INTERVAL_S = 60.0
 PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0

@@ -74,11 +74,10 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         return _answer([])
     lanes: Lanes = request.app.state.lanes
     try:
-        outcomes = await lanes.single.submit(facts)
+        result = result_of(await lanes.single.submit(facts))
     except (Overloaded, Unavailable) as error:
         deliveries.add(arrived.row("overloaded" if isinstance(error, Overloaded) else "unavailable", detail=error.detail))
         raise
-    result = result_of(outcomes)
     row = arrived.row(result.outcome, detail=result.detail, events=result.events)
     if result.outcome == "failed":
         return await _keep(request, row, headers, body)

@@ -59,6 +59,8 @@ def delivery_id_in(headers: Mapping[str, str]) -> str | None:
 
 def word(text: str | None, *, max_chars: int = MAX_WORD_CHARS) -> str | None:
     """A text of somebody else's, cut, with a replacement character for each unprintable one; None for no text."""
+    if text is not None and text.isprintable():
+        return text[:max_chars].strip() or None
     return None if text is None else _UNPRINTABLE.sub("\ufffd", text[:max_chars].strip()) or None
 
 

@@ -273,6 +273,8 @@ class Lane:
 
     async def _isolate(self, writer: Writer, facts: list[Fact], error: Exception) -> list[Outcome]:
         """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
+        if len(facts) == 1 and isinstance(error, _CONFLICTS):
+            return [Outcome(error=Unavailable("Others kept changing the same rows. Repeat with the same id: it cannot count twice."))]
         if len(facts) == 1:
             self.tallies.isolated.add()
             _events(facts[0].event.TYPE, "failed").add()

@@ -69,13 +69,19 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
-    """The outcome of a delivery from those of its events. That a person was erased is no failure: nobody can mend it."""
+    """The outcome of a delivery from those of its events. That a person was erased is no failure: nobody can mend it.
+
+    Raises Unavailable when one of them may work a moment later.
+    """
     outcomes = [outcome for outcome in outcomes if not isinstance(outcome.error, ConsumerErased)]
     if not outcomes:
         return Result(
             outcome="ignored", detail="its consumer was erased, and the program takes no more events of an erased consumer", events=[]
         )
-    events = [event_of(_answers.decode(outcome.answer)) for outcome in outcomes if outcome.error is None]
+    for each in outcomes:
+        if isinstance(each.error, Unavailable):
+            raise each.error
+    events = [event_of(_answers.decode(each.answer)) for each in outcomes if each.error is None]
     failed = len(events) < len(outcomes)
     outcome, detail = outcome_of(events, failed=failed, new=any(not each.replayed for each in outcomes))
     return Result(outcome=outcome, detail=detail, events=events)

@@ -5,7 +5,7 @@ from datetime import timedelta
 from service.store import deliveries as store
 from service.store.connection import Pool
 
-BATCH_ROWS = 500
+BATCH_ROWS = 1_000
 MAX_BATCHES = 200
 """Of one sweep; what is left waits for the next."""
 

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+import structlog
 from litestar import Litestar
 
 from service.domain.deliveries import Delivery, Refusals, kept_headers
@@ -66,6 +67,12 @@ async def test_what_proves_nothing_is_in_the_log_with_why(shop: Shop) -> None:
         "msg_3": ("unread", "refused"), "msg_4": ("unread", "refused"),
     }  # fmt: skip
     assert {row["events"] == [] for row in await shop.log()} == {True}
+
+
+async def test_a_row_names_the_request(shop: Shop) -> None:
+    with structlog.contextvars.bound_contextvars(request_id="request-17"):
+        await shop.deliver(refill("r-1"), more={"x-request-id": "request-17"})
+    assert [each["request_id"] for each in await shop.log()] == ["request-17"]
 
 
 async def test_a_refused_product_says_so_in_the_log(shop: Shop) -> None:
@@ -205,6 +212,21 @@ async def test_a_defect_of_ours_keeps_the_delivery_and_the_other_events_count(sh
     await shop.world.rows("ALTER TABLE event DROP CONSTRAINT defect")
     replayed = (await shop.call("POST", f"/v1/deliveries/{row['id']}/replay")).json()
     assert (replayed["outcome"], replayed["events"][0]["points"]) == ("credited", 20)
+
+
+async def test_what_only_others_stand_in_the_way_of_is_sent_again(shop: Shop) -> None:
+    await shop.world.rows(
+        "CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'x' USING ERRCODE = '40001'; END $$"
+    )
+    await shop.world.rows("CREATE TRIGGER conflict BEFORE INSERT ON event FOR EACH ROW WHEN (new.id = 'r-1') EXECUTE FUNCTION conflict()")
+    assert (await shop.deliver(refill("r-1"))).status_code == 503
+    (row,) = await shop.log()
+    assert (row["outcome"], row["replayable"]) == ("unavailable", False)
+    event = await shop.call("POST", "/v1/events", "shop", json=refill("r-1"))
+    assert (event.status_code, event.json()["code"]) == (503, "unavailable")
+    await shop.world.rows("DROP TRIGGER conflict ON event")
+    assert (await shop.deliver(refill("r-1"))).status_code == 200
+    assert await shop.balance(PERSON) == 10
 
 
 async def test_a_translator_that_breaks_loses_no_delivery(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
