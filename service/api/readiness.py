@@ -10,7 +10,7 @@ from msgspec import Struct
 from service.api.lanes import Lanes
 from service.flows import checked as checks
 from service.flows.checked import Checked
-from service.flows.migrate import read_migrations
+from service.flows.migrate import MigrationRefused, read_migrations
 from service.runtime import Resources
 from service.store import vitals as store
 from service.store.connection import UNREACHABLE, reading
@@ -40,7 +40,7 @@ class Readiness:
     def __init__(self, resources: Resources, lanes: Lanes) -> None:
         self._resources = resources
         self._lanes = lanes
-        self._files = frozenset(migration.name for migration in read_migrations())
+        self._files = _migration_files()
         self.stopping = False
         """Set before the process stops accepting, so that a load balancer turns away in time."""
         self.worker_seen_at = self.started_at = time.monotonic()
@@ -62,9 +62,11 @@ class Readiness:
         return sorted(found, key=lambda finding: finding.level, reverse=True)
 
     async def keep_looking(self) -> None:
-        """See how late settling is, for the metrics, for ever: with all workers gone it is this process that tells."""
+        """See how late settling is and what the last check found, for the metrics, for ever: with all workers gone we still tell."""
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
+            if (known := await checks.last(self._resources.projection)) is not None:
+                checks.show(known)
             if isinstance(vitals := await self._vitals(), Vitals):
                 metrics.DUE_OLDEST.set(vitals.overdue_s)
                 if vitals.has_worker:
@@ -102,13 +104,13 @@ class Readiness:
         if isinstance(vitals, str):
             return [_reason("postgresql_unreachable", f"PostgreSQL: {vitals}")]
         missing = self._files if vitals is None else self._files - vitals.migrations
-        if missing:
+        if missing or vitals is None:
             names = ", ".join(sorted(missing)[:3])
             return [_reason("migrations_missing", f"PostgreSQL: migrations are missing ({names}): run `greenpoints migrate`")]
         found = []
         if not self._resources.is_synced:
             found.append(_reason("not_synced", f"epoch and hash key are not read yet: {self._resources.database_error}"))
-        if vitals is not None and vitals.migrations - self._files:
+        if self._files and vitals.migrations - self._files:
             # Not a reason: a release migrates first and replaces the processes after it, one by one.
             found.append(_note("migrations_newer", "PostgreSQL has migrations that are newer than this process: replace it soon"))
         return found
@@ -134,6 +136,14 @@ class Readiness:
         if checked is None or (vitals.at - checked.at).total_seconds() > patience_s:
             return [_note("invariant_check_old", f"the invariants have not been checked for {patience_s:.0f} s")]
         return []
+
+
+def _migration_files() -> frozenset[str]:
+    """The migrations of this release; none where it runs without their folder, and nothing is compared then."""
+    try:
+        return frozenset(migration.name for migration in read_migrations())
+    except MigrationRefused:
+        return frozenset()
 
 
 def _reason(code: str, detail: str) -> Finding:

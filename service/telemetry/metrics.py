@@ -5,9 +5,11 @@ Labels come from small fixed sets. No consumer, id, address, raw path or free te
 
 import asyncio
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 import prometheus_client
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest, values
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -17,11 +19,25 @@ from service.telemetry.tallies import Spread
 FLUSH_INTERVAL_S: Final = 1.0
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-_FOLDER: Final = sharing.shared_folder()
-if _FOLDER is not None:
-    # Before the first metric is made: each keeps the kind of its values.
-    _NUMBER: Final = sharing.take_number(_FOLDER)
-    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: _NUMBER)  # type: ignore[no-untyped-call]
+log = structlog.get_logger("greenpoints.metrics")
+
+
+def _share() -> tuple[Path | None, str | None]:
+    """The directory shared with other processes, or why there is none although one is named. Before the first metric is made."""
+    folder = sharing.shared_folder()
+    if folder is None:
+        return None, None
+    try:
+        number = sharing.take_number(folder)
+    except (OSError, sharing.NoNumberLeft) as error:
+        # What a process counts is no reason for it not to work; prometheus_client has already chosen files, which there cannot be.
+        values.ValueClass = values.MutexValue
+        return None, str(error)
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: number)  # type: ignore[no-untyped-call]
+    return folder, None
+
+
+_FOLDER, _PROBLEM = _share()
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 REGISTRY: Final = CollectorRegistry()
@@ -110,6 +126,8 @@ def release() -> str:
 
 def tell_process(part: str) -> None:
     """This process is a living `part`: `api` or `worker`."""
+    if _PROBLEM is not None:
+        log.warning("metrics are not shared with other processes", why=_PROBLEM)
     PROCESSES.labels(part).set(1)
     BUILD_INFO.labels(release()).set(1)
 

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -28,6 +30,8 @@ from service.telemetry.tallies import Spread, SpreadTally
 from tests.docs.test_reference import DOCS, rows
 from tests.servers import Program, programs
 from tests.worlds import World, order_paid, refund
+
+ROOT = DOCS.parent
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -344,3 +348,12 @@ def test_the_usual_folder_is_private_and_one_for_each_system(tmp_path: Path, mon
     folder.rmdir()
     folder.symlink_to(tmp_path)
     assert sharing.usual_folder("postgresql://a:secret@b/c") != folder, "who put that there?"
+
+
+def test_a_directory_that_cannot_be_used_is_no_reason_not_to_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code = "from service.telemetry import metrics; metrics.tell_process('api'); print(metrics.render().decode())"
+    environ = {sharing.VARIABLE: str(tmp_path / "file" / "folder")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, timeout=30, check=True)
+    assert 'greenpoints_processes{part="api"} 1.0' in done.stdout
+    assert "metrics are not shared" in done.stdout + done.stderr
