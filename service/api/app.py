@@ -12,6 +12,7 @@ from service.api import campaigns, consumers, documentation, events, hooks, plat
 from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
+from service.api.cursors import seal_cursors
 from service.api.lanes import Lanes
 from service.api.problems import on_defect, on_http_exception, on_refusal
 from service.domain.errors import GreenpointsError
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with open_resources(settings) as resources:
             app.state.resources = resources
+            seal_cursors(lambda: resources.hash_key)
             app.state.callers = Callers(resources.pool)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()
