@@ -25,6 +25,7 @@ from service.api import (
 from service.api.access import enforce
 from service.api.application import Application
 from service.api.callers import Callers
+from service.api.cursors import seal_cursors
 from service.api.lanes import Lanes
 from service.api.limiter import Limiter
 from service.api.limits import Limits
@@ -61,6 +62,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
                 wait_s=settings.redis_wait_ms / 1_000,
             )  # fmt: skip
             app.state.limits = application.limits = Limits(limiter, settings)
+            seal_cursors(lambda: resources.hash_key)
             app.state.callers = Callers(resources.pool, sealer=resources.sealer, limits=application.limits)
             app.state.lanes = Lanes(resources)
             app.state.lanes.start()

@@ -1,4 +1,4 @@
-"""Cursors of lists: opaque to callers, the last item's position to us."""
+"""Cursors of lists: sealed, so that they say nothing to callers; the last item's position to us."""
 
 import base64
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ from litestar.params import QueryParameter
 from schemas.base import PRINTABLE
 from schemas.bounds import MAX_CURSOR_CHARS, MAX_PAGE_ITEMS, MAX_TEXT_CHARS
 from schemas.pages import Page
+from service.api.seals import Seal
 from service.domain.errors import InvalidRequest
 
 Limit = Annotated[int, QueryParameter(ge=1, le=MAX_PAGE_ITEMS, description="At most this many items.")]
@@ -28,12 +29,24 @@ Item = TypeVar("Item")
 T = TypeVar("T")
 
 
+class _Sealing:
+    """The key of this process: one deployment each."""
+
+    key: Callable[[], bytes] = bytes
+
+
+def seal_cursors(key: Callable[[], bytes]) -> None:
+    """Seal cursors from now on with a key of the deployment, which may become known only with the first answer of PostgreSQL."""
+    _Sealing.key = staticmethod(key)
+
+
 def read_cursor(cursor: str | None, type_: type[T], first: T) -> T:
     """The position that a cursor stands for, `first` without one. Raises InvalidRequest for what was never a cursor of this list."""
     if cursor is None:
         return first
     try:
-        return msgspec.json.decode(base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True), type=type_)
+        sealed = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        return msgspec.json.decode(Seal(_Sealing.key()).open(sealed), type=type_)
     except (ValueError, msgspec.MsgspecError):
         raise InvalidRequest("The cursor is not one that this list gave out.") from None
 
@@ -47,7 +60,7 @@ def page_of(rows: Sequence[Row], limit: int, *, item: Callable[[Row], Item], pos
 
 def encode_cursor(position: int | str) -> str:
     """The cursor that stands for a position."""
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(Seal(_Sealing.key()).close(msgspec.json.encode(position))).decode().rstrip("=")
 
 
 def instant(pointer: str, at: datetime | None) -> datetime | None:

@@ -21,7 +21,7 @@ from service.api import bodies as http
 from service.api import events as events_api
 from service.api.callers import _bearer
 from service.api.consumers import Freshness
-from service.api.cursors import Name, Position, read_cursor
+from service.api.cursors import Name, Position, encode_cursor, read_cursor
 from service.api.events import TryOut
 from service.api.exchange import Exchange
 from service.api.paths import reference
@@ -42,7 +42,7 @@ fuzz = settings(
     max_examples=20_000 if LONG else 120, deadline=None, derandomize=not LONG, database=None, print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )  # fmt: skip
-pytestmark = pytest.mark.timeout(3_600 if LONG else 60)
+pytestmark = pytest.mark.timeout(3_600 if LONG else 300)
 
 T = TypeVar("T")
 SENDER = Sender(program=1, platform=2, platform_code="shop")
@@ -336,6 +336,20 @@ class Received:
 def test_a_query_is_read_or_refused(query: bytes) -> None:
     for type_ in (Freshness, TryOut):
         answer_of(lambda type_=type_: http.read_query(Received([], query).exchange(), type_))  # type: ignore[misc]
+
+
+@fuzz
+@given(position=st.integers(0, 2**63 - 1) | st.text(st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=64))
+def test_a_cursor_leads_back_to_its_position_and_says_nothing_of_it(position: int | str) -> None:
+    cursor = encode_cursor(position)
+    assert read_cursor(cursor, Position | Name, 0) == position  # type: ignore[arg-type]
+    raw = base64.urlsafe_b64decode(cursor + "==")
+    assert len(raw) % 12 == 0
+    assert msgspec.json.encode(position) not in raw
+    for at in (0, len(raw) // 2, len(raw) - 1):
+        other = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+        with pytest.raises(InvalidRequest):
+            read_cursor(b64(other), Position | Name, 0)  # type: ignore[arg-type]
 
 
 @fuzz

@@ -27,7 +27,7 @@ from tests.probes.documented import Documented
 from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
 from tests.probes.tenants import FOREIGN_NUMBERS, Caller, Deployment, Tenant, digests, missing
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.filterwarnings("default::DeprecationWarning")]
+pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("default::DeprecationWarning")]
 
 PROBLEM = "application/problem+json"
 VOLATILE = {"date", "content-length", "x-request-id", "traceparent"}
@@ -380,6 +380,21 @@ async def test_another_program_changes_no_answer(one_program: Deployment) -> Non
     assert len(before) > 20
     assert {name: text for name, text in after.items() if before.get(name) != text} == {}
     assert before.keys() == after.keys()
+
+
+async def test_a_cursor_does_not_tell_how_much_others_write(deployment: Deployment) -> None:
+    """Events are numbered for the whole deployment: a platform that could read its cursors would see how many there were in between."""
+    for _ in range(3):
+        await deployment.a.make("event")
+    first = await deployment.a.send("GET", "/v1/events?limit=1")
+    (event,) = first.json()["items"]
+    (row,) = await deployment.fetch("SELECT number FROM event WHERE id = $1", event["id"])
+    cursor = first.json()["next_cursor"]
+    assert str(row["number"]) not in _cursors(first)
+    assert (await deployment.a.send("GET", f"/v1/events?limit=1&cursor={cursor}")).json()["items"][0]["id"] != event["id"]
+    forged = base64.urlsafe_b64encode(str(row["number"]).encode()).decode().rstrip("=")
+    answer = await deployment.client.get(f"/v1/events?cursor={forged}", headers={"Authorization": f"Bearer {deployment.a.key}"})
+    assert answer.status_code == 422
 
 
 # Hooks -------------------------------------------------------------------------------------------------

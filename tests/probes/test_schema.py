@@ -28,7 +28,7 @@ EXAMPLES = 300 if LONG else 8
 ANSWER_TIMEOUT_S = 20.0
 CALLERS = ("nobody", "platform a", "consumer of aa9", "operator: admin")
 
-pytestmark = [pytest.mark.timeout(3_600 if LONG else 120), pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.timeout(3_600 if LONG else 600), pytest.mark.filterwarnings("default")]
 
 
 @pytest.fixture
