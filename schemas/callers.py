@@ -9,7 +9,7 @@ from schemas.base import PRINTABLE, Body, Code, Instant, Key
 from schemas.connectors import HookSettings
 
 ConnectorName = Literal["standard", "shopify", "woocommerce"]
-ScopeName = Literal["events:write", "events:read", "consumers:read"]
+ScopeName = Literal["events:write", "events:read", "consumers:read", "balances:import"]
 RoleName = Literal["viewer", "analyst", "campaigns", "fraud", "admin"]
 AlgorithmName = Literal["EdDSA", "ES256", "RS256"]
 

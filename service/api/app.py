@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from litestar import Litestar
 from litestar.exceptions import HTTPException
 
-from service.api import campaigns, consumers, documentation, events, hooks, platforms, registries, system
+from service.api import campaigns, consumers, documentation, events, hooks, moves, platforms, registries, system
 from service.api.application import Application
 from service.api.callers import Callers
 from service.api.lanes import Lanes
@@ -54,7 +54,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     app = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *consumers.routes, *campaigns.routes, *registries.routes, *platforms.routes,
+            *events.routes, *hooks.routes, *consumers.routes, *moves.routes, *campaigns.routes, *registries.routes, *platforms.routes,
             *system.routes, *documentation.routes,
         ],
         lifespan=[lifespan],

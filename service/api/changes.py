@@ -12,6 +12,11 @@ MAX_REQUEST_ID_CHARS: Final = 128
 
 def change_by(caller: OperatorCaller, request: Request[Any, Any, Any]) -> Change:
     """The operator, and the caller's own X-Request-Id, which joins the audit to other logs."""
+    return Change(actor=caller.actor, request_id=request_id_of(request))
+
+
+def request_id_of(request: Request[Any, Any, Any]) -> str | None:
+    """The caller's own X-Request-Id, unless it is too long or not printable."""
     request_id = request.headers.get("x-request-id")
     usable = request_id is not None and len(request_id) <= MAX_REQUEST_ID_CHARS and request_id.isprintable()
-    return Change(actor=caller.actor, request_id=request_id if usable else None)
+    return request_id if usable else None

@@ -20,6 +20,7 @@ Permission = Literal[
     "operators:read",
     "operators:write",
     "audit:read",
+    "balances:import",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -40,15 +41,18 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "operators:read": ("admin",),
     "operators:write": ("admin",),
     "audit:read": ("admin",),
+    # Points that no campaign awarded.
+    "balances:import": ("admin",),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
-Scope = Literal["events:write", "events:read", "consumers:read"]
+Scope = Literal["events:write", "events:read", "consumers:read", "balances:import"]
 
 SCOPES: dict[Scope, str] = {
     "events:write": "report events, one by one and in batches, and try them out",
     "events:read": "read its own events",
     "consumers:read": "read its consumers' balances and activity",
+    "balances:import": "take over its consumers' points from another system",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 
