@@ -20,7 +20,7 @@ from service.flows.administer import Change
 from service.store import audit, credit
 from service.store import openings as store
 from service.store.callers import Platform
-from service.store.connection import Connection, plan_by_index
+from service.store.connection import Connection
 from service.store.registries import clock
 
 BATCH_ROWS: Final = 1_000
@@ -54,10 +54,10 @@ async def take_over(
     """
     if len(rows) > BATCH_ROWS:
         raise ValueError(len(rows))
-    await plan_by_index(connection)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction(readonly=dry_run):
+                await store.prepare(connection)
                 return await _Import(connection, platform, change, dry_run=dry_run).take(rows)
         except _CONFLICTS:
             if attempt == MAX_ATTEMPTS:

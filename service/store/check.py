@@ -124,7 +124,7 @@ FULL JOIN (SELECT bucket, account, number, program, key FROM registry WHERE kind
 FULL JOIN (
     SELECT bucket, account, award AS number, -sum(amount) FILTER (WHERE book = 5) AS points, min(version) AS version,
            bool_and(kind = 3 AND transfer = award AND event = award AND n = 0 AND campaign = 0) AND min(version) = max(version) AS own
-    FROM entry WHERE book = 5 OR kind = 3 GROUP BY bucket, account, award
+    FROM entry WHERE book = 5 OR kind = 3 OR (campaign = 0 AND award <> 0) GROUP BY bucket, account, award
 ) e USING (bucket, account, number)
 FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on FROM lot WHERE campaign = 0) l USING (bucket, account, number)
 WHERE o.points IS NULL OR r.key IS DISTINCT FROM o.platform || ':' || o.id OR r.program <> o.program
