@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import callers, check, database, demo, imports, openings, running
+from service.cli import callers, check, database, demo, exports, imports, openings, running
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -43,6 +43,7 @@ for command in (
     check.check,
     check.rebuild,
     imports.import_,
+    exports.export_,
 ):
     cli.add_command(command)
 imports.import_.add_command(openings.import_balances)

@@ -22,6 +22,7 @@ from service.cli.servers import CONNECT_TIMEOUT_S, connection, run, settings
 from service.domain import openings as rules
 from service.flows import administer, openings
 from service.flows.administer import BY_COMMAND
+from service.logs import configure_logging
 from service.projection import Projection
 from service.store import deployment
 
@@ -65,6 +66,7 @@ def import_balances(*, file: Path, platform_code: str, dry_run: bool, as_json: b
 async def _import(file: Path, platform_code: str, *, dry_run: bool) -> tuple[OpeningsAnswer, int]:
     """Take the file over, BATCH_ROWS rows a transaction; what is in memory does not grow with the file."""
     chosen = settings()
+    configure_logging(chosen.log_format)  # to standard error: the answer may be JSON
     counts: Counter[str] = Counter()
     refused: list[OpeningResult] = []
     redis: Redis = Redis.from_url(chosen.balance_redis_url, socket_timeout=REDIS_WAIT_S, socket_connect_timeout=CONNECT_TIMEOUT_S)
