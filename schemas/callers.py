@@ -20,7 +20,9 @@ from schemas.bounds import (
 from schemas.connectors import HookSettings
 
 ConnectorName = Literal["standard", "shopify", "woocommerce"]
-ScopeName = Literal["events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read"]
+ScopeName = Literal[
+    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import"
+]  # fmt: skip
 RoleName = Literal["viewer", "analyst", "campaigns", "fraud", "admin"]
 AlgorithmName = Literal["EdDSA", "ES256", "RS256"]
 

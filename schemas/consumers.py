@@ -49,3 +49,38 @@ class ActivityItem(Body, frozen=True, kw_only=True):
     reason: str
     event: str | None = None
     redemption: str | None = None
+
+
+class PastBalance(Body, frozen=True, kw_only=True):
+    """What a balance was at a moment; zeros with version 0 before its first change."""
+
+    consumer: str
+    pending: int
+    reserved: int
+    available: int
+    debt: int
+    version: int
+    as_of: datetime
+
+
+class BooksAfter(Body, frozen=True, kw_only=True):
+    """The consumer's books after a line of the ledger; `debt` is positive here."""
+
+    available: int
+    reserved: int
+    debt: int
+
+
+class LedgerLine(Body, frozen=True, kw_only=True):
+    """One line of a consumer's ledger; `amount` is signed, and the lines of one change sum to zero."""
+
+    seq: int
+    at: datetime
+    kind: str
+    book: str
+    amount: int
+    balance: BooksAfter
+    version: int
+    event: str | None
+    """The id of what caused it: an event's, or an imported row's; null: time alone."""
+    campaign: str | None

@@ -15,6 +15,11 @@ def change_of(operator: int) -> Change:
     return Change(actor=f"operator:{operator}", request_id=request_id())
 
 
+def change_by_platform(code: str) -> Change:
+    """The same for a platform."""
+    return Change(actor=f"platform:{code}", request_id=request_id())
+
+
 def request_id() -> str | None:
     """The id of the request that is being answered."""
     visit = current()

@@ -14,14 +14,14 @@ from schemas.pages import Page
 from schemas.privacy import Export, HoldAnswer, HoldBody, PolicyBody, PrivacyRequestAnswer
 from service.api.bodies import decode_body
 from service.api.callers import callers_of
-from service.api.changes import change_by
+from service.api.changes import change_by, change_by_platform
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, page_of, read_cursor
 from service.api.database import connection
 from service.api.paths import reference
 from service.domain.errors import InvalidRequest, NotFound
 from service.domain.roles import MAY, Permission, Scope
 from service.domain.secrets import is_platform_proof
-from service.flows import administer, erase, export, privacy_requests
+from service.flows import administer, erase, personal_export, privacy_requests
 from service.flows.administer import Change
 from service.flows.events import NEWEST
 from service.runtime import Resources
@@ -51,7 +51,7 @@ async def _actor(request: AnyRequest, scope: Scope, permission: Permission) -> _
     if authorization is not None and is_platform_proof(authorization.rpartition(" ")[2]):
         caller = await callers.platform(authorization)
         caller.require(scope)
-        change = Change(actor=f"platform:{caller.code}")
+        change = change_by_platform(caller.code)
         return _Actor(program=caller.program, platform=caller.platform, code=caller.code, change=change)
     operator = await callers.operator(request, *MAY[permission])
     return _Actor(program=operator.program, platform=None, code="", change=change_by(operator))
@@ -99,7 +99,7 @@ async def export_consumer(request: AnyRequest, ref: FromPath[str], platform: Pla
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         consumer = await _consumer(conn, actor, ref, platform)
-        document, position = await export.export(conn, **msgspec.structs.asdict(consumer), before=before, change=actor.change)
+        document, position = await personal_export.export(conn, **msgspec.structs.asdict(consumer), before=before, change=actor.change)
     return _document(document, position)
 
 
@@ -174,7 +174,7 @@ async def read_export(request: AnyRequest, request_id: FromPath[int], cursor: Cu
         found = await _own(conn, actor, request_id)
         if found.kind != "export" or found.account is None:
             raise NotFound("There is no export of this request.")
-        document, position = await export.export_account(
+        document, position = await personal_export.export_account(
             conn, program=found.program, platform=found.platform, code=found.code, account=found.account, before=before, change=actor.change
         )
     return _document(document, position)

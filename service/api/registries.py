@@ -51,7 +51,7 @@ async def register_certificate(request: AnyRequest) -> CertificateAnswer:
 async def import_certificates(request: AnyRequest) -> ImportAnswer:
     """Register or update up to 5,000 certificates: a JSON array, NDJSON or CSV, answered per row. Safe to repeat."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
-    format_ = _format(request)
+    format_ = format_of(request)
     rows = imports.certificate_rows(await read_body(request, MAX_IMPORT_BYTES), format_)
     async with connection(request) as conn:
         return await registries.import_certificates(conn, rows, program=caller.program, change=change_by(caller))
@@ -124,7 +124,7 @@ async def register_product(request: AnyRequest) -> Response[ProductAnswer]:
 async def import_products(request: AnyRequest) -> ImportAnswer:
     """Register or update up to 5,000 products: a JSON array, NDJSON or CSV, answered per row. Safe to repeat."""
     caller = await callers_of(request).operator(request, *MAY["registries:write"])
-    format_ = _format(request)
+    format_ = format_of(request)
     rows = imports.product_rows(await read_body(request, MAX_IMPORT_BYTES), format_)
     async with connection(request) as conn:
         return await registries.import_products(conn, rows, program=caller.program, change=change_by(caller))
@@ -169,7 +169,7 @@ _FORMATS: Final[dict[str, imports.Format]] = {
 }
 
 
-def _format(request: AnyRequest) -> imports.Format:
+def format_of(request: AnyRequest) -> imports.Format:
     """How the rows are written. Raises UnsupportedMediaType."""
     essence = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     if essence not in _FORMATS:

@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import callers, check, database, demo, imports, keys, replay, running
+from service.cli import callers, check, database, demo, exports, imports, keys, openings, replay, running
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -47,8 +47,10 @@ for command in (
     check.rebuild,
     imports.import_,
     replay.replay,
+    exports.export_,
 ):
     cli.add_command(command)
+imports.import_.add_command(openings.import_balances)
 
 
 def main() -> None:

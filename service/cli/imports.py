@@ -1,4 +1,4 @@
-"""`greenpoints import certificates|products FILE`."""
+"""`greenpoints import certificates|products FILE`; balances are in `service.cli.openings`."""
 
 import csv
 import io
@@ -33,9 +33,9 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Counts and every
 
 @click.group("import")
 def import_() -> None:
-    """Certificates and products in bulk, from .json (an array), .ndjson or .csv.
+    """Certificates, products and opening balances in bulk, from .json (an array), .ndjson or .csv.
 
-    Rows are registered or updated; one that is wrong stops no other and makes the exit code 1. Safe to repeat.
+    A row that is wrong stops no other and makes the exit code 1. Safe to repeat.
     """
 
 

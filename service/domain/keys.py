@@ -8,6 +8,7 @@ class Kind(IntEnum):
 
     EVENT = 1
     ORDER = 2
+    OPENING = 3
 
 
 BUCKETS = 1_024

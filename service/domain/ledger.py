@@ -10,6 +10,8 @@ class Kind(IntEnum):
 
     SETTLE = 1
     CLAWBACK = 2
+    OPENING = 3
+    """Taken over from another system."""
 
 
 class Book(IntEnum):
@@ -19,6 +21,8 @@ class Book(IntEnum):
     RESERVED = 2
     DEBT = 3
     ISSUANCE = 4
+    OPENING = 5
+    """The other side of points that were taken over: earned elsewhere, owed here."""
 
 
 class Lot:

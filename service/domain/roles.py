@@ -22,6 +22,7 @@ Permission = Literal[
     "operators:read",
     "operators:write",
     "audit:read",
+    "balances:import",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -44,10 +45,14 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "operators:read": ("admin",),
     "operators:write": ("admin",),
     "audit:read": ("admin",),
+    # Points that no campaign awarded.
+    "balances:import": ("admin",),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
-Scope = Literal["events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read"]
+Scope = Literal[
+    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import"
+]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
     "events:write": "report events, one by one and in batches, and try them out",
@@ -56,6 +61,7 @@ SCOPES: dict[Scope, str] = {
     "deliveries:read": "read the log of its own webhooks",
     "consumers:export": "read everything that is held about one of its consumers, and its privacy requests",
     "consumers:erase": "erase its consumers",
+    "balances:import": "take over its consumers' points from another system",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

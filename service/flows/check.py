@@ -60,8 +60,8 @@ RULES: Final = (
     Rule(
         4, "settlements",
         "Every settled award has exactly one transfer and lot, one on hold has none; awards name an existing campaign version and "
-        "certificate; the points of events are those of their awards.",
-        (store.SETTLEMENTS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS),
+        "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each.",
+        (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS),
     ),
     Rule(
         5, "caps_and_budgets",

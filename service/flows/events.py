@@ -7,11 +7,15 @@ from schemas.events import Balance, EventAnswer
 from service.domain.keys import platform_key
 from service.store import balances
 from service.store import events as store
+from service.store import openings as store_openings
 from service.store.connection import Connection
 
 MAX_SCANNED_PAGES = 10
 """Pages that one answer looks through for a status; beyond that it is shorter and its cursor goes on."""
 NEWEST = 2**63 - 1
+IMPORTED = "balance.imported"
+"""What activity and exports call points that were taken over."""
+IMPORTED_REASON = "Points were taken over from another system"
 _answers = msgspec.json.Decoder(EventAnswer)
 
 _REASONS = {
@@ -71,11 +75,15 @@ async def _page(
 
 async def activity(connection: Connection, account: int, *, before: int, limit: int) -> tuple[list[ActivityItem], int | None]:
     """What happened on an account, newest first, and the position after it (None: there is no more)."""
-    rows = await store.activity(connection, account, before=before, limit=limit + 1)
-    items = [
-        ActivityItem(at=e.received_at, kind=e.type, points=e.points, status=e.status, reason=_reason(e), event=e.id) for e in rows[:limit]
+    events = await store.activity(connection, account, before=before, limit=limit + 1)
+    openings = await store_openings.page(connection, account, before=before, limit=limit + 1)
+    found = [
+        (e.number, ActivityItem(at=e.received_at, kind=e.type, points=e.points, status=e.status, reason=_reason(e), event=e.id))
+        for e in events
     ]
-    return items, rows[limit - 1].number if len(rows) > limit else None
+    found += [(o.number, ActivityItem(at=o.at, kind=IMPORTED, points=o.points, status="settled", reason=IMPORTED_REASON)) for o in openings]
+    found.sort(key=lambda one: -one[0])
+    return [item for _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else None
 
 
 def _current(event: store.StoredEvent, balance: Balance) -> EventAnswer:

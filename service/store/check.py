@@ -108,11 +108,28 @@ FULL JOIN (
            count(*) FILTER (WHERE kind = 1) AS transfers
     FROM entry WHERE book = 4 GROUP BY bucket, account, award, n
 ) i USING (bucket, account, event, n)
-FULL JOIN lot l USING (bucket, account, event, n)
+FULL JOIN (SELECT * FROM lot WHERE campaign <> 0) l USING (bucket, account, event, n)
 WHERE CASE WHEN a.points IS NULL THEN true
            WHEN a.held THEN i.transfers IS NOT NULL OR l.amount IS NOT NULL
            WHEN i.transfers IS NULL THEN l.amount IS NOT NULL OR a.reversed <> a.points
            ELSE i.transfers <> 1 OR i.kept <> a.points - a.reversed OR l.amount IS DISTINCT FROM i.settled END
+"""
+# Taken over: each row once in its registry, in the book by one transfer of its own, and as a lot of that size and last day. Of no campaign.
+OPENINGS = """
+SELECT format('account %s: opening balance %s of %s points has %s, %s points taken over in the book and %s', account, number, o.points,
+              CASE WHEN r.number IS NULL THEN 'no key' ELSE 'the key ' || r.key END, coalesce(e.points, 0),
+              coalesce('a lot of ' || l.amount, 'no lot')) AS words
+FROM opening o
+FULL JOIN (SELECT bucket, account, number, program, key FROM registry WHERE kind = 3) r USING (bucket, account, number)
+FULL JOIN (
+    SELECT bucket, account, award AS number, -sum(amount) FILTER (WHERE book = 5) AS points, min(version) AS version,
+           bool_and(kind = 3 AND transfer = award AND event = award AND n = 0 AND campaign = 0) AND min(version) = max(version) AS own
+    FROM entry WHERE book = 5 OR kind = 3 OR (campaign = 0 AND award <> 0) GROUP BY bucket, account, award
+) e USING (bucket, account, number)
+FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on FROM lot WHERE campaign = 0) l USING (bucket, account, number)
+WHERE o.points IS NULL OR r.key IS DISTINCT FROM o.platform || ':' || o.id OR r.program <> o.program
+   OR e.points IS DISTINCT FROM o.points OR e.version <> o.version OR NOT e.own
+   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.expires_on IS DISTINCT FROM o.expires_on
 """
 EMPTY_HOLDS = """
 SELECT format('account %s: event %s is on hold without an award', d.account, d.event) AS words
@@ -372,7 +389,7 @@ async def broken(connection: Connection, statement: str, shown: int) -> tuple[li
     return [r["words"] for r in rows], rows[0]["found"] if rows else 0
 
 
-COUNTED: Final = ("account", "event", "award", "entry", "lot")
+COUNTED: Final = ("account", "event", "award", "entry", "lot", "opening")
 
 
 async def count(connection: Connection, table: str) -> int:

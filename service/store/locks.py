@@ -22,7 +22,7 @@ async def lock_catalogue(conn: Connection) -> None:
 
 
 async def share_catalogue(conn: Connection) -> None:
-    """Keep campaigns as they are until the commit."""
+    """Keep campaigns as they are, and everybody in the vault, until the commit."""
     await conn.execute(SHARE_CATALOGUE)
 
 

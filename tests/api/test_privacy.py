@@ -172,7 +172,7 @@ async def test_refused_events_say_why_and_hooks_stay_quiet(shop: Shop) -> None:
 
 
 async def test_an_export_has_everything_that_is_held(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from service.flows import export  # noqa: PLC0415 - its page is made small here
+    from service.flows import personal_export  # noqa: PLC0415 - its page is made small here
 
     paid = order_paid("ada", quantity=3, attributes={"note": "ring twice", "address": "Elm 1"})
     await shop.credit(paid)
@@ -192,7 +192,7 @@ async def test_an_export_has_everything_that_is_held(shop: Shop, monkeypatch: py
     assert [p["facts"]["attributes"]["note"] for p in document["parked"]] == ["before its order"]
     assert [(c["points"], c["reversed"]) for c in document["campaigns"]] == [(30, 10)]
     assert document["next_cursor"] is None
-    monkeypatch.setattr(export, "PAGE", 1)
+    monkeypatch.setattr(personal_export, "PAGE", 1)
     first = (await shop.call("GET", "/v1/consumers/ada/export")).json()
     second = (await shop.call("GET", f"/v1/consumers/ada/export?cursor={first['next_cursor']}")).json()
     assert first["events"] + second["events"] == document["events"]
