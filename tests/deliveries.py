@@ -15,6 +15,7 @@ from schemas.callers import HookCredentials
 from service.domain import secrets
 from service.flows import administer
 from service.store import callers as store
+from tests.sealer import SEALER
 from tests.worlds import World, now
 
 
@@ -54,7 +55,7 @@ class Shop:
         await self.world.campaign(code="goods")
         async with self.world.pool.acquire() as conn:
             for made in await store.hooks(conn, self.world.platforms["shop"].platform, after="", limit=10):
-                self.hooks[made.connector] = HookCredentials(id=made.id, secret=made.secrets[0])
+                self.hooks[made.connector] = HookCredentials(id=made.id, secret=SEALER.open(made.secrets[0]))
             other = await administer.create_program(conn, code="other", name="Other", currency="x", time_zone="UTC")
             for name, role, program in (
                 ("admin", "admin", self.world.program), ("viewer", "viewer", self.world.program), ("foreign", "admin", other.id),

@@ -119,7 +119,7 @@ async def test_every_sealed_column_is_gone_through_and_every_column_that_looks_s
         await connection.prepare(sealed.write_statement(column))
     found = await connection.fetch(
         "SELECT table_name || '.' || column_name AS name FROM information_schema.columns"
-        " WHERE table_schema = 'public' AND column_name ~ 'secret|private|password|token'"
+        " WHERE table_schema = 'public' AND column_name ~ 'secret|private|password|token|sealed'"
     )
     hashed = {"operator.password_hash"}
     assert {row["name"] for row in found} - hashed == {column.name for column in SEALED}

@@ -19,6 +19,7 @@ from service.flows.erase import finish_erasures
 from service.settings import Settings
 from tests import books
 from tests.api.operators import _token
+from tests.sealer import SEALER
 from tests.servers import serving
 from tests.worlds import World, now, order_paid, refund
 
@@ -45,8 +46,8 @@ class Shop:
                 self.tokens[role] = await _token(conn, role, role, self.world.program)
             other = await administer.create_program(conn, code="other", name="Other", currency="leaf", time_zone="UTC")
             self.tokens["stranger"] = await _token(conn, "stranger", "admin", other.id)
-            made = await administer.create_hook(conn, program=self.world.program, platform="shop", connector="shopify")
-            self.hook, self.secret = made.id, made.secrets[0]
+            made = await administer.create_hook(conn, program=self.world.program, platform="shop", connector="shopify", sealer=SEALER)
+            self.hook, self.secret = made.id, SEALER.open(made.secrets[0])
             for scope in ("consumers:read", "consumers:export", "consumers:erase"):
                 key = await administer.create_key(conn, program=self.world.program, platform="shop", scopes=[scope])  # type: ignore[list-item]
                 self.tokens[scope] = str(key.key)
