@@ -124,6 +124,8 @@ async def test_two_programs_never_see_each_others_deliveries(shop: Shop) -> None
     span = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
     assert (await shop.call("POST", "/v1/deliveries/replay", "foreign", json=span)).json()["items"] == []
     assert (await shop.log())[0]["attempts"] == 0
+    (asked,) = (await shop.call("GET", "/v1/audit", "foreign", params={"action": "delivery.replay"})).json()["items"]
+    assert asked["after"]["deliveries"] == []
 
 
 async def test_a_platform_reads_its_own_deliveries_and_replays_none(shop: Shop) -> None:
