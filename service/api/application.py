@@ -23,6 +23,9 @@ METHODS: Final = frozenset(["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OP
 UNMATCHED: Final = "unmatched"
 """Stands for the route of a request that has none: its path is the caller's choice."""
 
+UNTRACED: Final = frozenset(["/healthz", "/readyz", "/metrics"])
+"""Asked every few seconds by machines."""
+
 Handler = Callable[[Any], Awaitable[ASGIResponse]]
 """A route handler that takes nothing but the request, reads no more of it than an Exchange has, and answers an ASGIResponse."""
 
@@ -91,7 +94,8 @@ class Application(Litestar):
             await send(message)
 
         method = str(scope["method"]) if scope["method"] in METHODS else "other"
-        with traces.request_span(method, scope["headers"]) as span:
+        untraced = scope["path"] in UNTRACED
+        with traces.NOTHING if untraced else traces.request_span(method, scope["headers"]) as span:
             try:
                 await super().__call__(scope, receive, noting)
             finally:

@@ -110,6 +110,15 @@ def running(system: Up) -> Up:
     return system
 
 
+def test_one_port_shows_the_metrics_of_all_processes(running: Up) -> None:
+    def shown() -> str:
+        return httpx.get(f"http://127.0.0.1:{running.port}/metrics", timeout=10).text
+
+    running.wait("the worker", lambda: 'greenpoints_processes{part="worker"} 1.0' in shown(), START_S)
+    running.wait("both API processes", lambda: 'greenpoints_processes{part="api"} 2.0' in shown(), START_S)
+    assert stat.S_IMODE((running.data_dir / "run" / "metrics").stat().st_mode) == 0o700
+
+
 def test_the_first_start_tells_addresses_and_keys_to_its_owner_only(running: Up) -> None:
     up = running.file()
     assert up["api"] == f"http://127.0.0.1:{running.port}"

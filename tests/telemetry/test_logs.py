@@ -1,15 +1,22 @@
 """Every line of a process is one structured event, and none shows a secret: seen from outside, in a process of its own."""
 
+import asyncio
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 
 from service.domain import secrets
+from service.local.ports import choose_port
 from service.logs import redact
+from service.settings import Settings
+from tests.servers import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -117,3 +124,29 @@ def test_passwords_rows_and_queries_are_masked() -> None:
 @pytest.mark.parametrize("text", ["points were credited", "a_gpk", "2026-11-22T09:00:00Z", "balance Redis does not answer", "/v1/events"])
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text) == text
+
+
+async def test_every_line_of_real_processes_is_an_event(settings: Settings, tmp_path: Path) -> None:
+    """With both Redis away, as libraries then have something to say."""
+    gone = f"redis://:hunter2@127.0.0.1:{choose_port()}/0"
+    settings = msgspec.structs.replace(settings, balance_redis_url=gone, queue_redis_url=gone)
+    made = [Program(module, settings, tmp_path / f"{module}.log") for module in ("service.api", "workers")]
+    for program in made:
+        program._environ["GREENPOINTS_LOG_FORMAT"] = "json"
+    try:
+        await asyncio.gather(*(program.start() for program in made))
+        async with httpx.AsyncClient(base_url=made[0].url) as client:
+            await client.get("/v1/me/balance", headers={"Authorization": "Bearer gpk_live_private"})
+        end = time.monotonic() + 20
+        while "queue Redis does not answer" not in (tmp_path / "workers.log").read_text():
+            assert time.monotonic() < end
+            await asyncio.sleep(0.05)
+    finally:
+        for program in made:
+            program.end()
+    written = "\n".join((tmp_path / f"{module}.log").read_text() for module in ("service.api", "workers"))
+    for line in written.split("\n"):
+        if line:
+            assert {"event", "level", "timestamp"} <= set(json.loads(line)), line
+    assert "hunter2" not in written
+    assert "gpk_live_private" not in written

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -348,6 +349,14 @@ def test_the_usual_folder_is_private_and_one_for_each_system(tmp_path: Path, mon
     folder.rmdir()
     folder.symlink_to(tmp_path)
     assert sharing.usual_folder("postgresql://a:secret@b/c") != folder, "who put that there?"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make what belongs to somebody else")
+def test_somebody_elses_folder_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    folder = sharing.usual_folder("postgresql://a/b")
+    os.chown(folder, 65534, -1)
+    assert sharing.usual_folder("postgresql://a/b") != folder
 
 
 def test_a_directory_that_cannot_be_used_is_no_reason_not_to_work(tmp_path: Path) -> None:

@@ -151,11 +151,13 @@ async def test_without_a_traceparent_a_trace_of_its_own_begins(
         headers = {"Authorization": f"Bearer {world.keys['shop']}", "traceparent": "no such thing"}
         assert (await client.post("/v1/events", json={"type": "?"}, headers=headers)).status_code == 422
         assert (await client.get("/private-path-of-nobody")).status_code == 404
+        assert (await client.get("/metrics")).status_code == 200
     refused = await receiver.first("POST /v1/events")  # a process that stops sends what it has
     assert (refused.parent, refused.attributes["http.response.status_code"]) == ("", 422)
     assert refused.resource["service.name"] == "points of ours"
     assert (await receiver.first("GET unmatched")).attributes["http.response.status_code"] == 404
     assert b"private-path" not in b"".join(receiver.bodies)
+    assert receiver.spans("GET /readyz") == receiver.spans("GET /metrics") == [], "machines ask for these every few seconds"
 
 
 async def test_a_key_set_is_fetched_in_a_span(receiver: Receiver) -> None:
