@@ -260,9 +260,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one side of one round (default %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; sides alternate, medians count (default %(default)s)")
     parser.add_argument("--only", action="append", choices=["credits", "balances", "latency", "settlement"], help="only this part")
+    parser.add_argument("--consumer-limit", type=int, default=0, help="requests a minute that a consumer may make (default: no limit)")
     parser.add_argument("--json", action="store_true", help="print the results as JSON on stdout, too")
     arguments = parser.parse_args()
-    with temporary_system(console) as system:
+    with temporary_system(console, LIMIT_CONSUMER_PER_MIN=str(arguments.consumer_limit)) as system:
         bars = uvloop.run(measure(system, arguments))
     table = Table("measurement", "measured", "against", "value", "bar", "", title="greenpoints bench")
     for bar in bars:

@@ -35,6 +35,10 @@ class Clock:
         """The time, about."""
         return datetime.fromtimestamp(time.time() + self._ahead_s, UTC)
 
+    def unix_s(self) -> float:
+        """The same as seconds since 1970, without building a date."""
+        return time.time() + self._ahead_s
+
     def set(self, database_now: datetime) -> None:
         """PostgreSQL said that it is so late."""
         self._ahead_s = database_now.timestamp() - time.time()

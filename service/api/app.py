@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         async with open_resources(settings) as resources:
             app.state.resources = resources
             limiter = Limiter(
-                resources.projection.redis, clock=lambda: resources.clock.now().timestamp(), hash_key=lambda: resources.hash_key,
+                resources.projection.redis, clock=resources.clock.unix_s, hash_key=lambda: resources.hash_key,
                 wait_s=settings.redis_wait_ms / 1_000,
             )  # fmt: skip
             app.state.limits = application.limits = Limits(limiter, settings)

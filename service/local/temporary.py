@@ -45,8 +45,10 @@ class TemporarySystem(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def temporary_system(console: Console) -> Iterator[TemporarySystem]:
+def temporary_system(console: Console, **settings: str) -> Iterator[TemporarySystem]:
     """Start a system with the demo; stop it and remove all of it at the end, also after Ctrl-C, SIGTERM or a closed terminal.
+
+    `settings` by their name in capitals, without the prefix; those that nobody names have their defaults.
 
     Servers that the environment names are never used. Raises LocalError when it does not start; the caller sees an interruption as
     KeyboardInterrupt. Call from the main thread.
@@ -56,6 +58,7 @@ def temporary_system(console: Console) -> Iterator[TemporarySystem]:
     try:
         root.chmod(0o711)  # root's servers run as another user, who must be able to pass through
         environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+        environ |= {f"{PREFIX}{name}": value for name, value in settings.items()}
         environ[f"{PREFIX}DATA_DIR"] = str(root / "data")
         with _running(root, environ, console) as up:
             yield TemporarySystem(up=up, environ=environ)
