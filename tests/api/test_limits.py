@@ -18,6 +18,7 @@ from service.flows import administer
 from service.local.ports import choose_port
 from service.settings import Settings, SettingsError, load_settings
 from tests.api.operators import Operators, _token, make_operators
+from tests.sealer import SEALER
 from tests.servers import serving
 from tests.worlds import order_paid
 
@@ -57,7 +58,7 @@ async def edge_of(app: Litestar, client: httpx.AsyncClient) -> Edge:
     operators = await make_operators(app, client)
     async with operators.pool.acquire() as conn:
         operators.tokens["admin"] = await _token(conn, "admin", "admin", operators.program)
-        other = await administer.create_platform(conn, program=operators.program, code="market", name="Market")
+        other = await administer.create_platform(conn, sealer=SEALER, program=operators.program, code="market", name="Market")
         operators.tokens["market"] = other.api_key
     await app.state.callers.refresh()
     return Edge(app, client, operators)

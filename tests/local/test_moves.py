@@ -24,6 +24,7 @@ from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
 from service.store import exports as statements
+from tests.sealer import SEALER
 from tests.worlds import World, cancelled, order_paid, refund
 
 ENVIRONMENT = {"DATABASE_URL": "database_url", "BALANCE_REDIS_URL": "balance_redis_url", "QUEUE_REDIS_URL": "queue_redis_url"}
@@ -233,7 +234,7 @@ async def test_what_one_deployment_exports_another_imports(
     before = await held(world)
     async with world.pool.acquire() as conn:
         other = await administer.create_program(conn, code="new", name="New", currency="leaves", time_zone="UTC")
-        await administer.create_platform(conn, program=other.id, code="new-shop", name="New shop")
+        await administer.create_platform(conn, sealer=SEALER, program=other.id, code="new-shop", name="New shop")
     assert await command("import", "balances", str(tmp_path / "lots.csv"), "--platform", "new-shop") == 0
     assert await command("import", "balances", str(tmp_path / "lots.ndjson"), "--platform", "new-shop", "--json") == 0
     answer = json.loads(capsys.readouterr().out.split("\n", 1)[1])

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 
 from service.flows import administer
 from service.settings import Settings
+from tests.sealer import SEALER
 from tests.api.operators import _token
 from tests.servers import Program, programs
 from tests.worlds import World, now, order_paid, refund
@@ -65,7 +66,7 @@ class Run:
                     conn, platform="shop", consumer=REFERENCE, scope=scope, ttl=timedelta(hours=1)
                 )
             for connector in ("standard", "shopify"):
-                made = await administer.create_hook(conn, program=self.world.program, platform="shop", connector=connector)  # type: ignore[arg-type]
+                made = await administer.create_hook(conn, sealer=SEALER, program=self.world.program, platform="shop", connector=connector)  # type: ignore[arg-type]
                 self.hooks[connector] = (made.id, made.secrets[0])
             # A defect: who breaks this rule cannot be stored, and PostgreSQL quotes the row.
             await conn.execute("ALTER TABLE consumer_reference ADD CONSTRAINT poison CHECK (reference NOT LIKE '%poison')")
