@@ -21,6 +21,9 @@ from service.domain import secrets
 from service.domain.errors import NotFound
 from service.domain.roles import MAY, ConsumerScope, Permission, Scope
 
+CONSUMER_TOKEN_DOTS: Final = 2
+"""A JWT has three parts."""
+
 
 class Access(Struct, frozen=True, kw_only=True):
     """Who may call: any of these."""
@@ -176,10 +179,10 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
 
 
 def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
-    """Whom to look for where several may call: by what the token looks like, else (nothing or a cookie) the last of them."""
+    """Whom to look for where several may call: by what the token looks like; without one an operator, who may have a cookie."""
     token = "" if authorization is None else authorization.partition(" ")[2]
-    if access.platform and (secrets.is_platform_proof(token) or not (access.consumer or access.operator)):
-        return "platform"
-    if access.operator and (secrets.is_operator_token(token) or authorization is None or not access.consumer):
+    if access.operator and (authorization is None or secrets.is_operator_token(token)):
         return "operator"
-    return "consumer" if access.consumer else "platform"
+    if access.consumer and token.count(".") == CONSUMER_TOKEN_DOTS:
+        return "consumer"
+    return "platform" if access.platform else "consumer" if access.consumer else "operator"

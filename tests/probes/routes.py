@@ -77,17 +77,21 @@ class Route:
             return needed in caller.holds
         return needed == "signed-in" or bool(caller.holds & set(MAY[needed]))  # type: ignore[index]
 
-    def places(self) -> dict[Place, str]:
+    def places(self, caller: Caller) -> dict[Place, str]:
         """Where it names an object that must be the caller's own, with the kind."""
         found: dict[Place, str] = {("path", (i,)): kind for i, kind in enumerate(self.kinds)}
-        found |= {("query", (name,)): kind for name, kind in self.queries.items()}
+        for name, kind in self.queries.items():
+            if caller.kind == "operator" or (self.path, name) not in recipes.SAID_BY_OPERATORS:
+                found["query", (name,)] = kind
         return found | {("body", place): kind for place, kind in (self.body.refers if self.body else {}).items()}
 
-    async def request(self, t: Tenant, *, fresh: bool) -> Request:
-        """A sound request of this tenant; `fresh`: for objects made for it, which it may change."""
+    async def request(self, t: Tenant, caller: Caller, *, fresh: bool) -> Request:
+        """A sound request of this caller about a tenant's objects; `fresh`: for objects made for it, which it may change."""
         names = [await t.make(kind) if fresh else t.objects[kind] for kind in self.kinds]
         body = None if self.body is None else self.body.make(t)
-        return Request(self.method, self.path, names, {}, body, dict(self.body.headers) if self.body else {})
+        said = {name: t.objects[kind] for name, kind in self.queries.items() if (self.path, name) in recipes.SAID_BY_OPERATORS}
+        query = said if caller.kind == "operator" else {}
+        return Request(self.method, self.path, names, query, body, dict(self.body.headers) if self.body else {})
 
 
 def kinds_of(path: str) -> list[str | None]:

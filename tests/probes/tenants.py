@@ -5,6 +5,7 @@ is seen at once: `pp3` the program p, `aa9` and `bb4` its platforms, `zq7` the p
 """
 
 import itertools
+import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
@@ -13,6 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 from litestar import Litestar
+from standardwebhooks import Webhook
 
 from schemas.campaigns import CampaignBody
 from schemas.registries import CertificateBody, ProductBody
@@ -47,6 +49,10 @@ class Tenant:
     async def flow(self, work: Callable[..., Awaitable[Any]], *args: Any, **more: Any) -> Any:
         async with self.app.state.resources.pool.acquire() as conn:
             return await work(conn, *args, **more)
+
+    async def fetch(self, sql: str, *values: Any) -> list[Any]:
+        async with self.app.state.resources.pool.acquire() as conn:
+            return list(await conn.fetch(sql, *values))
 
     async def send(self, method: str, path: str, *, key: str | None = None, **more: Any) -> httpx.Response:
         answer = await self.client.request(method, path, headers={"Authorization": f"Bearer {key or self.key}"}, **more)
@@ -167,10 +173,30 @@ async def _email(t: Tenant) -> str:
     return email
 
 
+async def _operator(t: Tenant) -> int:
+    await insert_operator(t, f"{t.name()}@example.com", "viewer", t.program)
+    (row,) = await t.fetch("SELECT max(id) AS id FROM operator WHERE program = $1", t.program)
+    return int(row["id"])
+
+
+async def _delivery(t: Tenant) -> str:
+    """Kept because it verifies and cannot be read."""
+    before = t.hook_secret
+    hook, body, now = await _hook(t), json.dumps({"type": "order.paid", "data": {}}), datetime.now(UTC)
+    headers = {"webhook-id": t.name(), "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(t.hook_secret).sign(headers["webhook-id"], now, body)
+    t.hook_secret = before
+    answer = await t.client.post(f"/v1/hooks/{hook}", content=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    (row,) = await t.fetch("SELECT max(id) AS id FROM delivery WHERE hook = $1", hook)
+    return str(row["id"])
+
+
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
+    "operator": _operator, "delivery": _delivery,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 

@@ -18,8 +18,8 @@ from redis.asyncio import Redis
 
 from service.flows import administer
 from service.settings import Settings
-from tests.sealer import SEALER
 from tests.api.operators import _token
+from tests.sealer import SEALER
 from tests.servers import Program, programs
 from tests.worlds import World, now, order_paid, refund
 
@@ -63,11 +63,11 @@ class Run:
             self.tokens = {"admin": await _token(conn, "admin", "admin", self.world.program), "shop": self.world.keys["shop"]}
             for scope in ("balance:read",):
                 self.tokens["consumer"] = await administer.consumer_token(
-                    conn, platform="shop", consumer=REFERENCE, scope=scope, ttl=timedelta(hours=1)
+                    conn, sealer=SEALER, platform="shop", consumer=REFERENCE, scope=scope, ttl=timedelta(hours=1)
                 )
             for connector in ("standard", "shopify"):
                 made = await administer.create_hook(conn, sealer=SEALER, program=self.world.program, platform="shop", connector=connector)  # type: ignore[arg-type]
-                self.hooks[connector] = (made.id, made.secrets[0])
+                self.hooks[connector] = (made.id, SEALER.open(made.secrets[0]))
             # A defect: who breaks this rule cannot be stored, and PostgreSQL quotes the row.
             await conn.execute("ALTER TABLE consumer_reference ADD CONSTRAINT poison CHECK (reference NOT LIKE '%poison')")
         return self

@@ -29,8 +29,8 @@ from service.settings import Settings
 from service.telemetry import metrics, sharing, tallies
 from service.telemetry.tallies import Spread, SpreadTally
 from tests.docs.test_reference import DOCS, rows
-from tests.servers import Program, programs
 from tests.sealer import SEALER
+from tests.servers import Program, programs
 from tests.worlds import World, order_paid, refund
 
 ROOT = DOCS.parent
@@ -201,7 +201,9 @@ async def test_callers_of_another_kind_are_counted_as_forbidden(client: httpx.As
 
 async def test_hook_deliveries_are_counted_by_what_came_of_them(client: httpx.AsyncClient, world: World) -> None:
     async with world.pool.acquire() as conn:
-        hook = (await administer.create_platform(conn, sealer=SEALER, program=world.program, code="hooked", name="Hooked")).hooks["standard"]
+        hook = (await administer.create_platform(conn, sealer=SEALER, program=world.program, code="hooked", name="Hooked")).hooks[
+            "standard"
+        ]
     before = now()
 
     async def deliver(body: Any, secret: str = hook.secret) -> int:
