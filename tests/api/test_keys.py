@@ -193,4 +193,5 @@ async def test_a_process_that_writes_waits_for_nobody(admin: Operators, client: 
     async with admin.pool.acquire() as conn, conn.transaction():
         await conn.execute("SELECT * FROM api_key FOR UPDATE")
         await app.state.callers.write_used()
+        assert app.state.callers._used_keys == set()  # it did not wait and give up, which would have kept them
     assert (await key_rows(admin))[0]["last_used_at"] is None

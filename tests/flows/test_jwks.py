@@ -1,9 +1,11 @@
 """Key sets from the network: only public addresses, bounded in size and time, asked again at a bounded rate."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -149,24 +151,24 @@ async def test_a_redirect_is_never_followed(target: str) -> None:
 
 
 async def test_an_answer_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = asyncio.Event()
+    handlers: list[Any] = []
 
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
-        try:
+        handlers.append(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
             while True:
                 writer.write(b" ")
                 await writer.drain()
                 await asyncio.sleep(0.01)  # each byte long before any timeout of a single read
-        except OSError:
-            gone.set()
+        writer.close()
 
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.2)
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
         with pytest.raises(KeySetUnavailable, match="within"):
             await jwks.fetch(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", allow_loopback=True)
-        await gone.wait()
+        await asyncio.gather(*handlers)  # each ends because the client has gone
 
 
 @pytest.mark.parametrize(
