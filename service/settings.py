@@ -75,9 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Largest body of an inbound hook; shops with very long orders send more than a plain call does."""
     operator_session_s: Annotated[int, Meta(ge=300, le=2_592_000)] = 43_200
     """Life of a session that an operator gets by signing in."""
-    retention_delivery_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
+    retain_deliveries_days: Annotated[int, Meta(ge=1, le=3_650)] = 90
     """Life of a row of the delivery log."""
-    retention_delivery_body_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
+    retain_delivery_bodies_days: Annotated[int, Meta(ge=1, le=3_650)] = 30
     """Life of the body of a delivery that verified and failed; until then it can be replayed."""
     retain_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 730
     """How long events keep their free attributes, evidence, waybills, stations and proofs; 0: for ever."""
@@ -131,10 +131,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"{PREFIX}DATABASE_POOL must hold all writers and two connections more")
     if settings.queue_events < settings.batch_events:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
-    if settings.retention_delivery_body_days > settings.retention_delivery_days:
-        raise SettingsError(
-            f"{PREFIX}RETENTION_DELIVERY_BODY_DAYS must not be above {PREFIX}RETENTION_DELIVERY_DAYS: the row holds the body"
-        )
+    if settings.retain_delivery_bodies_days > settings.retain_deliveries_days:
+        raise SettingsError(f"{PREFIX}RETAIN_DELIVERY_BODIES_DAYS must not be above {PREFIX}RETAIN_DELIVERIES_DAYS: the row holds the body")
     try:
         read_networks(settings.trusted_proxies)
     except ValueError as error:

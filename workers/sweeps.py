@@ -31,8 +31,8 @@ async def forget_old_deliveries(resources: Resources) -> None:
     """Forget deliveries and their bodies after their time."""
     settings = resources.settings
     await forget_deliveries(
-        resources.pool, rows_after=timedelta(days=settings.retention_delivery_days),
-        bodies_after=timedelta(days=settings.retention_delivery_body_days),
+        resources.pool, rows_after=timedelta(days=settings.retain_deliveries_days),
+        bodies_after=timedelta(days=settings.retain_delivery_bodies_days),
     )  # fmt: skip
 
 
