@@ -19,6 +19,7 @@ from service.flows.openings import BATCH_ROWS, Taken, take_over
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.store import balances
+from service.store import openings as store
 from tests import books
 from tests.worlds import World, cancelled, order_paid, refund
 
@@ -283,3 +284,18 @@ async def test_an_import_during_credits_refunds_and_settlement_of_the_same_consu
 async def test_more_rows_than_a_transaction_takes_are_refused(world: World) -> None:
     with pytest.raises(ValueError, match=str(BATCH_ROWS + 1)):
         await import_all(world, file(BATCH_ROWS + 1, 1), BATCH_ROWS + 1)
+
+
+async def test_an_id_that_another_import_takes_in_between_opens_no_account(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await take(world, row("a"))
+    asked, known = [], store.known
+
+    async def late(*given: Any, **more: Any) -> dict[str, bytes]:
+        asked.append(given)
+        return {} if len(asked) == 1 else await known(*given, **more)
+
+    monkeypatch.setattr(store, "known", late)
+    assert statuses(await take(world, row("a", "c-2"), row("a", "c-3"))) == ["id_reused"] * 2
+    assert len(asked) == 2
+    assert [r["reference"] for r in await world.rows("SELECT reference FROM consumer_reference")] == ["c-1"]
+    assert (await world.rows("SELECT count(*) AS n FROM account"))[0]["n"] == 1
