@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long check bench lock clean
+.PHONY: help setup run demo test test-long check audit bench lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,14 +38,18 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 test: $(STAMP) ## the test suite
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
 
-test-long: $(STAMP) ## the state machine and the permutations, for long
-	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py $(ARGS)
+test-long: $(STAMP) ## the state machine, the permutations, requests by the description and damaged input, for long
+	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)
 
-check: $(STAMP) ## format, lint, types, import contract, tests
+audit: $(STAMP) ## ask about known vulnerabilities of all locked packages (ARGS=--required: not being able to ask is a failure)
+	@exec $(BIN)/python -m tests.audit $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import contract, known vulnerabilities, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tests.audit
 	@$(MAKE) --no-print-directory test
 
 bench: $(STAMP) ## the benchmarks of loadtests/
