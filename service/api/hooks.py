@@ -61,6 +61,9 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         translated, facts = facts_in(stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key)
     except Untranslatable as error:
         return await _keep(request, arrived.row("untranslatable", detail=error.detail), headers, body)
+    except Unavailable as error:
+        deliveries.add(arrived.row("unavailable", detail=error.detail))
+        raise
     except Exception:
         log.exception("a delivery could not be translated", hook=stored.id)
         return await _keep(request, arrived.row("failed", detail="a defect of ours; it has been logged"), headers, body)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from schemas.events import Event
-from service.domain.errors import InvalidRequest, MalformedJson
+from service.domain.errors import InvalidRequest, MalformedJson, Unavailable
 from service.domain.fold import Fact
 from service.domain.pointers import field_error
 from service.domain.validate import check_event, check_texts
@@ -89,7 +89,9 @@ def minimised(event: Event, hash_key: bytes) -> Event:
 
 
 def keyed_hash(value: object, key: bytes) -> str:
-    """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex."""
+    """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex. Raises Unavailable while the key is not known: without one it could be guessed."""
+    if not key:
+        raise Unavailable("The service has just started and cannot take this yet; send it again.")
     return "h:" + hmac.new(key, _encode_in_order(value), hashlib.sha256).hexdigest()[:32]
 
 

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from schemas.events import Event
-from service.domain.errors import InvalidRequest
+from service.domain.errors import InvalidRequest, Unavailable
 from service.domain.intake import Sender, fact_of, read_fact
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -51,3 +51,10 @@ def test_any_language_and_any_free_object_passes(form: str) -> None:
 def test_a_lone_surrogate_is_refused() -> None:
     with pytest.raises(InvalidRequest):
         fact_of(msgspec.convert(EVENT | {"id": "\ud800"}, Event), SENDER, now=NOW, hash_key=b"k")
+
+
+def test_what_identifies_somebody_is_not_hashed_without_the_key() -> None:
+    body = json.dumps(EVENT | {"attributes": {"device": "d-1"}}).encode()
+    with pytest.raises(Unavailable):
+        read_fact(body, SENDER, now=NOW, hash_key=b"")
+    assert b"d-1" not in read_fact(body, SENDER, now=NOW, hash_key=b"k").facts
