@@ -89,7 +89,10 @@ def minimised(event: Event, hash_key: bytes) -> Event:
 
 
 def keyed_hash(value: object, key: bytes) -> str:
-    """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex. Raises Unavailable while the key is not known: without one it could be guessed."""
+    """HMAC-SHA256 of a JSON value, cut to 128 bits, in hex.
+
+    Raises Unavailable while the key is not known: without one it could be guessed.
+    """
     if not key:
         raise Unavailable("The service has just started and cannot take this yet; send it again.")
     return "h:" + hmac.new(key, _encode_in_order(value), hashlib.sha256).hexdigest()[:32]
