@@ -75,7 +75,7 @@ class _Import:
         self._change = change
         self._dry_run = dry_run
         self._results: dict[int, OpeningResult] = {}
-        self._stored: dict[str, bytes] = {}
+        self._stored: dict[str, bytes | None] = {}
         """Content hash by registry key, of all that is registered in the end."""
 
     async def take(self, rows: Sequence[OpeningRow]) -> Taken:
@@ -181,7 +181,7 @@ class _Import:
 
     def _repeated(self, g: _Given) -> None:
         """A row whose id came before: a duplicate, or another content under its id."""
-        if self._stored[g.key] == g.hash:
+        if self._stored[g.key] in (None, g.hash):  # None: its person was erased, and what it looked like is forgotten
             self._results[g.row] = OpeningResult(row=g.row, status="duplicate", id=g.body.id)
         else:
             error = FieldError(pointer="/id", detail="was used with other content")

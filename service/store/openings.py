@@ -30,8 +30,8 @@ async def prepare(connection: Connection) -> None:
 KNOWN: Final = "SELECT key, request_hash FROM registry WHERE program = $1 AND kind = 3 AND key = ANY($2::text[])"
 
 
-async def known(connection: Connection, *, program: int, keys: Sequence[str]) -> dict[str, bytes]:
-    """Content hashes of rows that were taken before, by registry key."""
+async def known(connection: Connection, *, program: int, keys: Sequence[str]) -> dict[str, bytes | None]:
+    """Content hashes of rows that were taken before, by registry key; None where the person was erased."""
     return {r["key"]: r["request_hash"] for r in await connection.fetch(KNOWN, program, keys)}
 
 

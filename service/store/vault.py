@@ -197,8 +197,16 @@ async def set_through(connection: Connection, erasure: Erasure, number: int) -> 
     await connection.execute(SET_THROUGH, erasure.bucket, erasure.account, erasure.id, number)
 
 
+FORGET_OPENINGS = """
+UPDATE registry r SET request_hash = NULL
+FROM opening o
+WHERE o.bucket = $1 AND o.account = $2 AND o.platform = $3 AND r.program = o.program AND r.kind = 3 AND r.key = o.platform || ':' || o.id
+"""
+
+
 async def finish(connection: Connection, erasure: Erasure) -> None:
-    """Nothing is left to scrub."""
+    """Nothing is left to scrub; what rows of imports looked like is forgotten with it: their hashes cover the reference, too."""
+    await connection.execute(FORGET_OPENINGS, erasure.bucket, erasure.account, erasure.platform)
     await connection.execute(FINISH, erasure.bucket, erasure.account, erasure.id)
 
 

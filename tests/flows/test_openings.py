@@ -14,6 +14,7 @@ from service.domain.openings import MAX_BALANCE, OpeningRow, rows_of_ndjson
 from service.flows import administer
 from service.flows.administer import Change
 from service.flows.check import check
+from service.flows.erase import erase, finish_erasures
 from service.flows.events import NEWEST, activity
 from service.flows.openings import BATCH_ROWS, Taken, take_over
 from service.flows.settle import settle_due
@@ -299,3 +300,16 @@ async def test_an_id_that_another_import_takes_in_between_opens_no_account(world
     assert len(asked) == 2
     assert [r["reference"] for r in await world.rows("SELECT reference FROM consumer_reference")] == ["c-1"]
     assert (await world.rows("SELECT count(*) AS n FROM account"))[0]["n"] == 1
+
+
+async def test_what_a_row_looked_like_is_forgotten_with_its_person(world: World, projection: Projection) -> None:
+    await take(world, row("a"), row("b", "c-2"))
+    sender = world.platforms["shop"]
+    async with world.pool.acquire() as conn:
+        await erase(conn, program=sender.program, platform=sender.platform, code="shop", reference="c-1", change=Change())
+    assert await finish_erasures(world.pool, projection) == 1
+    hashes = {r["key"]: r["request_hash"] for r in await world.rows("SELECT key, request_hash FROM registry WHERE kind = 3")}
+    assert [hashes[f"{sender.platform}:{id_}"] is None for id_ in ("a", "b")] == [True, False]
+    again = await take(world, row("a", "somebody-else"))
+    assert (statuses(again), again.points) == (["duplicate"], 0)
+    await clean(world, projection)

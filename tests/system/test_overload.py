@@ -74,7 +74,7 @@ async def test_a_full_lane_answers_before_the_body_is_sent(settings: Settings, t
                 waiting.append(asyncio.create_task(client.post(path, json=[order_paid()])))
                 await until_refused(client, path)
             else:
-                waiting += [asyncio.create_task(client.post("/v1/events", json=order_paid())) for _ in range(2)]
+                waiting += [await accepted(client), await accepted(client)]
                 await until_waiting(client, 'greenpoints_lane_waiting_requests{lane="single"} 1')
             await refused_and_usable(api, path, key, large=LARGE)
             await refused_and_usable(api, path, key, large=500)
@@ -86,6 +86,17 @@ async def test_a_full_lane_answers_before_the_body_is_sent(settings: Settings, t
             task.cancel()
         await blocker.close()
         api.end()
+
+
+async def accepted(client: httpx.AsyncClient) -> "asyncio.Task[httpx.Response]":
+    """An event that is not refused, because the one before it is being committed and left the queue."""
+    async with asyncio.timeout(WAIT_S):
+        while True:
+            task = asyncio.create_task(client.post("/v1/events", json=order_paid()))
+            done, _ = await asyncio.wait([task], timeout=0.5)
+            if not done:
+                return task
+            assert (await task).status_code == 503
 
 
 async def until_refused(client: httpx.AsyncClient, path: str) -> None:
