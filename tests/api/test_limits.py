@@ -51,7 +51,7 @@ class Edge:
 
     async def consumer(self, reference: str, platform: str = "shop") -> str:
         async with self.pool.acquire() as conn:
-            return await administer.consumer_token(conn, platform=platform, consumer=reference, ttl=timedelta(hours=1))
+            return await administer.consumer_token(conn, sealer=SEALER, platform=platform, consumer=reference, ttl=timedelta(hours=1))
 
 
 async def edge_of(app: Litestar, client: httpx.AsyncClient) -> Edge:

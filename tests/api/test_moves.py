@@ -11,6 +11,7 @@ from litestar import Litestar
 from service.flows import administer
 from service.flows.settle import settle_due
 from tests.api.operators import Operators
+from tests.sealer import SEALER
 
 ROWS = [
     {"id": "a", "consumer": "c/1", "points": 40, "expires_on": "2099-12-31"},
@@ -29,7 +30,7 @@ async def get(operators: Operators, path: str, **query: Any) -> httpx.Response:
 
 async def token(operators: Operators, consumer: str, platform: str = "shop") -> str:
     async with operators.pool.acquire() as conn:
-        return await administer.consumer_token(conn, platform=platform, consumer=consumer, ttl=timedelta(hours=1))
+        return await administer.consumer_token(conn, sealer=SEALER, platform=platform, consumer=consumer, ttl=timedelta(hours=1))
 
 
 async def test_rows_are_taken_once_however_they_are_written(operators: Operators) -> None:

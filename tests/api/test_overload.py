@@ -88,7 +88,7 @@ async def test_a_full_lane_refuses_before_it_reads(
     answer = await ask(app, path, headers={"request-id": "mine"})
     if not refused:
         assert answer.status in (401, 404)
-        assert counted.statistics.overloaded == 0
+        assert counted.tallies.overloaded._count == 0
         return
     assert (answer.status, answer.body["code"]) == (503, "overloaded")
     assert answer.headers["retry-after"] == "1"
@@ -97,7 +97,7 @@ async def test_a_full_lane_refuses_before_it_reads(
     assert answer.before_reading, "the answer is under way before the body is read"
     assert json.loads(answer.before_reading[1]["body"]) == answer.body
     assert answer.reads == 3, "then the body is read into nothing, so that the connection can be used again"
-    assert counted.statistics.overloaded == 1
+    assert counted.tallies.overloaded._count == 1
 
 
 async def test_other_requests_are_answered_while_lanes_are_full(app: Litestar, client: httpx.AsyncClient, monkeypatch: Any) -> None:

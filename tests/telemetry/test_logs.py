@@ -73,10 +73,11 @@ def main(log):
 
 
 @pytest.mark.parametrize("log", ["structlog.get_logger('g').exception('broken')", "logging.getLogger('asyncpg').exception('broken')"])
-def test_an_exception_is_one_line_without_local_variables(log: str) -> None:
+def test_an_exception_is_one_line_without_its_message_and_local_variables(log: str) -> None:
     (event,) = events(f"{FAILING}\nmain(lambda: {log})")
     assert event["event"] == "broken"
-    assert "ValueError: it failed" in event["exception"]
+    assert event["exception"].endswith("\nbuiltins.ValueError")
+    assert "it failed" not in event["exception"], "a message may quote a person's data"
     assert "gpk_" not in event["exception"]
     assert "\n" in event["exception"], "the trace is inside the line's JSON"
 
@@ -85,7 +86,8 @@ def test_a_crash_and_a_warning_are_lines_too() -> None:
     warning, crash = events("warnings.warn('old'); raise ValueError('the end')")
     assert (warning["logger"], warning["event"].startswith("UserWarning: old")) == ("py.warnings", True)
     assert (crash["level"], crash["event"]) == ("critical", "the process ends by an error")
-    assert "ValueError: the end" in crash["exception"]
+    assert crash["exception"].endswith("\nbuiltins.ValueError")
+    assert "the end" not in crash["exception"]
 
 
 RANDOM = bytes(range(100, 132))
@@ -108,7 +110,8 @@ for s in {secrets!r}:
 def test_secrets_are_masked_wherever_they_stand(log_format: str) -> None:
     written = "\n".join(lines(WAYS.format(secrets=SECRETS), log_format))
     assert written.count("about") == 5 * len(SECRETS)
-    assert written.count("***") >= 5 * len(SECRETS)
+    assert written.count("***") >= 3 * len(SECRETS)
+    assert written.count("builtins.ValueError") == 2 * len(SECRETS), "an error's message is left out as a whole"
     for secret in SECRETS:
         assert secret not in written
         assert secret[-8:] not in written

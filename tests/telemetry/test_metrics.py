@@ -201,9 +201,9 @@ async def test_callers_of_another_kind_are_counted_as_forbidden(client: httpx.As
 
 async def test_hook_deliveries_are_counted_by_what_came_of_them(client: httpx.AsyncClient, world: World) -> None:
     async with world.pool.acquire() as conn:
-        hook = (await administer.create_platform(conn, sealer=SEALER, program=world.program, code="hooked", name="Hooked")).hooks[
-            "standard"
-        ]
+        made = await administer.create_platform(conn, sealer=SEALER, program=world.program, code="hooked", name="Hooked")
+    hook = made.hooks["standard"]
+    await world.campaign()
     before = now()
 
     async def deliver(body: Any, secret: str = hook.secret) -> int:
@@ -213,11 +213,12 @@ async def test_hook_deliveries_are_counted_by_what_came_of_them(client: httpx.As
         return (await client.post(f"/v1/hooks/{hook.id}", content=text, headers=headers)).status_code
 
     delivery = {"type": "order.paid", "timestamp": "2026-11-22T00:00:00Z", "data": order_paid()}
-    assert [await deliver(delivery), await deliver(delivery), await deliver({"data": 1})] == [200, 200, 200]
+    nothing = delivery | {"data": order_paid() | {"lines": []}}
+    assert [await deliver(body) for body in (delivery, delivery, {"data": 1}, nothing)] == [200] * 4
     assert await deliver(delivery, secret="whsec_" + "A" * 32) == 401
     grown = since(before)
     outcomes = ("credited", "duplicate", "untranslatable", "bad_signature", "ignored", "failed")
-    assert [grown("hook_deliveries_total", connector="standard", outcome=outcome) for outcome in outcomes] == [1, 1, 1, 1, 0, 0]
+    assert [grown("hook_deliveries_total", connector="standard", outcome=outcome) for outcome in outcomes] == [1, 1, 1, 1, 1, 0]
     assert grown("authentication_refusals_total", kind="signature", code="unauthenticated") == 1
 
 
