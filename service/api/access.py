@@ -110,6 +110,7 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),
     ("GET", "/v1/platforms/{code}"): _operator("platforms:read"),
+    ("PATCH", "/v1/platforms/{code}"): _operator("platforms:write"),
     ("GET", "/v1/platforms/{code}/keys"): _operator("platforms:read"),
     ("POST", "/v1/platforms/{code}/keys"): _operator("platforms:write"),
     ("POST", "/v1/platforms/{code}/keys/{key}/revoke"): _operator("platforms:write"),
