@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.probes.tenants import Tenant, gtin, new_pem, order
+from tests.probes.tenants import PASSWORD, Tenant, gtin, new_pem, order
 
 PATHS: dict[str, str] = {
     "/v1/events/{event_id}": "event",
@@ -24,16 +24,27 @@ PATHS: dict[str, str] = {
     "/v1/operators/{operator}": "operator",
     "/v1/operators/{operator}/tokens/{token}": "operator_token",
     "/v1/deliveries/{delivery}": "delivery",
+    "/v1/privacy-requests/{request_id}": "privacy_request",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
+
+INSTEAD: dict[tuple[str, str], dict[str, str]] = {
+    ("GET", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
+    ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
+    ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
+}
+"""Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
 
 QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
     ("/v1/campaigns/{code}/simulate", "platform"): "platform",
+    ("/v1/audit", "actor"): "audit_actor",
     ("/v1/audit", "subject"): "audit_subject",
+    ("/v1/audit", "request_id"): "audit_request",
     ("/v1/deliveries", "hook"): "hook",
     ("/v1/deliveries", "platform"): "platform",
     ("/v1/deliveries", "event"): "event",
+    ("/v1/consumers/import", "platform"): "platform",
     ("/v1/consumers/{ref}", "platform"): "platform",
     ("/v1/consumers/{ref}/export", "platform"): "platform",
     ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
@@ -41,13 +52,15 @@ QUERIES: dict[tuple[str, str], str] = {
 """The kind of object that a query parameter names, by path and name."""
 
 SAID_BY_OPERATORS = {
+    ("/v1/consumers/import", "platform"),
     ("/v1/consumers/{ref}", "platform"),
     ("/v1/consumers/{ref}/export", "platform"),
     ("/v1/consumers/{ref}/legal-hold", "platform"),
 }
-"""Those of QUERIES that operators must send, and that say nothing when another kind of caller sends them."""
+"""Those of QUERIES that operators must send, and that others may."""
 
 PLAIN_QUERIES = {
+    "action",
     "cursor",
     "limit",
     "status",
@@ -70,12 +83,13 @@ class Body:
     """A body of a route, made for a tenant and sound as it is.
 
     `refers`: places (keys and indices) that name an object, which must be the caller's own: another's is refused like one that is
-    not there. `names`: places that name something in the caller's own namespace: whether another has the same makes no difference.
+    not there. `filters`: places that only select: with another's name the answer is the empty one of a name that nobody has. `names`: places that name something in the caller's own namespace: whether another has the same makes no difference.
     `unique`: names that are unique in the whole deployment: one that another has is refused like one that the caller has itself.
     """
 
     make: Callable[[Tenant], Any]
     refers: dict[tuple[str | int, ...], str] = field(default_factory=dict)
+    filters: dict[tuple[str | int, ...], str] = field(default_factory=dict)
     names: dict[tuple[str | int, ...], str] = field(default_factory=dict)
     unique: dict[tuple[str | int, ...], str] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
@@ -100,6 +114,10 @@ def _product(t: Tenant) -> dict[str, Any]:
     return {"gtin": gtin(t), "name": "Soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
 
 
+def _openings(t: Tenant) -> list[dict[str, Any]]:
+    return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
+
+
 def _event(t: Tenant) -> dict[str, Any]:
     return order(t, t.name())
 
@@ -111,6 +129,19 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/events/batch"): Body(
         lambda t: [_event(t)], names={(0, "id"): "event", (0, "consumer"): "consumer", (0, "order", "id"): "order"}
     ),
+    ("POST", "/v1/consumers/import"): Body(_openings, names={(0, "id"): "opening", (0, "consumer"): "consumer"}),
+    ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
+    ("POST", "/v1/deliveries/replay"): Body(
+        lambda t: {
+            "from": "2020-01-01T00:00:00Z",
+            "to": "2099-01-01T00:00:00Z",
+            "hook": t.objects["hook"],
+            "platform": t.platform,
+            "limit": 5,
+        },
+        filters={("hook",): "hook", ("platform",): "platform"},
+    ),
+    ("PATCH", "/v1/privacy-policy"): Body(lambda _: {"erased_reference": "new_account"}),
     ("POST", "/v1/campaigns"): Body(
         _campaign, refers={("platforms", 0): "platform", ("award", "of", 0): "campaign"}, names={("code",): "campaign"}
     ),
@@ -127,6 +158,8 @@ BODIES: dict[tuple[str, str], Body] = {
         lambda t: [_product(t)], refers={(0, "skus", 0, "platform"): "platform"}, names={(0, "gtin"): "product"}
     ),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
+    ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
+    ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),
     ("POST", "/v1/platforms/{code}/keys"): Body(lambda _: {"scopes": ["events:read"]}),
     ("POST", "/v1/platforms/{code}/signing-keys"): Body(lambda t: {"algorithm": "EdDSA", "kid": t.name(), "public_pem": new_pem()}),
     ("POST", "/v1/platforms/{code}/hooks"): Body(lambda _: {"connector": "standard"}),
@@ -135,6 +168,10 @@ BODIES: dict[tuple[str, str], Body] = {
         lambda t: {"email": f"{t.name()}@example.com", "role": "viewer", "password": "correct horse battery"},
         unique={("email",): "operator_email"},
     ),
+    ("PATCH", "/v1/operators/{operator}"): Body(lambda _: {"role": "analyst"}),
+    ("POST", "/v1/operators/{operator}/password"): Body(lambda _: {}),
+    ("POST", "/v1/operators/{operator}/tokens"): Body(lambda t: {"name": t.name()}),
+    ("POST", "/v1/operators/me/password"): Body(lambda _: {"current": PASSWORD, "new": PASSWORD}),
 }
 """The body of every route that takes one, by method and path."""
 
@@ -145,10 +182,21 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/certificates/{certificate}/resume"),
     ("POST", "/v1/platforms/{code}/keys/{key}/revoke"),
     ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
+    ("DELETE", "/v1/consumers/{ref}"),
+    ("DELETE", "/v1/consumers/{ref}/legal-hold"),
+    ("POST", "/v1/deliveries/{delivery}/replay"),
+    ("POST", "/v1/privacy-requests/{request_id}/cancel"),
+    ("POST", "/v1/operators/sign-out"),
+    ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
 }
 """Routes that change something and take no body."""
 
 ELSEWHERE: dict[tuple[str, str], str] = {
     ("POST", "/v1/hooks/{hook_id}"): "its caller is the signature over the body: test_a_hook_takes_only_what_its_own_secret_signed",
+    ("POST", "/v1/operators/sign-in"): "its caller is the password: test_signing_in_tells_nothing_and_leads_into_no_other_program",
+    ("POST", "/v1/oauth/token"): "its caller is the API key in the form: test_a_client_gets_tokens_for_its_own_key_only",
 }
 """Routes whose calls are made by tests of their own, and by which."""
+
+FOR_SESSIONS = {("POST", "/v1/operators/sign-out")}
+"""Routes that answer 409 to operators' tokens for machines: test_signing_out_ends_this_session_only calls them with a session."""

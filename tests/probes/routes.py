@@ -77,13 +77,18 @@ class Route:
             return needed in caller.holds
         return needed == "signed-in" or bool(caller.holds & set(MAY[needed]))  # type: ignore[index]
 
-    def places(self, caller: Caller) -> dict[Place, str]:
+    def places(self) -> dict[Place, str]:
         """Where it names an object that must be the caller's own, with the kind."""
         found: dict[Place, str] = {("path", (i,)): kind for i, kind in enumerate(self.kinds)}
-        for name, kind in self.queries.items():
-            if caller.kind == "operator" or (self.path, name) not in recipes.SAID_BY_OPERATORS:
-                found["query", (name,)] = kind
-        return found | {("body", place): kind for place, kind in (self.body.refers if self.body else {}).items()}
+        found |= {("query", (name,)): kind for name, kind in self.queries.items()}
+        return found | {("body", place): kind for place, kind in ((self.body.refers | self.body.filters) if self.body else {}).items()}
+
+    def is_filter(self, place: Place) -> bool:
+        """Whether the name only selects what the answer shows: nothing, if it is another's."""
+        where, keys = place
+        if where == "query":
+            return self.method == "GET"
+        return where == "body" and self.body is not None and keys in self.body.filters
 
     async def request(self, t: Tenant, caller: Caller, *, fresh: bool) -> Request:
         """A sound request of this caller about a tenant's objects; `fresh`: for objects made for it, which it may change."""
@@ -94,9 +99,11 @@ class Route:
         return Request(self.method, self.path, names, query, body, dict(self.body.headers) if self.body else {})
 
 
-def kinds_of(path: str) -> list[str | None]:
+def kinds_of(method: str, path: str) -> list[str | None]:
     """The kind of object of each path parameter; None where the recipes have no entry."""
-    return [recipes.PATHS.get(path[: match.end()]) for match in re.finditer(r"\{\w+\}", path)]
+    kinds = [recipes.PATHS.get(path[: match.end()]) for match in re.finditer(r"\{\w+\}", path)]
+    instead = recipes.INSTEAD.get((method, path), {})
+    return [kind if kind is None else instead.get(kind, kind) for kind in kinds]
 
 
 def routes_of(app: Litestar) -> list[Route]:
@@ -119,7 +126,7 @@ def routes_of(app: Litestar) -> list[Route]:
                 }
                 found.append(
                     Route(
-                        method=method, path=route.path_format, kinds=[kind or "?" for kind in kinds_of(route.path_format)],
+                        method=method, path=route.path_format, kinds=[kind or "?" for kind in kinds_of(method, route.path_format)],
                         queries=queries, body=recipes.BODIES.get((method, route.path_format)), security=security,
                         public=not security,
                     )
@@ -135,7 +142,7 @@ def missing_recipes(app: Litestar) -> list[str]:
         key = (route.method, route.path)
         if key in recipes.ELSEWHERE:
             continue
-        for match, kind in zip(re.finditer(r"\{\w+\}", route.path), kinds_of(route.path), strict=True):
+        for match, kind in zip(re.finditer(r"\{\w+\}", route.path), kinds_of(route.method, route.path), strict=True):
             if kind is None:
                 problems.append(f"PATHS has no {route.path[: match.end()]!r}: say which kind of object {match[0]} is")
             elif kind not in MAKERS:
@@ -150,6 +157,6 @@ def missing_recipes(app: Litestar) -> list[str]:
     there = {(route.method, route.path) for route in routes_of(app)}
     problems += [
         f"there is no route {key!r}: take it out of the recipes"
-        for key in (recipes.BODIES.keys() | recipes.BODYLESS | recipes.ELSEWHERE.keys()) - there
+        for key in (recipes.BODIES.keys() | recipes.BODYLESS | recipes.ELSEWHERE.keys() | recipes.INSTEAD.keys()) - there
     ]
     return problems

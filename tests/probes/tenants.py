@@ -19,10 +19,13 @@ from standardwebhooks import Webhook
 from schemas.campaigns import CampaignBody
 from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
+from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, registries
+from service.flows import administer, campaigns, erase, passwords, privacy_requests, registries
 from service.flows.administer import Change
 from service.store import callers as store
+from service.store import operators
+from tests.sealer import SEALER
 
 FOREIGN_NUMBERS = 777_000_000
 """The program q's rows are numbered from here on: a number of theirs is recognised in any answer."""
@@ -40,8 +43,16 @@ class Tenant:
         self.mark, self.program, self.program_code, self.platform = mark, program, program_code, platform
         self.app, self.client = app, client
         self.key = ""
-        self.hook_secret = ""
+        self.hook_secrets: dict[str, str] = {}
+        """By the hook's id."""
+        self.latest_operator = 0
+        """Whose token the next `operator_token` is."""
         self.objects: dict[str, Any] = {}
+
+    @property
+    def hook_secret(self) -> str:
+        """Of `objects["hook"]`."""
+        return self.hook_secrets[self.objects["hook"]]
 
     def name(self) -> str:
         return f"{self.mark}-{next(_names)}"
@@ -127,8 +138,8 @@ def new_pem() -> str:
 
 
 async def _hook(t: Tenant) -> str:
-    made = await t.flow(administer.create_hook, program=t.program, platform=t.platform, connector="standard")
-    t.hook_secret = made.secrets[0]
+    made = await t.flow(administer.create_hook, sealer=SEALER, program=t.program, platform=t.platform, connector="standard")
+    t.hook_secrets[made.id] = made.secrets[0]
     return str(made.id)
 
 
@@ -176,27 +187,91 @@ async def _email(t: Tenant) -> str:
 async def _operator(t: Tenant) -> int:
     await insert_operator(t, f"{t.name()}@example.com", "viewer", t.program)
     (row,) = await t.fetch("SELECT max(id) AS id FROM operator WHERE program = $1", t.program)
-    return int(row["id"])
+    t.latest_operator = int(row["id"])
+    return t.latest_operator
+
+
+async def _operator_token(t: Tenant) -> int:
+    """Of the operator that was made last."""
+    digest = secrets.token_hash(secrets.operator_token(token_bytes(secrets.RANDOM_BYTES)))
+    made = await t.flow(operators.insert_token, token_hash=digest, operator=t.latest_operator, name=t.name(), expires_at=None)
+    return int(made.id)
 
 
 async def _delivery(t: Tenant) -> str:
     """Kept because it verifies and cannot be read."""
-    before = t.hook_secret
-    hook, body, now = await _hook(t), json.dumps({"type": "order.paid", "data": {}}), datetime.now(UTC)
-    headers = {"webhook-id": t.name(), "webhook-timestamp": str(int(now.timestamp()))}
-    headers["webhook-signature"] = Webhook(t.hook_secret).sign(headers["webhook-id"], now, body)
-    t.hook_secret = before
-    answer = await t.client.post(f"/v1/hooks/{hook}", content=body, headers=headers)
-    assert answer.status_code == 200, answer.text
+    hook = t.objects["hook"]
+    await _deliver(t, hook, {"type": "order.paid", "data": {}})
     (row,) = await t.fetch("SELECT max(id) AS id FROM delivery WHERE hook = $1", hook)
     return str(row["id"])
+
+
+async def _deliver(t: Tenant, hook: str, body: Any) -> None:
+    content, now = json.dumps(body), datetime.now(UTC)
+    headers = {"webhook-id": t.name(), "webhook-timestamp": str(int(now.timestamp()))}
+    headers["webhook-signature"] = Webhook(t.hook_secrets[hook]).sign(headers["webhook-id"], now, content)
+    answer = await t.client.post(f"/v1/hooks/{hook}", content=content, headers=headers)
+    assert answer.status_code == 200, answer.text
+
+
+async def _opening(t: Tenant) -> str:
+    row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
+    await t.send("POST", "/v1/consumers/import", json=[row])
+    return str(row["id"])
+
+
+async def _held_consumer(t: Tenant) -> str:
+    consumer = await _consumer(t)
+    await t.flow(
+        erase.place_hold, program=t.program, platform=await _platform_id(t), code=t.platform, reference=consumer,
+        reason=f"{t.mark} case", change=Change(),
+    )  # fmt: skip
+    return consumer
+
+
+async def _privacy_request(t: Tenant) -> int:
+    """An export of somebody who is known."""
+    return await _ask(t, Demand(kind="export", consumer=await _consumer(t)))
+
+
+async def _shop_erasure(t: Tenant) -> int:
+    """A request to erase everybody that waits; the one that is open already, if there is one."""
+    return await _ask(t, Demand(kind="erase_all"))
+
+
+async def _ask(t: Tenant, demand: Demand) -> int:
+    platform = await _platform_id(t)
+    await t.flow(
+        privacy_requests.ask, program=t.program, platform=platform, demand=demand, source_key=None, grace=timedelta(hours=48)
+    )  # fmt: skip
+    (row,) = await t.fetch("SELECT max(id) AS id FROM privacy_request WHERE platform = $1 AND kind = $2", platform, demand.kind)
+    return int(row["id"])
+
+
+async def _platform_id(t: Tenant) -> int:
+    (row,) = await t.fetch("SELECT id FROM platform WHERE code = $1", t.platform)
+    return int(row["id"])
+
+
+async def _audit_actor(t: Tenant) -> str:
+    actor = f"operator:{t.objects['operator']}"
+    await t.flow(administer.create_key, program=t.program, platform=t.platform, change=Change(actor=actor))
+    return actor
+
+
+async def _audit_request(t: Tenant) -> str:
+    request = t.name()
+    await t.flow(administer.create_key, program=t.program, platform=t.platform, change=Change(request_id=request))
+    return request
 
 
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
-    "operator": _operator, "delivery": _delivery,
+    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening,
+    "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
+    "audit_request": _audit_request,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -269,7 +344,7 @@ class Deployment:
         t = Tenant(
             mark, program=program.id, program_code=program.code, platform=f"{mark}-shop", app=self.app, client=self.client
         )  # fmt: skip
-        t.key = (await t.flow(administer.create_platform, program=program.id, code=t.platform, name=f"{mark} shop")).api_key
+        t.key = (await t.flow(administer.create_platform, sealer=SEALER, program=program.id, code=t.platform, name=f"{mark} shop")).api_key
         return t
 
     async def _furnish(self, t: Tenant) -> None:
@@ -359,7 +434,7 @@ class Deployment:
 
     async def _token(self, t: Tenant, consumer: str, *scopes: str) -> str:
         made: str = await t.flow(
-            administer.consumer_token, platform=t.platform, consumer=consumer, scope=" ".join(scopes) or "balance:read",
+            administer.consumer_token, sealer=SEALER, platform=t.platform, consumer=consumer, scope=" ".join(scopes) or "balance:read",
             ttl=timedelta(hours=1),
         )  # fmt: skip
         return made
@@ -371,10 +446,17 @@ class Deployment:
         return next(t for t in (self.a, self.b, self.x) if t.mark == mark)
 
 
+PASSWORD = "correct horse battery"
+_password_hash: list[str] = []
+"""Made once: hashing takes long on purpose."""
+
+
 async def insert_operator(t: Tenant, email: str, role: Any, program: int | None) -> str:
-    """The token of a new operator without a usable password: hashing one takes long on purpose."""
+    """The token of a new operator, whose password is PASSWORD."""
+    if not _password_hash:
+        _password_hash.append(await passwords.hash_password(PASSWORD))
     token = secrets.operator_token(token_bytes(secrets.RANDOM_BYTES))
-    made = await t.flow(store.insert_operator, program=program, email=email, password_hash="none", role=role)
+    made = await t.flow(store.insert_operator, program=program, email=email, password_hash=_password_hash[0], role=role)
     await t.flow(store.insert_operator_token, token_hash=secrets.token_hash(token), operator=made.id, expires_at=None)
     return token
 

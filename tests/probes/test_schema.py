@@ -78,7 +78,7 @@ async def _send(deployment: Deployment, case: Any, caller: Caller) -> httpx.Resp
 
 def _real(case: Any, deployment: Deployment) -> Iterator[tuple[str, Any]]:
     """Path parameters that name objects there are, so that requests get further than to a 404."""
-    for (name, value), kind in zip((case.path_parameters or {}).items(), kinds_of(case.path), strict=True):
+    for (name, value), kind in zip((case.path_parameters or {}).items(), kinds_of(case.method.upper(), case.path), strict=True):
         yield name, deployment.a.objects.get(kind or "", value)
 
 
