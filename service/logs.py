@@ -2,7 +2,7 @@
 
 An error is logged by its type and where it happened, never by its message: drivers and decoders quote the values that they failed
 on, and those may be a person's. Third parties' lines (asyncpg, arq, granian, litestar, redis, asyncio, warnings, a crash) go the same
-way. Nobody logs bodies, headers or queries; `redact` is the last line of defence, over every finished line.
+way, cut to their first line. Nobody logs bodies, headers or queries; `redact` is the last line of defence, over every finished line.
 """
 
 import logging
@@ -66,6 +66,12 @@ def _trace(_: object, __: str, event: EventDict) -> EventDict:
     return event
 
 
+def _first_line(_: object, __: str, event: EventDict) -> EventDict:
+    """A processor for what libraries log: asyncio quotes errors from the second line on."""
+    event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
 def configure_logging(log_format: Literal["json", "console"]) -> None:
     """Set structlog and the standard library's logging up for this process: the same lines from both."""
     shared: list[Processor] = [
@@ -84,7 +90,7 @@ def configure_logging(log_format: Literal["json", "console"]) -> None:
     handler = _Stderr()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[_first_line, *shared, structlog.stdlib.add_logger_name],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from service.cli.servers import connection, run, settings
+from service.flows import administer
 from service.flows import master_key as flow
 from service.sealing import new_master_key
 from service.settings import sealer_of
@@ -62,7 +63,7 @@ def rotate_master() -> int:
         sealer = sealer_of(settings())
         async with connection() as conn:
             with _told() as told:
-                return await flow.reseal(conn, sealer, progress=told)
+                return await administer.rotate_master_key(conn, sealer=sealer, progress=told)
 
     done = run(rotate())
     print(f"sealed {done.sealed:,} values with the newest master key")

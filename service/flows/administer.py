@@ -36,7 +36,7 @@ from service.domain.roles import CONSUMER_SCOPES
 from service.domain.tokens import UnusableKey
 from service.flows import passwords
 from service.flows.jwks import UnusableUrl, check_url
-from service.flows.master_key import open_development_key, seal_all
+from service.flows.master_key import Progress, Resealed, open_development_key, reseal, seal_all
 from service.sealing import Sealer, Unsealable
 from service.store import audit
 from service.store import callers as store
@@ -465,6 +465,19 @@ async def create_operator(
         await store.insert_operator_token(conn, token_hash=secrets.token_hash(token), operator=operator.id, expires_at=None)
         await _record(conn, change, program, "operator.create", f"operator:{operator.id}", after={"role": role})
     return OperatorCredentials(email=email, password=password, token=token)
+
+
+# The master key ---------------------------------------------------------------------------------------
+
+
+async def rotate_master_key(conn: Connection, *, sealer: Sealer, progress: Progress | None = None, change: Change = BY_COMMAND) -> Resealed:
+    """Seal everything with the newest master key. The audit says so before the first value is sealed: this can be broken off.
+
+    Safe to repeat, and to run while the system works.
+    """
+    async with conn.transaction():
+        await _record(conn, change, None, "master_key.rotate", "master_key")
+    return await reseal(conn, sealer, progress=progress)
 
 
 # Common -----------------------------------------------------------------------------------------------

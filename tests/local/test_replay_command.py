@@ -86,10 +86,13 @@ def test_wrong_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixt
 def test_every_command_that_changes_something_is_in_the_audit_once(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("gtin,name,category,platform,sku\n06901234567892,Paper,paper,shop,A-1\n")
     (tmp_path / "c.csv").write_text("scheme,number,holder,valid_from,valid_until,gtins\neu-ecolabel,IT/004/001,M,2026-01-01,2028-12-31,\n")
+    (tmp_path / "b.csv").write_text("id,consumer,points,expires_on\nb-1,somebody-there,40,\n")
     assert run(["platform", "create", "first", "--create-program", "leaves"]) == 0
     words = {
         "platform create": ["shop"], "platform rotate-key": ["shop"], "operator create": ["a@example.org"],
-        "import certificates": ["c.csv"], "import products": ["p.csv"], "replay": [kept(settings, "e-1")],
+        "operator reset-password": ["a@example.org"], "operator deactivate": ["a@example.org"], "import certificates": ["c.csv"],
+        "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "keys rotate-master": [],
+        "replay": [kept(settings, "e-1")], "program create": ["second", "--currency", "leaves"],
     }  # fmt: skip
     assert words.keys() == RECORDED.keys()
     for command, arguments in words.items():
@@ -99,3 +102,4 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
         assert rows == [("command", RECORDED[command])], command
     shown = ask(settings, "SELECT string_agg(a::text, '') FROM audit a")[0][0]
     assert "a@example.org" not in shown
+    assert "somebody-there" not in shown
