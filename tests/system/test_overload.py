@@ -75,7 +75,7 @@ async def test_a_full_lane_answers_before_the_body_is_sent(settings: Settings, t
                 await until_refused(client, path)
             else:
                 waiting += [await accepted(client), await accepted(client)]
-                await until_waiting(client, 'greenpoints_lane_waiting_requests{lane="single"} 1')
+                await until_waiting(client, 'greenpoints_lane_waiting_requests{lane="single"} 1.0')
             await refused_and_usable(api, path, key, large=LARGE)
             await refused_and_usable(api, path, key, large=500)
             await refused_and_closed(api, path, key)
