@@ -214,6 +214,14 @@ async def _deliver(t: Tenant, hook: str, body: Any) -> None:
     assert answer.status_code == 200, answer.text
 
 
+async def _reported_event(t: Tenant) -> str:
+    """An event that a delivery reported, and the log tells of."""
+    event = order(t, t.name())
+    await _deliver(t, t.objects["hook"], {"type": event["type"], "timestamp": event["occurred_at"], "data": event})
+    await t.app.state.deliveries.flush()
+    return str(event["id"])
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -269,7 +277,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
-    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening,
+    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "audit_request": _audit_request,
 }  # fmt: skip

@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 import hypothesis.strategies as st
@@ -100,6 +100,9 @@ def _query(case: Any) -> list[tuple[str, str]]:
 def _content(case: Any) -> bytes | None:
     if case.body is NOT_SET or isinstance(case.body, bytes | None):
         return None if case.body is NOT_SET else case.body
+    if case.media_type == "application/x-www-form-urlencoded" and isinstance(case.body, dict):
+        fields = [(key, value if isinstance(value, str) else json.dumps(value)) for key, value in case.body.items()]
+        return urlencode(fields, errors="replace").encode()
     return json.dumps(case.body).encode()
 
 
