@@ -52,7 +52,8 @@ async def docs(request: Request[Any, Any, Any]) -> Response[str]:
 def document(app: Litestar) -> dict[str, Any]:
     """Litestar's document, with the bodies and answers that our handlers name in `opt`. Made once.
 
-    `body`, `answer` and `query` are types, `also` holds further statuses that come with the same answer.
+    `body`, `answer` and `query` are types, `also` holds further statuses that come with the same answer. `error` is the type of refusals
+    of a route whose standard wants them so; some are problems all the same.
     """
     made: dict[str, Any] | None = getattr(app.state, "openapi_document", None)
     if made is None:
@@ -64,7 +65,7 @@ def _document(app: Litestar) -> dict[str, Any]:
     spec: dict[str, Any] = app.openapi_schema.to_schema()
     spec["openapi"] = "3.1.0"
     types = [Problem]
-    used: list[tuple[dict[str, Any], Any, str, Any, Iterator[str], tuple[int, ...]]] = []
+    used: list[tuple[dict[str, Any], Any, str, Any, Iterator[str], tuple[int, ...], Any]] = []
     queries: list[tuple[dict[str, Any], Any]] = []
     for route in app.routes:
         for handler in getattr(route, "route_handlers", ()):
@@ -73,22 +74,25 @@ def _document(app: Litestar) -> dict[str, Any]:
                 if operation is not None:
                     form, answer = handler.opt.get("form"), handler.opt.get("answer")
                     body = handler.opt.get("body", form)
-                    types += [t for t in (body, answer) if t is not None]
+                    error = handler.opt.get("error")
+                    types += [t for t in (body, answer, error) if t is not None]
                     access = ACCESS.get((method, route.path_format), Access())
                     media = JSON if form is None else FORM
-                    used.append((operation, body, media, answer, _refusals(method, access), handler.opt.get("also", ())))
+                    used.append((operation, body, media, answer, _refusals(method, access), handler.opt.get("also", ()), error))
                     _document_access(operation, access)
                     if (query := handler.opt.get("query")) is not None:
                         queries.append((operation, query))
     schemas, components = msgspec.json.schema_components(types, ref_template=REF)
     named = dict(zip([repr(t) for t in types], schemas, strict=True))
     problem = {"content": {"application/problem+json": {"schema": named[repr(Problem)]}}}
-    for operation, body, media, answer, refusals, also in used:
+    for operation, body, media, answer, refusals, also, error in used:
         if body is not None:
             operation["requestBody"] = {"required": True, "content": {media: {"schema": named[repr(body)]}}}
         _document_answers(operation, None if answer is None else named[repr(answer)], also)
         for status in refusals:
             operation["responses"].setdefault(status, {"description": _codes(int(status)), **problem})
+            if error is not None:
+                operation["responses"][status]["content"] = problem["content"] | {JSON: {"schema": named[repr(error)]}}
     for operation, query in queries:
         operation.setdefault("parameters", []).extend(_parameters(query))
     spec.setdefault("components", {}).setdefault("schemas", {}).update(components)
@@ -112,6 +116,8 @@ def _refusals(method: str, access: Access) -> Iterator[str]:
         yield from ("401", "403", "404", "422", "429")
         if method in WITH_BODY:
             yield from ("400", "409", "413", "415")
+    elif method in WITH_BODY:  # its handler is what proves somebody
+        yield from ("400", "401", "404", "413", "415", "422", "429")
     yield from ("500", "503")
 
 

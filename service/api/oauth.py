@@ -54,7 +54,7 @@ class _Refused(Exception):
         self.error, self.description, self.status = error, description, status
 
 
-@post("/v1/oauth/token", tags=TAGS, status_code=200, opt={"form": TokenForm, "answer": TokenAnswer})
+@post("/v1/oauth/token", tags=TAGS, status_code=200, opt={"form": TokenForm, "answer": TokenAnswer, "error": OAuthError})
 async def issue_token(request: Request[Any, Any, Any]) -> Response[bytes]:
     """Get a short-lived access token for a platform's API key (client credentials)."""
     try:

@@ -43,7 +43,7 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/audit", "request_id"): "audit_request",
     ("/v1/deliveries", "hook"): "hook",
     ("/v1/deliveries", "platform"): "platform",
-    ("/v1/deliveries", "event"): "event",
+    ("/v1/deliveries", "event"): "reported_event",
     ("/v1/consumers/import", "platform"): "platform",
     ("/v1/consumers/{ref}", "platform"): "platform",
     ("/v1/consumers/{ref}/export", "platform"): "platform",

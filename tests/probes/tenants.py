@@ -21,7 +21,7 @@ from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, erase, passwords, privacy_requests, registries
+from service.flows import administer, campaigns, client_credentials, erase, passwords, privacy_requests, registries
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -214,6 +214,14 @@ async def _deliver(t: Tenant, hook: str, body: Any) -> None:
     assert answer.status_code == 200, answer.text
 
 
+async def _reported_event(t: Tenant) -> str:
+    """An event that a delivery reported, and the log tells of."""
+    event = order(t, t.name())
+    await _deliver(t, t.objects["hook"], {"type": event["type"], "timestamp": event["occurred_at"], "data": event})
+    await t.app.state.deliveries.flush()
+    return str(event["id"])
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -269,7 +277,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
-    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening,
+    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "audit_request": _audit_request,
 }  # fmt: skip
@@ -295,8 +303,9 @@ class Caller:
 
     def __init__(
         self, name: str, headers: dict[str, str], kind: str | None = None, *, holds: frozenset[str] = frozenset(), tenant: str = "aa9",
-        chooses: str = "own",
+        chooses: str = "own", session: bool = False,
     ) -> None:  # fmt: skip
+        self.session = session
         self.name, self.headers, self.kind, self.holds, self.tenant, self.chooses = name, headers, kind, holds, tenant, chooses
         """`holds`: scopes, or the role. `chooses` a program: its `own`, `foreign` (it may not) or `none` where it must choose."""
 
@@ -395,6 +404,7 @@ class Deployment:
             for held in ({scope}, set(SCOPES) - {scope}):
                 made = await a.flow(administer.create_key, program=a.program, platform=a.platform, scopes=tuple(held))
                 add(f"a key with {' '.join(sorted(held))}", f"Bearer {made.key}", "platform", holds=frozenset(held))
+        await self._introduce_access_tokens()
         for t in (a, b, x):
             token = await self._token(t, t.objects["consumer"], *CONSUMER_SCOPES)
             add(f"consumer of {t.mark}", f"Bearer {token}", "consumer", holds=CONSUMER_SCOPES, tenant=t.mark)
@@ -414,8 +424,44 @@ class Deployment:
         add("admin of all, no choice", f"Bearer {of_all}", "operator", holds=frozenset({"admin"}), chooses="none")
         add("admin of all choosing nothing there is", f"Bearer {of_all}", "operator", holds=frozenset({"admin"}), program="no-program",
             chooses="foreign")  # fmt: skip
+        await self._introduce_sessions()
         signed = {"webhook-id": "m", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
         self.callers.append(Caller("a hook's signature", signed))
+
+    async def _introduce_access_tokens(self) -> None:
+        a = self.a
+
+        async def issue(key: str, *scopes: str) -> str:
+            return "Bearer " + (await a.flow(client_credentials.issue, client=a.platform, secret=key, scopes=scopes)).token
+
+        self._add("an access token", await issue(a.key), "platform", holds=frozenset(SCOPES))
+        self._add("an access token to read events", await issue(a.key, "events:read"), "platform", holds=frozenset({"events:read"}))
+        ended = await a.flow(administer.create_key, program=a.program, platform=a.platform)
+        self._add("an access token of a revoked key", await issue(ended.key))
+        await a.flow(administer.revoke_key, program=a.program, platform=a.platform, key=ended.id)
+
+    async def _introduce_sessions(self) -> None:
+        a = self.a
+
+        async def sign_in(email: str, of: int | None, **more: str) -> str:
+            await insert_operator(a, email, "admin", of)
+            answer = await self.client.post("/v1/operators/sign-in", json={"email": email, "password": PASSWORD} | more)
+            assert answer.status_code == 200, answer.text
+            return f"Bearer {answer.json()['token']}"
+
+        session = await sign_in("session@example.com", a.program)
+        self._add("a session", session, "operator", holds=frozenset({"admin"}), session=True)
+        in_p = await sign_in("all-in-p@example.com", None, program=a.program_code)
+        self._add("a session of all, in p", in_p, "operator", holds=frozenset({"admin"}), session=True)
+        self._add("a session of all, in p, choosing q", in_p, "operator", holds=frozenset({"admin"}), program=self.x.program_code,
+            chooses="foreign", session=True)  # fmt: skip
+        ended = await sign_in("ended@example.com", a.program)
+        await self.fetch("UPDATE operator_token t SET expires_at = now() FROM operator o WHERE o.id = t.operator AND o.email = $1"
+            " AND t.session", "ended@example.com")  # fmt: skip
+        self._add("a session that has ended", ended)
+        inactive = await insert_operator(a, "inactive@example.com", "admin", a.program)
+        await self.fetch("UPDATE operator SET active = false WHERE email = 'inactive@example.com'")
+        self._add("an inactive operator", f"Bearer {inactive}")
 
     async def introduce_without_q(self) -> None:
         """Those who call before there is a program q."""

@@ -11,6 +11,7 @@ import logging
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from secrets import token_bytes
 from typing import Any
 
 import asyncpg
@@ -21,11 +22,12 @@ from standardwebhooks import Webhook
 
 from service.api.access import ACCESS, Access, _kind
 from service.api.documentation import document
+from service.domain import secrets
 from service.store import callers
 from tests.probes import recipes
 from tests.probes.documented import Documented
 from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
-from tests.probes.tenants import FOREIGN_NUMBERS, Caller, Deployment, Tenant, digests, missing
+from tests.probes.tenants import FOREIGN_NUMBERS, PASSWORD, Caller, Deployment, Tenant, digests, missing
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("default::DeprecationWarning")]
 
@@ -136,6 +138,8 @@ async def test_only_those_whom_the_table_names_may_call(deployment: Deployment) 
         if (after := await digests(deployment)) != before:
             problems.append(f"{route.name}: a refused call changed {_differing(before, after)}")
         for caller in deployment.callers:
+            if caller.session and (route.method, route.path) in recipes.FOR_SESSIONS:
+                continue  # it is needed for the next routes
             if _is_in(route, caller):
                 request = await route.request(deployment.tenant(caller.tenant), caller, fresh=True)
                 answer = await send(deployment, request, caller)
@@ -443,7 +447,8 @@ async def test_a_cursor_does_not_tell_how_much_others_write(deployment: Deployme
 
 
 async def test_a_hook_takes_only_what_its_own_secret_signed(deployment: Deployment) -> None:
-    x, a = deployment.x, deployment.a
+    """What is refused leaves a line in the log of the hook that was called, nothing else."""
+    x, a, log = deployment.x, deployment.a, deployment.app.state.deliveries
     now = datetime.now(UTC)
     body = json.dumps({"type": "order.paid", "timestamp": now.isoformat(), "data": {}})
     hooks = (a.objects["hook"], x.objects["hook"], missing(x.objects["hook"]))
@@ -451,7 +456,87 @@ async def test_a_hook_takes_only_what_its_own_secret_signed(deployment: Deployme
     for secret, hook in itertools.product((x.hook_secret, a.hook_secret), hooks):
         signature = Webhook(secret).sign("m-1", now, body)
         headers = {"webhook-id": "m-1", "webhook-timestamp": str(int(now.timestamp())), "webhook-signature": signature}
-        before = await digests(deployment)
+        before, rows = await digests(deployment), await _log_rows(deployment, hook)
         answer = await deployment.client.post(f"/v1/hooks/{hook}", content=body, headers=headers)
-        answers.append((answer.status_code, await digests(deployment) == before))
-    assert answers == [(401, True), (200, False), (404, True), (200, False), (401, True), (404, True)]
+        await log.flush()
+        changed = _differing(before, await digests(deployment))
+        answers.append((answer.status_code, changed, await _log_rows(deployment, hook) - rows))
+    signed, refused, nowhere = (200, ["delivery"], 1), (401, ["delivery"], 1), (404, [], 0)
+    assert answers == [refused, signed, nowhere, signed, refused, nowhere]
+
+
+async def _log_rows(deployment: Deployment, hook: str) -> int:
+    (row,) = await deployment.fetch("SELECT count(*) FROM delivery WHERE hook = $1", hook)
+    return int(row["count"])
+
+
+# Where the handler proves who calls ----------------------------------------------------------------------
+
+
+async def _asked(deployment: Deployment, spy: Spy, path: str, **more: Any) -> tuple[int, dict[str, str], str, list[str], list[str]]:
+    """The answer to a POST without any proof in its headers, the statements for it, and the tables that it changed."""
+    before = await digests(deployment)
+    spy.task = asyncio.current_task()
+    spy.statements.clear()
+    answer = await deployment.client.post(path, **more)
+    statements = list(spy.statements)
+    return answer.status_code, _headers(answer), answer.text, statements, _differing(before, await digests(deployment))
+
+
+async def test_signing_in_tells_nothing_and_leads_into_no_other_program(deployment: Deployment, spy: Spy) -> None:
+    """An address that nobody has is like a wrong password; another program is like one that is not there."""
+    here, there = deployment.a.objects["operator_email"], deployment.x.objects["operator_email"]
+
+    async def sign_in(email: str, password: str, **more: Any) -> tuple[int, dict[str, str], str, list[str], list[str]]:
+        return await _asked(deployment, spy, "/v1/operators/sign-in", json={"email": email, "password": password} | more)
+
+    refused = [await sign_in(email, "a wrong password of mine") for email in (here, there, missing(there))]
+    assert refused[0] == refused[1] == refused[2]
+    assert refused[0][0] == 401
+    assert refused[0][4] == ["sign_in_attempt"]
+    foreign = await sign_in(here, PASSWORD, program=deployment.x.program_code)
+    nowhere = await sign_in(here, PASSWORD, program=missing(deployment.x.program_code))
+    assert foreign[0] == nowhere[0] == 404
+    assert foreign[2].replace(deployment.x.program_code, "") == nowhere[2].replace(missing(deployment.x.program_code), "")
+    assert foreign[1] == nowhere[1]
+    assert foreign[4] == nowhere[4] == ["sign_in_attempt"]
+    own = await sign_in(here, PASSWORD, program=deployment.a.program_code)
+    assert own[0] == 200
+    answer = await deployment.client.get("/v1/platforms", headers={"Authorization": f"Bearer {json.loads(own[2])['token']}"})
+    assert {item["code"] for item in answer.json()["items"]} == {deployment.a.platform, deployment.b.platform}
+
+
+async def test_signing_out_ends_this_session_only(deployment: Deployment) -> None:
+    email = deployment.a.objects["operator_email"]
+    sessions = []
+    for _ in range(2):
+        answer = await deployment.client.post("/v1/operators/sign-in", json={"email": email, "password": PASSWORD})
+        sessions.append({"Authorization": f"Bearer {answer.json()['token']}"})
+    before = await digests(deployment)
+    assert (await deployment.client.post("/v1/operators/sign-out", headers=sessions[0])).status_code == 204
+    assert _differing(before, await digests(deployment)) == ["audit", "operator_token"]
+    answers = [(await deployment.client.get("/v1/operators/me", headers=session)).status_code for session in sessions]
+    assert answers == [401, 200]
+
+
+async def test_a_client_gets_tokens_for_its_own_key_only(deployment: Deployment, spy: Spy) -> None:
+    """Another's key under one's own name, one's own key under another's, and a key that nobody has are all the same."""
+    a, b, x = deployment.a, deployment.b, deployment.x
+
+    async def ask(client: str, secret: str) -> tuple[int, dict[str, str], str, list[str], list[str]]:
+        form = {"grant_type": "client_credentials", "client_id": client, "client_secret": secret}
+        return await _asked(deployment, spy, "/v1/oauth/token", data=form)
+
+    nobodys = secrets.platform_key(token_bytes(secrets.RANDOM_BYTES))
+    pairs = [(a, b.key), (a, x.key), (b, a.key), (x, a.key), (a, nobodys)]
+    refused = [await ask(platform.platform, key) for platform, key in pairs]
+    refused.append(await ask(missing(x.platform), a.key))
+    assert all(each == refused[0] for each in refused)
+    assert refused[0][0] == 401
+    assert refused[0][4] == []
+    status, _, text, _, changed = await ask(a.platform, a.key)
+    assert (status, changed) == (200, ["access_token"])
+    token = {"Authorization": f"Bearer {json.loads(text)['access_token']}"}
+    own = await deployment.client.get(f"/v1/consumers/{a.objects['consumer']}/balance", headers=token)
+    theirs = await deployment.client.get(f"/v1/consumers/{b.objects['consumer']}/balance", headers=token)
+    assert (own.status_code, theirs.status_code) == (200, 404)
