@@ -223,7 +223,7 @@ class SignInBody(Body, frozen=True, kw_only=True):
     """Who signs in. With `program`, its code, the session acts in that program only."""
 
     email: Email
-    password: Annotated[str, Meta(max_length=256)]
+    password: Annotated[str, Meta(max_length=MAX_SECRET_CHARS)]
     program: Code | None = None
 
 
@@ -249,7 +249,7 @@ class MeAnswer(Body, frozen=True, kw_only=True):
 class PasswordChangeBody(Body, frozen=True, kw_only=True):
     """One's own password."""
 
-    current: Annotated[str, Meta(max_length=256)]
+    current: Annotated[str, Meta(max_length=MAX_SECRET_CHARS)]
     new: Password
 
 

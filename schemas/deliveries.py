@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, field
 
 from schemas.base import Body, Code, Instant, Key
+from schemas.bounds import MAX_CURSOR_CHARS, MAX_PAGE_ITEMS
 
 Verdict = Literal["verified", "bad_signature", "stale", "unread"]
 """What the sender proved. `stale`: a genuine signature would be too old or too new; `unread`: the body was too large or compressed."""
@@ -62,8 +63,8 @@ class ReplayRange(Body, frozen=True, kw_only=True):
     platform: Code | None = None
     outcome: Outcome | None = None
     dry_run: bool = False
-    cursor: Annotated[str, Meta(max_length=1_024)] | None = None
-    limit: Annotated[int, Meta(ge=1, le=200)] = 50
+    cursor: Annotated[str, Meta(max_length=MAX_CURSOR_CHARS)] | None = None
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)] = 50
 
 
 class ReplayResult(Body, frozen=True, kw_only=True):

@@ -6,9 +6,8 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from schemas.base import Body, Instant, Key
+from schemas.bounds import MAX_POINTS
 from schemas.problems import FieldError
-
-MAX_POINTS = 10**15
 
 
 class OpeningBody(Body, frozen=True, kw_only=True):

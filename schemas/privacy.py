@@ -6,13 +6,14 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta
 
 from schemas.base import PRINTABLE, Body
+from schemas.bounds import MAX_REASON_CHARS
 from schemas.events import Balance
 
 
 class HoldBody(Body, frozen=True, kw_only=True):
     """Why data must be kept. Name the case, not the person: it is shown to administrators only, and goes with the person."""
 
-    reason: Annotated[str, Meta(min_length=1, max_length=500, pattern=PRINTABLE)]
+    reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARS, pattern=PRINTABLE)]
 
 
 class HoldAnswer(Body, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from schemas.base import Currency
-from schemas.bounds import MAX_LINES
+from schemas.bounds import MAX_LINES, MAX_REDACTED_ORDERS
 
 Id = int | str
 """An id of up to 64 bits, as a number or as decimal digits; the connector checks which."""
@@ -185,4 +185,4 @@ class CustomerDemand(_Part, frozen=True, kw_only=True):
     """The body of `customers/redact` and `customers/data_request`; the customer, and its id, may be missing."""
 
     customer: Customer | None = None
-    orders_to_redact: Annotated[list[Id], Meta(max_length=10_000)] | None = None
+    orders_to_redact: Annotated[list[Id], Meta(max_length=MAX_REDACTED_ORDERS)] | None = None

@@ -39,7 +39,7 @@ async def keep_checking(resources: Resources, attempt: Callable[[Resources], Awa
                 await (attempt or check_once)(resources)
                 next_s = time.monotonic() + interval_s
         except UNREACHABLE as error:
-            log.warning("the invariants cannot be checked now; trying again", error=repr(error))
+            log.warning("the invariants cannot be checked now; trying again", error=type(error).__name__)
         except Exception:
             log.exception("the check of the invariants failed; trying again")
             next_s = time.monotonic() + interval_s

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Request, Response, get, patch, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from schemas.bounds import MAX_SIMULATED, MAX_SIMULATION_BYTES
+from schemas.bounds import MAX_CODE_CHARS, MAX_SIMULATED, MAX_SIMULATION_BYTES
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Granularity, Simulation, Statistics
 from schemas.events import Event
 from schemas.pages import Page
@@ -30,7 +30,9 @@ TAGS: Final = ["Campaigns"]
 AnyRequest = Request[Any, Any, Any]
 From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset; rounded down to the hour.")]
 To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset; not included.")]
-Platform = Annotated[str | None, QueryParameter(max_length=64, description="Whose event it is; else the campaign's first platform.")]
+Platform = Annotated[
+    str | None, QueryParameter(max_length=MAX_CODE_CHARS, description="Whose event it is; else the campaign's first platform.")
+]
 
 
 @post("/v1/campaigns", tags=TAGS, opt={"body": CampaignBody, "answer": CampaignAnswer})

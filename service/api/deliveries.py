@@ -7,6 +7,7 @@ import msgspec
 from litestar import Request, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
+from schemas.bounds import MAX_KEY_CHARS, MAX_TEXT_CHARS
 from schemas.deliveries import DeliveryAnswer, Outcome, ReplayAnswer, ReplayRange, ReplayResult, Verdict
 from schemas.pages import Page
 from service.api.bodies import decode_body
@@ -26,8 +27,8 @@ from service.store import deliveries as store
 TAGS: Final = ["Deliveries"]
 
 AnyRequest = Request[Any, Any, Any]
-Word = Annotated[str | None, QueryParameter(max_length=256)]
-Event = Annotated[str | None, QueryParameter(max_length=128, description="The id of an event that it reported.")]
+Word = Annotated[str | None, QueryParameter(max_length=MAX_TEXT_CHARS)]
+Event = Annotated[str | None, QueryParameter(max_length=MAX_KEY_CHARS, description="The id of an event that it reported.")]
 From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset: received then or later.")]
 To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset: received before.")]
 DryRun = Annotated[bool, QueryParameter(description="Tell what would come of it, change nothing.")]

@@ -195,7 +195,7 @@ class Limiter:
 
     def _failed(self, error: BaseException) -> None:
         if not self.failures:
-            log.warning("limits are not shared between processes while the balance Redis does not answer", error=repr(error))
+            log.warning("limits are not shared between processes while the balance Redis does not answer", error=type(error).__name__)
         self.failures += 1
         self._paused_until = time.monotonic() + PAUSE_S
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 from litestar import Request, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from schemas.bounds import MAX_IMPORT_BYTES, MAX_IMPORT_ROWS
+from schemas.bounds import MAX_CODE_CHARS, MAX_IMPORT_BYTES, MAX_IMPORT_ROWS
 from schemas.consumers import LedgerLine
 from schemas.openings import OpeningBody, OpeningResult, OpeningsAnswer
 from schemas.pages import Page
@@ -33,7 +33,7 @@ from service.runtime import Resources
 TAGS: Final = ["Consumers"]
 
 AnyRequest = Request[Any, Any, Any]
-PlatformCode = Annotated[str | None, QueryParameter(max_length=64, description="For operators: whose consumers these are.")]
+PlatformCode = Annotated[str | None, QueryParameter(max_length=MAX_CODE_CHARS, description="For operators: whose consumers these are.")]
 
 
 # Importing -----------------------------------------------------------------------------------------------

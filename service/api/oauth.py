@@ -10,6 +10,7 @@ from litestar import Request, Response, post
 from msgspec import UNSET, Meta, UnsetType
 
 from schemas.base import Body
+from schemas.bounds import MAX_FORM_BYTES, MAX_FORM_FIELDS
 from service.api import refusals
 from service.api.bodies import raw_headers, read_body
 from service.api.database import connection
@@ -18,8 +19,6 @@ from service.flows.client_credentials import Issued, ScopeRefused, TooManyTokens
 
 TAGS: Final = ["Platforms"]
 FORM: Final = b"application/x-www-form-urlencoded"
-MAX_BODY_BYTES: Final = 4_096
-MAX_FIELDS: Final = 16
 RETRY_AFTER_S: Final = 60
 
 
@@ -84,7 +83,10 @@ async def _read(request: Request[Any, Any, Any]) -> tuple[str, str, list[str]]:
         raise _Refused("invalid_request", "Send application/x-www-form-urlencoded.")
     try:
         fields = parse_qsl(
-            (await read_body(request, MAX_BODY_BYTES)).decode("utf-8"), keep_blank_values=True, max_num_fields=MAX_FIELDS, errors="strict"
+            (await read_body(request, MAX_FORM_BYTES)).decode("utf-8"),
+            keep_blank_values=True,
+            max_num_fields=MAX_FORM_FIELDS,
+            errors="strict",
         )
     except ValueError:
         raise _Refused("invalid_request", "The body cannot be read as a form.") from None

@@ -7,6 +7,7 @@ import msgspec
 from litestar import Request, get, patch, post
 from litestar.params import FromPath, QueryParameter
 
+from schemas.bounds import MAX_KEEP_OLD_DAYS, MAX_TEXT_CHARS
 from schemas.callers import (
     AuditAnswer,
     HookAnswer,
@@ -46,10 +47,10 @@ OPERATORS: Final = ["Operators"]
 
 AnyRequest = Request[Any, Any, Any]
 
-Actor = Annotated[str | None, QueryParameter(max_length=256, description="Such as `operator:7`, or `command`.")]
-Action = Annotated[str | None, QueryParameter(max_length=256, description="Such as `campaign.activate`.")]
-Subject = Annotated[str | None, QueryParameter(max_length=256, description="Such as `platform:demo-shop`.")]
-RequestId = Annotated[str | None, QueryParameter(max_length=256, description="The X-Request-Id of the change.")]
+Actor = Annotated[str | None, QueryParameter(max_length=MAX_TEXT_CHARS, description="Such as `operator:7`, or `command`.")]
+Action = Annotated[str | None, QueryParameter(max_length=MAX_TEXT_CHARS, description="Such as `campaign.activate`.")]
+Subject = Annotated[str | None, QueryParameter(max_length=MAX_TEXT_CHARS, description="Such as `platform:demo-shop`.")]
+RequestId = Annotated[str | None, QueryParameter(max_length=MAX_TEXT_CHARS, description="The X-Request-Id of the change.")]
 From = Annotated[datetime | None, QueryParameter(name="from", description="RFC 3339 with an offset: changed then or later.")]
 To = Annotated[datetime | None, QueryParameter(name="to", description="RFC 3339 with an offset: changed before.")]
 
@@ -318,7 +319,7 @@ def _audit(row: audit.AuditRow) -> AuditAnswer:
     return AuditAnswer(**(msgspec.structs.asdict(row) | {"id": str(row.id)}))
 
 
-MAX_KEEP_OLD: Final = timedelta(days=30)
+MAX_KEEP_OLD: Final = timedelta(days=MAX_KEEP_OLD_DAYS)
 
 
 def _keep_old(text: str) -> timedelta:
@@ -329,7 +330,7 @@ def _keep_old(text: str) -> timedelta:
         raise InvalidRequest.at("/keep_old", str(error)) from None
     kept = timedelta(days=min(found.days, 1_000), seconds=found.seconds)
     if found.months or kept > MAX_KEEP_OLD:
-        raise InvalidRequest.at("/keep_old", f"must be at most {MAX_KEEP_OLD.days} days, without months")
+        raise InvalidRequest.at("/keep_old", f"must be at most {MAX_KEEP_OLD_DAYS} days, without months")
     return kept
 
 

@@ -10,6 +10,7 @@ from litestar import Request, Response, delete, get, patch, post, put
 from litestar.params import FromPath, QueryParameter
 from msgspec import Struct
 
+from schemas.bounds import MAX_CODE_CHARS
 from schemas.pages import Page
 from schemas.privacy import Export, HoldAnswer, HoldBody, PolicyBody, PrivacyRequestAnswer
 from service.api.bodies import decode_body
@@ -32,7 +33,7 @@ from service.store.connection import Connection
 TAGS = ["Privacy"]
 
 AnyRequest = Request[Any, Any, Any]
-PlatformCode = Annotated[str | None, QueryParameter(max_length=64, description="For administrators: whose consumer is meant.")]
+PlatformCode = Annotated[str | None, QueryParameter(max_length=MAX_CODE_CHARS, description="For administrators: whose consumer is meant.")]
 
 
 class _Actor(Struct, frozen=True, kw_only=True):

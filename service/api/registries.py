@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 
-from schemas.bounds import MAX_IMPORT_BYTES
+from schemas.bounds import MAX_CODE_CHARS, MAX_IMPORT_BYTES
 from schemas.pages import Page
 from schemas.registries import (
     CertificateAnswer,
@@ -32,7 +32,7 @@ PRODUCTS: Final = ["Products"]
 
 
 AnyRequest = Request[Any, Any, Any]
-SchemeFilter = Annotated[str | None, QueryParameter(max_length=64, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+SchemeFilter = Annotated[str | None, QueryParameter(max_length=MAX_CODE_CHARS, pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 
 
 # Certificates --------------------------------------------------------------------------------------------

@@ -9,16 +9,12 @@ from typing import IO, Final, Literal, NamedTuple
 
 import msgspec
 
-from schemas.bounds import MAX_IMPORT_COLUMNS
+from schemas.bounds import MAX_IMPORT_COLUMNS, MAX_IMPORT_LINE_CHARS
 from schemas.openings import OpeningBody
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest, MalformedJson
 from service.domain.pointers import field_error
 
-MAX_LINE_CHARS: Final = 65_536
-"""A longer line is cut, and what comes of it refused: whatever a file holds, a row is all that is in memory."""
-MAX_BALANCE: Final = 10**15
-"""Points that one consumer may have: far beyond any program, and every sum stays inside int64."""
 COLUMNS: Final = ("id", "consumer", "points", "expires_on")
 """A CSV file must have them, `earned_at` it may have; others are ignored."""
 FIRST_YEAR: Final = 1970
@@ -40,8 +36,8 @@ class OpeningRow(NamedTuple):
 
 
 def bounded_lines(file: IO[str]) -> Iterator[str]:
-    """The lines of a file, a very long one in pieces."""
-    while line := file.readline(MAX_LINE_CHARS):
+    """The lines of a file. One that is too long comes in pieces, each refused: whatever a file holds, a row is all that is in memory."""
+    while line := file.readline(MAX_IMPORT_LINE_CHARS):
         yield line
 
 

@@ -3,10 +3,8 @@
 import re
 from typing import Final
 
+from schemas.bounds import MAX_IF_MATCH_CHARS
 from service.domain.errors import PreconditionFailed
-
-MAX_CHARS: Final = 4_096
-"""A longer If-Match matches nothing."""
 
 _TAG: Final = re.compile(r'[ \t]*(?P<weak>W/)?(?P<tag>"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?:,|$)|[ \t]*,|[ \t]+$')
 
@@ -15,9 +13,9 @@ def matches(if_match: str, tag: str) -> bool:
     """Whether the value of an If-Match header allows a change of what has this strong tag now.
 
     `*` always does. Of a list one strong tag must be the same; weak ones never are (strong comparison), and a value that is no
-    list of tags allows nothing.
+    list of tags, or too long, allows nothing.
     """
-    if len(if_match) > MAX_CHARS:
+    if len(if_match) > MAX_IF_MATCH_CHARS:
         return False
     if if_match.strip(" \t") == "*":
         return True

@@ -11,11 +11,12 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
+from schemas.bounds import MAX_BALANCE
 from schemas.events import Balance
 from schemas.openings import OpeningBody, OpeningResult
 from schemas.problems import FieldError
 from service.domain.keys import platform_key
-from service.domain.openings import MAX_BALANCE, OpeningRow, content_hash, new_error, timeless_error
+from service.domain.openings import OpeningRow, content_hash, new_error, timeless_error
 from service.flows.administer import Change
 from service.store import audit, credit
 from service.store import openings as store

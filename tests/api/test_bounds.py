@@ -1,6 +1,7 @@
 """Each bound of schemas/bounds.py: what is at it is taken, what is one above it is refused."""
 
 import base64
+import io
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -12,19 +13,36 @@ import pytest
 
 from schemas import bounds
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
-from schemas.callers import Email, HookPatch, HookSecret, KeyBody, Name, Password, RateLimit, SigningKeyBody
+from schemas.callers import (
+    Email,
+    HookPatch,
+    HookSecret,
+    KeyBody,
+    Name,
+    Password,
+    PasswordChangeBody,
+    RateLimit,
+    SignInBody,
+    SigningKeyBody,
+)
 from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoints, Tier, Tiered
 from schemas.connectors import HookSettings
+from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.openings import OpeningBody
+from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
+from schemas.shopify import CustomerDemand
 from service.api.bodies import read_query
 from service.api.campaigns import _events
 from service.api.consumers import Freshness
 from service.api.events import _split
 from service.api.exchange import Exchange
-from service.domain import imports, tokens
+from service.api.oauth import FORM
+from service.api.platforms import _keep_old
+from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
-from service.domain.errors import GreenpointsError
+from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -76,6 +94,8 @@ ORDER = {"id": "o", "currency": "CNY", "total": "1.00"}
 FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
+OPENING = {"id": "r", "consumer": "c", "expires_on": None}
+REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -111,8 +131,20 @@ def rows(n: int) -> None:
         imports.product_rows(body, format_)  # type: ignore[arg-type]
 
 
+def line(n: int) -> None:
+    """A row of imported balances, as long as this."""
+    text = "{" + json.dumps(OPENING | {"points": 1})[1:].rjust(n - 1)
+    if any(not isinstance(row.body, OpeningBody) for row in openings.rows_of_ndjson(openings.bounded_lines(io.StringIO(text)))):
+        raise InvalidRequest("a row is refused")
+
+
+def if_match(n: int) -> None:
+    preconditions.check('"1-1"'.ljust(n), '"1-1"')
+
+
 PURE: dict[str, Callable[[int], Any]] = {
     "MAX_TOKEN_CHARS": token,
+    "MAX_IF_MATCH_CHARS": if_match,
     "MAX_QUERY_FIELDS": query,
     "MAX_KEY_CHARS": both(
         texts(Key), field(Order, "id", lambda n: "a" * n), field(OrderFulfilled, "consumer", lambda n: "a" * n, **FACT | {"order": ORDER, "type": "order.fulfilled"}),
@@ -126,7 +158,9 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_NAME_CHARS": both(texts(Name), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
     "MAX_DECIMAL_CHARS": lambda n: [read(t, "1" * n) for t in (MoneyText, DecimalInput)],
     "MAX_DURATION_CHARS": texts(DurationText),
-    "MAX_POINTS": lambda n: [read(Points, n), read(Tier, {"from": "1", "points": n})],
+    "MAX_POINTS": both(
+        lambda n: read(Points, n), lambda n: read(Tier, {"from": "1", "points": n}), field(OpeningBody, "points", int, **OPENING),
+    ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(
         listed(OrderPaid, "lines", {"id": "1"}, **PAID), listed(Refund, "lines", {"id": "1"}, id="r"),
@@ -150,10 +184,11 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_SIMULATED": lambda n: _events(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_IMPORT_ROWS": rows,
     "MAX_IMPORT_COLUMNS": lambda n: imports.product_rows(",".join(f"c{i}" for i in range(n)).encode() + b"\n", "csv"),
+    "MAX_IMPORT_LINE_CHARS": line,
     "MAX_GTIN_CHARS": field(ProductBody, "gtin", lambda n: "1" * n, name="N"),
     "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
     "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
-    "MAX_REASON_CHARS": field(Revocation, "reason", lambda n: "a" * n, at=NOW),
+    "MAX_REASON_CHARS": both(field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n)),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -161,7 +196,12 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(SigningKeyBody, "jwks_url", lambda n: "a" * n, algorithm="EdDSA"),
     ),
     "MAX_HOOK_SECRETS": listed(HookPatch, "secrets", "s" * 16),
-    "MAX_SECRET_CHARS": texts(HookSecret, Password),
+    "MAX_SECRET_CHARS": both(
+        texts(HookSecret, Password), field(SignInBody, "password", lambda n: "a" * n, email="a@b"),
+        field(PasswordChangeBody, "current", lambda n: "a" * n, new="a" * 12),
+    ),
+    "MAX_KEEP_OLD_DAYS": lambda n: _keep_old(f"P{n}D"),
+    "MAX_REDACTED_ORDERS": listed(CustomerDemand, "orders_to_redact", 1),
     "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
     "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),
     "MAX_LIMIT_REQUESTS": field(RateLimit, "requests", int, per_s=1),
@@ -211,6 +251,7 @@ def got(path: str) -> Callable[[Operators, int], Awaitable[httpx.Response]]:
 
 OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]] = {
     "MAX_BODY_BYTES": [bodies("/v1/events", "shop"), bodies("/v1/campaigns", "campaigns"), bodies("/v1/products", "campaigns")],
+    "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
     "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
@@ -235,7 +276,23 @@ async def test_over_http_at_the_bound_it_is_taken_and_above_refused(operators: O
     assert json.loads(above.text)["code"] in ("payload_too_large", "invalid_request")
 
 
+async def test_a_form_has_at_most_so_many_parameters(operators: Operators) -> None:
+    """Its refusals are those of OAuth."""
+    for n, said in ((bounds.MAX_FORM_FIELDS, "grant_type is missing."), (bounds.MAX_FORM_FIELDS + 1, "The body cannot be read as a form.")):
+        form = "&".join(f"f{i}=1" for i in range(n)).encode()
+        answer = await operators.call("POST", "/v1/oauth/token", role="shop", content=form, headers={"Content-Type": FORM.decode()})
+        assert (answer.status_code, answer.json()["error_description"]) == (400, said)
+
+
+@pytest.mark.parametrize(("name", "bound"), [("limit", int(bounds.MAX_PAGE_ITEMS)), ("cursor", int(bounds.MAX_CURSOR_CHARS))])
+def test_a_page_of_a_replay_is_bounded_like_others(name: str, bound: int) -> None:
+    at, above = (bound, bound + 1) if name == "limit" else ("a" * bound, "a" * (bound + 1))
+    read(ReplayRange, REPLAYED | {name: at})
+    with pytest.raises(REFUSED):
+        read(ReplayRange, REPLAYED | {name: above})
+
+
 def test_every_bound_is_tried() -> None:
-    """That of request ids is in test_visits."""
+    """That of request ids is in test_visits, of forms' parameters above, of balances in tests/flows/test_openings.py."""
     names = {name for name in vars(bounds) if name.isupper()}
-    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS"} == names
+    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE"} == names

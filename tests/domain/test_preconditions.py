@@ -2,8 +2,9 @@
 
 import pytest
 
+from schemas.bounds import MAX_IF_MATCH_CHARS
 from service.domain.errors import PreconditionFailed
-from service.domain.preconditions import MAX_CHARS, check, matches
+from service.domain.preconditions import check, matches
 
 TAG = '"3-7"'
 
@@ -27,7 +28,7 @@ def test_a_change_goes_on(value: str) -> None:
         '*, "3-7"',
         '"x,"3-7","',
         '"3-7"x',
-        '"1-1",' * MAX_CHARS + TAG,
+        '"1-1",' * MAX_IF_MATCH_CHARS + TAG,
     ],
 )
 def test_a_change_stops(value: str) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from schemas.bounds import MAX_BALANCE
 from schemas.openings import OpeningBody
-from service.domain.openings import MAX_BALANCE, OpeningRow, rows_of_ndjson
+from service.domain.openings import OpeningRow, rows_of_ndjson
 from service.flows import administer
 from service.flows.administer import Change
 from service.flows.check import check
