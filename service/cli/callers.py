@@ -9,9 +9,8 @@ import click
 import msgspec
 
 from schemas.callers import OperatorCredentials, PasswordResetAnswer, PlatformCredentials, RoleName
-from service.cli.servers import connection, run, settings
+from service.cli.servers import connection, run, sealer
 from service.flows import administer, operators
-from service.settings import sealer_of
 from service.store import operators as store
 from service.store.callers import Platform, Program
 from service.store.operators import ListedOperator
@@ -45,8 +44,9 @@ def token(*, platform_code: str, consumer: str, scope: str, ttl: timedelta) -> N
 
     async def make() -> str:
         async with connection() as conn:
-            sealer = sealer_of(settings())
-            return await administer.consumer_token(conn, sealer=sealer, platform=platform_code, consumer=consumer, scope=scope, ttl=ttl)
+            return await administer.consumer_token(
+                conn, sealer=await sealer(), platform=platform_code, consumer=consumer, scope=scope, ttl=ttl
+            )
 
     print(run(make()))
 
@@ -95,7 +95,7 @@ def create_platform(*, code: str, name: str | None, program_code: str | None, cu
                 program = await administer.create_program(conn, code=made, name=made, currency=currency, time_zone=time_zone)
             else:
                 program = await administer.choose_program(conn, program_code)
-            return await administer.create_platform(conn, sealer=sealer_of(settings()), program=program.id, code=code, name=name or code)
+            return await administer.create_platform(conn, sealer=await sealer(), program=program.id, code=code, name=name or code)
 
     _print_json(make())
 

@@ -9,11 +9,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from service.cli.servers import connection, run, settings
+from service.cli.servers import connection, run, sealer
 from service.flows import administer
 from service.flows import master_key as flow
 from service.sealing import new_master_key
-from service.settings import sealer_of
 
 LINES_APART = 10
 """Plain progress lines, at most."""
@@ -37,7 +36,7 @@ def status(*, as_json: bool) -> int:
 
     async def read() -> list[flow.ColumnStatus]:
         async with connection() as conn:
-            return await flow.status(conn, sealer_of(settings()))
+            return await flow.status(conn, await sealer())
 
     found = run(read())
     if as_json:
@@ -60,10 +59,9 @@ def rotate_master() -> int:
     """
 
     async def rotate() -> flow.Resealed:
-        sealer = sealer_of(settings())
         async with connection() as conn:
             with _told() as told:
-                return await administer.rotate_master_key(conn, sealer=sealer, progress=told)
+                return await administer.rotate_master_key(conn, sealer=await sealer(), progress=told)
 
     done = run(rotate())
     print(f"sealed {done.sealed:,} values with the newest master key")

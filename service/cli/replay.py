@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from schemas.deliveries import Outcome, ReplayAnswer, ReplayResult
 from service.api.lanes import Lanes
-from service.cli.servers import run, settings
+from service.cli.servers import run, settings_with_key
 from service.domain.deliveries import KEPT_OUTCOMES
 from service.domain.errors import GreenpointsError
 from service.flows import administer
@@ -96,7 +96,7 @@ async def _replay(ids: tuple[int, ...], selection: store.Selection | None, progr
 @contextlib.asynccontextmanager
 async def _replayer() -> AsyncIterator[tuple[Resources, Replayer]]:
     """Credits by a lane of this process's own, as the API does."""
-    async with open_resources(settings()) as resources:
+    async with open_resources(await settings_with_key()) as resources:
         lanes = Lanes(resources)
         lanes.start()
         try:

@@ -11,7 +11,8 @@ import asyncpg
 import msgspec
 
 from service.local.data_dir import MASTER_KEY_FILE
-from service.settings import PREFIX, Settings, load_settings
+from service.sealing import Sealer
+from service.settings import PREFIX, Settings, load_settings, sealer_of
 from service.store.connection import Connection
 
 T = TypeVar("T")
@@ -37,6 +38,28 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
 def settings() -> Settings:
     """The settings of a command. Raises SettingsError."""
     return load_settings(environment())
+
+
+async def settings_with_key() -> Settings:
+    """The settings of a command that opens secrets. Raises SettingsError; that there is no master key is told where it is needed.
+
+    Where only the servers' addresses are set, as up.json tells them, the key lies beside the embedded PostgreSQL's files: whoever may read
+    the data directory needs no more.
+    """
+    chosen = settings()
+    if chosen.master_key:
+        return chosen
+    async with connection() as conn:
+        try:
+            files = Path(await conn.fetchval("SHOW data_directory"))
+            return msgspec.structs.replace(chosen, master_key=files.with_name(MASTER_KEY_FILE).read_text().strip())
+        except (OSError, asyncpg.InsufficientPrivilegeError):
+            return chosen
+
+
+async def sealer() -> Sealer:
+    """What opens and seals the secrets in the database. Raises SettingsError without a master key."""
+    return sealer_of(await settings_with_key())
 
 
 @contextlib.asynccontextmanager

@@ -226,6 +226,15 @@ async def test_up_seals_what_an_older_release_left_plain(running: Up) -> None:
     assert all(column["plain"] == column["older"] == 0 for column in json.loads(status.stdout))
 
 
+def test_the_addresses_alone_are_enough_for_a_command_that_opens_secrets(running: Up) -> None:
+    servers = {f"GREENPOINTS_{name.upper()}": running.file()[name] for name in ("database_url", "balance_redis_url", "queue_redis_url")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")}
+    words = [sys.executable, "-P", "-m", "service.cli", "token", "--platform", "demo-shop", "--consumer", "c"]
+    made = subprocess.run(words, env=own | servers, cwd=running.data_dir.parent, capture_output=True, text=True, timeout=60, check=False)
+    assert made.returncode == 0, made.stderr
+    assert made.stdout.count(".") == 2
+
+
 def test_a_stop_is_clean_and_complete(running: Up) -> None:
     pids = running.pids()
     assert running.signal(signal.SIGTERM) == 0
