@@ -365,9 +365,9 @@ async def test_two_applications_share_a_limit_and_redis_knows_nobody(small: Edge
         mine = {"Authorization": f"Bearer {await small.consumer('very-private-name')}"}
         assert await statuses(lambda: small.client.get("/v1/me/balance", headers=mine), 3) == [200, 200, 200]
         assert (await client.get("/v1/me/balance", headers=mine)).status_code == 200, "it has not heard yet"
-        await asyncio.gather(*(a.state.limits._limiter.exchange() for a in (small.app, app)))
-        await app.state.limits._limiter.exchange()
-        assert (await client.get("/v1/me/balance", headers=mine)).status_code == 429
+        async with asyncio.timeout(20):  # a busy machine may miss an exchange, which is then made up for
+            while (await client.get("/v1/me/balance", headers=mine)).status_code != 429:
+                await asyncio.gather(*(a.state.limits._limiter.exchange() for a in (small.app, app)))
     async with Redis.from_url(redis_url) as redis:
         keys = await redis.keys("gp:{limits}*")
         assert keys

@@ -71,10 +71,10 @@ async def test_a_full_lane_answers_before_the_body_is_sent(settings: Settings, t
             await transaction.start()
             await blocker.execute("LOCK TABLE registry IN ACCESS EXCLUSIVE MODE")  # nothing commits
             if path == "/v1/events/batch":
-                waiting.append(asyncio.create_task(client.post(path, json=[order_paid()])))
+                waiting.append(await accepted(client, path, [order_paid()]))
                 await until_refused(client, path)
             else:
-                waiting += [await accepted(client), await accepted(client)]
+                waiting += [await accepted(client, "/v1/events", order_paid()) for _ in range(2)]
                 await until_waiting(client, 'greenpoints_lane_waiting_requests{lane="single"} 1.0')
             await refused_and_usable(api, path, key, large=LARGE)
             await refused_and_usable(api, path, key, large=500)
@@ -88,11 +88,11 @@ async def test_a_full_lane_answers_before_the_body_is_sent(settings: Settings, t
         api.end()
 
 
-async def accepted(client: httpx.AsyncClient) -> "asyncio.Task[httpx.Response]":
-    """An event that is not refused, because the one before it is being committed and left the queue."""
+async def accepted(client: httpx.AsyncClient, path: str, body: Any) -> "asyncio.Task[httpx.Response]":
+    """A request that is not refused, because the one before it is being committed and has left the queue."""
     async with asyncio.timeout(WAIT_S):
         while True:
-            task = asyncio.create_task(client.post("/v1/events", json=order_paid()))
+            task = asyncio.create_task(client.post(path, json=body))
             done, _ = await asyncio.wait([task], timeout=0.5)
             if not done:
                 return task
