@@ -1,18 +1,16 @@
 """`greenpoints check` and `greenpoints rebuild`."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 import click
 import msgspec
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from schemas.checks import Invariant, Report
+from service.cli import progress
 from service.cli.servers import run, settings
 from service.flows import check as check_flow
 from service.flows import checked
@@ -21,9 +19,6 @@ from service.projection import Projection
 from service.runtime import open_for_checking
 from service.store import deployment
 from service.store.connection import Pool
-
-LINES_APART = 20
-"""Plain progress lines of a rebuild, at most."""
 
 
 @click.command()
@@ -55,7 +50,7 @@ async def _check(*, quiet: bool) -> Report:
         if quiet or not sys.stderr.isatty():
             report = await check_flow.check(pool, projection)
         else:
-            with _bar() as bar:
+            with progress.bar() as bar:
                 task = bar.add_task("check", total=None)
                 report = await check_flow.check(
                     pool, projection, progress=lambda done, of, name: bar.update(task, completed=done, total=of, description=name)
@@ -68,36 +63,12 @@ async def _check(*, quiet: bool) -> Report:
 
 async def _rebuild() -> int:
     async with _servers() as (pool, projection):
-        with _told() as told:
+        with progress.told("balances") as told:
             return await rebuild_flow.rebuild(pool, projection, progress=told)
 
 
 def _servers() -> AbstractAsyncContextManager[tuple[Pool, Projection]]:
     return open_for_checking(settings(), connections=check_flow.CONNECTIONS + 1, name="greenpoints command")
-
-
-def _bar() -> Progress:
-    columns = (TextColumn("{task.description:>17}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[rebuild_flow.Progress]:
-    """A bar on a terminal, a plain line now and then otherwise."""
-    if sys.stderr.isatty():
-        with _bar() as bar:
-            task = bar.add_task("rebuild", total=None)
-            yield lambda done, of: bar.update(task, completed=done, total=of)
-        return
-    told = 0
-
-    def tell(done: int, of: int) -> None:
-        nonlocal told
-        if (part := done * LINES_APART // of) > told:
-            told = part
-            print(f"{done:,} of {of:,} balances", file=sys.stderr)
-
-    yield tell
 
 
 # What people read ------------------------------------------------------------------------------------------

@@ -1,20 +1,16 @@
 """`greenpoints keys …`: the master key that seals secrets at rest."""
 
-import contextlib
 import sys
-from collections.abc import Iterator
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from service.cli import progress
 from service.cli.servers import connection, run, sealer
 from service.flows import administer
 from service.flows import master_key as flow
 from service.sealing import new_master_key
 
-LINES_APART = 10
 """Plain progress lines, at most."""
 
 
@@ -60,7 +56,7 @@ def rotate_master() -> int:
 
     async def rotate() -> flow.Resealed:
         async with connection() as conn:
-            with _told() as told:
+            with progress.told("rows") as told:
                 return await administer.rotate_master_key(conn, sealer=await sealer(), progress=told)
 
     done = run(rotate())
@@ -72,23 +68,3 @@ def rotate_master() -> int:
             file=sys.stderr,
         )
     return 1 if done.unopenable else 0
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[flow.Progress]:
-    """A bar on a terminal, a plain line now and then otherwise."""
-    if sys.stderr.isatty():
-        columns = (TextColumn("rows"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("rows", total=None)
-            yield lambda done, of: bar.update(task, completed=done, total=of)
-        return
-    told = 0
-
-    def tell(done: int, of: int) -> None:
-        nonlocal told
-        if (part := done * LINES_APART // of) > told:
-            told = part
-            print(f"{done:,} of {of:,} rows", file=sys.stderr)
-
-    yield tell
