@@ -345,7 +345,8 @@ def test_a_cursor_leads_back_to_its_position_and_says_nothing_of_it(position: in
     assert read_cursor(cursor, Position | Name, 0) == position  # type: ignore[arg-type]
     raw = base64.urlsafe_b64decode(cursor + "==")
     assert len(raw) % 12 == 0
-    assert msgspec.json.encode(position) not in raw
+    plain = msgspec.json.encode(position)
+    assert len(plain) < 5 or plain not in raw  # a byte or two stand in any ciphertext by chance
     for at in (0, len(raw) // 2, len(raw) - 1):
         other = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
         with pytest.raises(InvalidRequest):
