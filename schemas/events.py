@@ -56,9 +56,9 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Packaging(Struct, frozen=True, kw_only=True):
-    """How an order was packed: chosen at checkout, or used at fulfilment."""
+    """How an order was packed: chosen at checkout, or used at fulfilment. Without a class, the registered one of its assets counts."""
 
-    class_: Text = field(name="class")
+    class_: Text | None = field(name="class", default=None)
     parcels: Annotated[int, Meta(ge=1, le=MAX_PARCELS)] = 1
     waybill: Key | None = None
     assets: Annotated[list[Key], Meta(max_length=MAX_PARCEL_ASSETS)] = []
@@ -80,10 +80,17 @@ class Refund(Struct, frozen=True, kw_only=True):
     amount: MoneyText | None = None
 
 
-class Return(Struct, frozen=True, kw_only=True, gc=False):
-    """Packaging that came back. `mass_g` is grams."""
+class Deposit(Struct, frozen=True, kw_only=True, gc=False):
+    """Money that the sender pays back for a returned asset, if this return is the one that counts."""
 
-    class_: Text = field(name="class")
+    amount: MoneyText
+    currency: Currency
+
+
+class Return(Struct, frozen=True, kw_only=True, gc=False):
+    """Packaging that came back. `mass_g` is grams. With an asset, the class is the registered one, whatever stands here."""
+
+    class_: Text | None = field(name="class", default=None)
     asset: Key | None = None
     quantity: DecimalInput = 1
     mass_g: DecimalInput | None = None
@@ -91,6 +98,15 @@ class Return(Struct, frozen=True, kw_only=True, gc=False):
     order: Key | None = None
     station: Key | None = None
     proof: Annotated[str, Meta(max_length=MAX_PROOF_CHARS)] | None = None
+    deposit: Deposit | None = None
+
+
+class Declaration(Struct, frozen=True, kw_only=True):
+    """What EPCIS 2.0 calls an error declaration: an earlier event is wrong, and perhaps others stand in its place."""
+
+    event: Key
+    reason: Literal["did_not_occur", "incorrect_data"]
+    corrected_by: Annotated[list[Key], Meta(max_length=MAX_LINES)] = []
 
 
 class _Fact(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -146,7 +162,7 @@ class OrderRefunded(_OrderFact, frozen=True, kw_only=True, tag="order.refunded",
 
 
 class PackagingReturned(_Fact, frozen=True, kw_only=True, tag="packaging.returned", omit_defaults=True):
-    """Packaging came back."""
+    """Packaging came back. Without a consumer it counts for those that its assets were shipped to."""
 
     TYPE = "packaging.returned"
     returns: Annotated[list[Return], Meta(min_length=1, max_length=MAX_LINES)]
@@ -160,7 +176,14 @@ class ActivityCompleted(_Fact, frozen=True, kw_only=True, tag="activity.complete
     evidence: dict[str, Any] = {}
 
 
-Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted
+class EventErrorDeclared(_Fact, frozen=True, kw_only=True, tag="event.error_declared", omit_defaults=True):
+    """An order.fulfilled, packaging.returned or activity.completed of the same platform is declared wrong: what it earned goes back."""
+
+    TYPE = "event.error_declared"
+    error: Declaration
+
+
+Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted | EventErrorDeclared
 
 
 class Impact(Body, frozen=True, kw_only=True, gc=False):
