@@ -186,6 +186,17 @@ class EventErrorDeclared(_Fact, frozen=True, kw_only=True, tag="event.error_decl
 Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted | EventErrorDeclared
 
 
+class PackagingReassigned(_Fact, frozen=True, kw_only=True, tag="packaging.reassigned", omit_defaults=True):
+    """Not reported by anybody: what another event changed of the returns of a consumer that it is not about."""
+
+    TYPE = "packaging.reassigned"
+    cause: Literal["shipment", "error_declared"]
+
+
+StoredEvent = Event | PackagingReassigned
+"""What the ledger holds."""
+
+
 class Impact(Body, frozen=True, kw_only=True, gc=False):
     """Grams of CO2e and of plastic avoided."""
 
@@ -227,8 +238,20 @@ class Refusal(Body, frozen=True, kw_only=True, gc=False):
     campaign: str | UnsetType = UNSET
 
 
+class DepositDue(Body, frozen=True, kw_only=True, gc=False):
+    """The deposit that is to be paid back for a returned asset: once per trip, by the same record that points are awarded by."""
+
+    return_: int = field(name="return")
+    asset: str
+    amount: str
+    currency: str
+
+
 class EventAnswer(Body, frozen=True, kw_only=True):
-    """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold."""
+    """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold.
+
+    `deposits` is there where a return named some, with those that are to be paid back.
+    """
 
     id: str
     status: Status
@@ -237,6 +260,7 @@ class EventAnswer(Body, frozen=True, kw_only=True):
     awards: list[Award]
     refused: list[Refusal]
     balance: Balance
+    deposits: list[DepositDue] | UnsetType = UNSET
 
 
 class BatchAnswer(Body, frozen=True, kw_only=True):

@@ -22,8 +22,8 @@ from service.api.lanes import CHUNK_BESIDE, Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
 from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, UnsupportedMediaType
-from service.domain.fold import Fact
 from service.domain.intake import Sender, decode_json, read_fact
+from service.domain.posting import Fact
 from service.flows import events as flow
 from service.flows.receive import Outcome, preview
 from service.runtime import Resources

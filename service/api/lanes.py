@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.domain.errors import Overloaded
-from service.domain.fold import Account
+from service.domain.posting import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
 from service.telemetry import metrics

@@ -9,8 +9,8 @@ import msgspec
 
 from schemas.events import Event
 from service.domain.errors import InvalidRequest, MalformedJson, Unavailable
-from service.domain.fold import Fact
 from service.domain.pointers import field_error
+from service.domain.posting import Fact
 from service.domain.validate import check_event, check_texts
 
 _events = msgspec.json.Decoder(Event)

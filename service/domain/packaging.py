@@ -30,3 +30,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }
 
 CLASS_CODES: frozenset[str] = frozenset(code for codes in CLASSES.values() for code in codes)
+
+_ASSETS = frozenset({"circular_box", "circular_bag", "deposit_container", "reusable_food_container"})
+
+
+def needs_asset(code: str) -> bool:
+    """Whether packaging of this class is told apart piece by piece."""
+    return code in _ASSETS

@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from msgspec import Struct
 
 from schemas.events import ActivityCompleted, Event, Line, OrderPaid, Packaging, Return
+from service.domain.claims import Claim
 from service.domain.money import minor_units
 from service.domain.orders import line_amount
 from service.domain.products import Standing
 
 DEFAULT_TIER = "seed"
+_MICROGRAM = Decimal("0.000001")
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
@@ -34,6 +36,10 @@ class Thing(Struct, kw_only=True, gc=False):
     item: Return | None = None
     index: int | None = None
     """Position of the item in its event."""
+    shipment: str | None = None
+    """Id of the event that told how the order was really packed; None: as was chosen at checkout."""
+    claims: tuple[Claim, ...] = ()
+    """What it earns by, once in the whole program."""
 
 
 def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: str) -> Thing:
@@ -44,22 +50,30 @@ def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: 
     )  # fmt: skip
 
 
-def packaging_thing(event: Event, packaging: Packaging, platform_code: str) -> Thing:
-    """How an order is packed; its parcels are the quantity."""
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(packaging.parcels), packaging=packaging)
+def packaging_thing(
+    event: Event, packaging: Packaging, platform_code: str, *, units: int, shipment: str | None, claims: tuple[Claim, ...]
+) -> Thing:
+    """How an order is packed, in so many units: parcels, or assets where a class has them."""
+    return Thing(
+        event=event, platform_code=platform_code, quantity=Decimal(units), packaging=packaging, shipment=shipment, claims=claims
+    )  # fmt: skip
 
 
-def item_thing(event: Event, item: Return, index: int, platform_code: str) -> Thing:
-    """A returned item."""
+def item_thing(event: Event, item: Return, index: int, platform_code: str, *, units: Decimal, claims: tuple[Claim, ...]) -> Thing:
+    """So many units of a returned item; its mass is that of all its units, in proportion."""
     mass_g = None if item.mass_g is None else Decimal(item.mass_g)
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(item.quantity), mass_g=mass_g, item=item, index=index)
+    if mass_g is not None and units != (quantity := Decimal(item.quantity)):
+        mass_g = (mass_g * units / quantity).quantize(_MICROGRAM, ROUND_DOWN)
+    return Thing(event=event, platform_code=platform_code, quantity=units, mass_g=mass_g, item=item, index=index, claims=claims)
 
 
-def activity_thing(event: ActivityCompleted, platform_code: str) -> Thing:
+def activity_thing(event: ActivityCompleted, platform_code: str, *, claims: tuple[Claim, ...]) -> Thing:
     """An activity; a mass is its evidence's `mass_g`, a decimal string or an integer."""
     mass = event.evidence.get("mass_g")
     known = (type(mass) is int and mass >= 0) or (isinstance(mass, str) and _DECIMAL.fullmatch(mass) is not None)
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None)
+    return Thing(
+        event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None, claims=claims
+    )  # fmt: skip
 
 
 def values_of(thing: Thing, names: Sequence[str]) -> list[Any]:
@@ -100,9 +114,9 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     "order.currency": lambda thing: thing.event.order.currency or "",
     "order.total": lambda thing: _minor(thing.event.order.total, thing.event.order.currency),
     "order.channel": _channel,
-    "packaging.class": lambda thing: thing.packaging.class_ if thing.packaging else "",
+    "packaging.class": lambda thing: (thing.packaging.class_ or "") if thing.packaging else "",
     "packaging.parcels": lambda thing: thing.packaging.parcels if thing.packaging else 0,
-    "item.class": lambda thing: thing.item.class_,
+    "item.class": lambda thing: thing.item.class_ or "",
     "item.asset": lambda thing: thing.item.asset or "",
     "item.station": lambda thing: thing.item.station or "",
     "item.quantity": lambda thing: float(thing.quantity),

@@ -16,8 +16,8 @@ from schemas.events import EventAnswer
 from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
 from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
 from service.domain.errors import ConsumerErased, GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
-from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
+from service.domain.posting import Fact
 from service.flows import privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge

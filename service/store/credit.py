@@ -10,10 +10,10 @@ from typing import Any
 from asyncpg import Record
 from msgspec import Struct
 
-from service.domain.fold import Account, Entry, PostedAward, Stored, Sums
 from service.domain.granting import Granted
 from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
+from service.domain.posting import Account, Entry, PostedAward, Stored, Sums
 from service.domain.usage import BudgetKey, CapKey
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
@@ -292,7 +292,7 @@ JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w
 ORDER BY e.version = 0, e.number
 """
 ORDER_AWARDS = """
-SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line,
+SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line, a.item,
        a.points, a.reversed, a.day,
        NOT EXISTS (SELECT FROM due d WHERE d.bucket = a.bucket AND d.due_at = a.due_at AND d.event = a.event) AS settled
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
@@ -338,6 +338,7 @@ async def open_lots(connection: Connection, accounts: Sequence[int]) -> dict[int
 PARKED = """
 SELECT p.platform, p.order_id, p.number, p.received_at, p.facts, p.answer
 FROM unnest($1::int[], $2::int[], $3::text[]) AS w (program, platform, order_id) JOIN parked p USING (program, platform, order_id)
+WHERE NOT p.declared_wrong
 ORDER BY p.number
 """
 
@@ -457,7 +458,8 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
     received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
     event = fact.event
     return (
-        stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE, event.order_id,
+        stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE,
+        None if fact.order_key is None else fact.order_key[1],
         event.occurred_at, received_at, stored.points, stored.version, fact.facts.decode(), answer, outcome,
     )  # fmt: skip
 
@@ -553,7 +555,7 @@ async def park(connection: Connection, parked: Sequence[tuple[Stored, str]]) -> 
     """Keep facts that came before their order, each with its answer (JSON)."""
     events = [p[0] for p in parked]
     await connection.execute(
-        INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], [e.fact.event.order_id for e in events],
+        INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], ["" if (key := e.fact.order_key) is None else key[1] for e in events],
         [e.number for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
         [e.fact.event.occurred_at for e in events], [e.received_at for e in events], [e.fact.facts.decode() for e in events],
         [p[1] for p in parked], [e.fact.event.consumer for e in events],

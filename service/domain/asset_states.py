@@ -1,0 +1,5 @@
+"""States of an asset."""
+
+from typing import Literal
+
+State = Literal["registered", "shipped", "returned", "inspected", "retired", "lost"]

@@ -1,0 +1,431 @@
+"""Packaging in the fold: what left, what came back, what that earns, and what a later fact changes of it.
+
+An event changes the balance of one account, its own. What it changes for others (a shipment lets another consumer's waiting return
+count; a shipment that was declared wrong takes points from whoever brought the box back) is carried by an event of theirs: the return
+itself while it was waiting, else a `packaging.reassigned` that we write.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from msgspec import Struct, field
+
+from schemas.events import (
+    DepositDue,
+    Event,
+    EventAnswer,
+    OrderFulfilled,
+    OrderPaid,
+    Packaging,
+    PackagingReassigned,
+    PackagingReturned,
+    Refusal,
+    Return,
+)
+from service.domain.assets import Asset, AssetKey, Back, Rematch, Trip, rematch
+from service.domain.claims import Claim, Kind
+from service.domain.granting import Granter
+from service.domain.identifiers import canonical_asset, canonical_waybill
+from service.domain.packaging import needs_asset
+from service.domain.posting import Account, Change, Fact, Parked, PostedAward
+from service.domain.sent import Sent
+from service.domain.things import item_thing, packaging_thing
+
+if TYPE_CHECKING:
+    from service.domain.fold import Fold
+
+_encode = msgspec.json.Encoder().encode
+Cause = Literal["shipment", "error_declared"]
+Carried = tuple[int, int]
+"""event, item: what carries the awards of a return."""
+
+
+class Waiting(Struct, kw_only=True, gc=False):
+    """A return of an earlier event, some of whose items wait."""
+
+    number: int
+    fact: Fact
+    account: int | None
+    """Of the consumer that it names, or that it counted for already."""
+    parked: Parked | None
+    """Nothing of it has counted so far; None: its event is stored."""
+
+
+class Declared(Struct, kw_only=True, gc=False):
+    """An event that is declared wrong."""
+
+    number: int
+    account: int
+    event: Event
+    awards: list[PostedAward]
+
+
+class PackagingState(Struct, kw_only=True):
+    """What a batch knows of packaging, under its locks."""
+
+    assets: dict[AssetKey, Asset] = field(default_factory=dict)
+    sent: Sent = field(default_factory=Sent)
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    """By number."""
+    carried: dict[tuple[int, Carried], list[PostedAward]] = field(default_factory=dict)
+    """(account, what carries them) → awards of returned assets."""
+    back: dict[int, list[tuple[str, date, Decimal]]] = field(default_factory=dict)
+    """Event that is declared wrong → (class, day, units) that it counts as given back."""
+    numbers: Iterator[int] = iter(())
+    """For events that we write."""
+
+
+class _Other:
+    """What an event changes for another account."""
+
+    def __init__(self, account: Account, number: int, fact: Fact) -> None:
+        self.change = Change(account)
+        self.number = number
+        self.fact = fact
+        self.posted: list[PostedAward] = []
+        self.taken: list[tuple[PostedAward, int]] = []
+
+
+class Effects:
+    """What one event does: to its own account, and to others."""
+
+    def __init__(self, fold: "Fold", fact: Fact, number: int, account: Account, cause: Cause) -> None:
+        self.change = Change(account)
+        self.posted: list[PostedAward] = []
+        self.taken: list[tuple[PostedAward, int]] = []
+        self.refused: list[Refusal] = []
+        self._fold = fold
+        self._fact = fact
+        self._number = number
+        self._cause = cause
+        self._others: dict[tuple[int, int], _Other] = {}
+
+    def post(self, granter: Granter, fact: Fact) -> list[PostedAward]:
+        """Awards for the event's own account."""
+        posted = self._fold.post(granter, self.change, fact, self._number, first=len(self.posted))
+        self.posted += posted
+        return posted
+
+    def post_return(self, account: int, granter: Granter, fact: Fact) -> Carried | None:
+        """Awards for a return of an earlier event; what carries them (None: there are none)."""
+        own = account == self.change.account.id
+        target: Effects | _Other = self if own else self._other(account, fact)
+        number = self._number if isinstance(target, Effects) else target.number
+        item = len(target.posted)
+        posted = self._fold.post(granter, target.change, fact, number, first=item, item=item)
+        target.posted += posted
+        return (number, item) if posted else None
+
+    def take_back(self, account: int, awards: list[PostedAward], fact: Fact) -> None:
+        """All that is left of the awards of one return. `fact`: of the platform that hears of it."""
+        left = [award for award in awards if award.left]
+        if not left:
+            return
+        own = account == self.change.account.id
+        target: Effects | _Other = self if own else self._other(account, fact)
+        number = self._number if isinstance(target, Effects) else target.number
+        target.taken += [(a, self._fold.take_back(target.change, a, a.left, number)) for a in left]
+        self._fold.release(account, awards)
+
+    def finish(self) -> None:
+        """Write what others are told."""
+        for other in self._others.values():
+            if other.posted or other.taken:
+                self._fold.store(other.fact, other.number, other.change.account, other.posted, [], taken=other.taken)
+
+    def _other(self, account: int, fact: Fact) -> _Other:
+        key = (account, fact.platform)
+        if key not in self._others:
+            number = next(self._fold.packaging.numbers)
+            event = PackagingReassigned(id=f"reassigned:{number}", occurred_at=self._fact.event.occurred_at, cause=self._cause)
+            told = Fact(
+                program=fact.program, platform=fact.platform, platform_code=fact.platform_code, event=event,  # type: ignore[arg-type]
+                facts=_encode(event), request_hash=b"",
+            )  # fmt: skip
+            self._others[key] = _Other(self._fold.accounts[account], number, told)
+        return self._others[key]
+
+
+class Returns:
+    """The fold's dealings with packaging."""
+
+    def __init__(self, fold: "Fold") -> None:
+        self.fold = fold
+        self.state = fold.packaging
+        self._account_of: dict[int, int] = {}
+        """Return → the consumer that it counts for, where it names none or the program says so."""
+
+    # What left ------------------------------------------------------------------------------------------
+
+    def pack(self, granter: Granter, event: OrderPaid | OrderFulfilled, packaging: Packaging) -> None:
+        """Grant for how an order is packed. Reusable packaging counts by its registered assets, anything else by its parcels."""
+        if not granter.meets("packaging"):
+            return
+        known = self._known(granter.program.id, packaging)
+        class_ = packaging.class_ or next((asset.class_ for asset in known), None)
+        units = packaging.parcels
+        if class_ is None:
+            granter.refuse("asset_unknown", "None of the assets is registered.")
+            return
+        if needs_asset(class_) and not (units := sum(asset.class_ == class_ for asset in known)):
+            granter.refuse("evidence_missing", "Reusable packaging earns by its registered assets, and none of that class is named.")
+            return
+        shipment = event.id if type(event) is OrderFulfilled else None
+        granter.grant(
+            "packaging",
+            packaging_thing(
+                event, msgspec.structs.replace(packaging, class_=class_), granter.platform_code, units=units, shipment=shipment,
+                claims=tuple(parcel_claims(granter.platform, event)),
+            ),
+        )  # fmt: skip
+
+    def ship(
+        self, fact: Fact, event: OrderFulfilled, packaging: Packaging, number: int, account: Account, effects: Effects, granter: Granter
+    ) -> None:
+        """Begin a trip of each asset, and let returns that wait for one count; remember what single-use packaging was sent."""
+        touched = []
+        for text in packaging.assets:
+            asset = self.state.assets.get((fact.program, canonical_asset(text)))
+            if asset is None:
+                granter.refuse("asset_unknown", f"The asset {text} is not registered: it goes on no trip.")
+            elif asset.state == "retired":
+                granter.refuse("asset_retired", f"The asset {text} is retired: it goes on no trip.")
+            else:
+                asset.trips.append(
+                    Trip(
+                        event=number, shipped_at=event.occurred_at, platform=fact.platform, order=event.order.id, account=account.id, new=True
+                    )
+                )  # fmt: skip
+                touched.append(asset)
+        if packaging.class_ is not None and not needs_asset(packaging.class_):
+            self.state.sent.send(account.id, packaging.class_, granter.day, Decimal(packaging.parcels))
+        self._settle_up(touched, effects)
+
+    def not_shipped(self, wrong: Declared, effects: Effects, fact: Fact) -> None:
+        """A shipment is declared wrong: its trips never were."""
+        touched = []
+        for asset in self.state.assets.values():
+            for trip in asset.trips:
+                if trip.event == wrong.number and not trip.void:
+                    trip.void = trip.changed = True
+                    touched.append(asset)
+        assert type(wrong.event) is OrderFulfilled
+        packaging = wrong.event.packaging
+        if packaging is not None and packaging.class_ is not None and not needs_asset(packaging.class_):
+            program = self.fold.scope.catalogue.programs[fact.program]
+            day = wrong.event.occurred_at.astimezone(program.zone).date()
+            self.state.sent.unsend(wrong.account, packaging.class_, day, Decimal(packaging.parcels))
+        self._settle_up(touched, effects)
+
+    # What came back -------------------------------------------------------------------------------------
+
+    def returned(self, fact: Fact, event: PackagingReturned, number: int, named: Account | None) -> EventAnswer:
+        """Decide a return. It waits while nothing of it counts and an asset of it is not out, as far as is known."""
+        waiting = Waiting(number=number, fact=fact, account=None if named is None else named.id, parked=None)
+        self.state.waiting[number] = waiting
+        backs = []
+        touched = []
+        for i, item in enumerate(event.returns):
+            asset = self._asset(fact.program, item)
+            if asset is not None and asset.state != "retired":
+                back = Back(event=number, item=i, at=event.occurred_at, platform=fact.platform, account=self._named(waiting))
+                asset.waiting.append(back)
+                backs.append(back)
+                touched.append(asset)
+        ended: dict[int, tuple[Asset, Trip]] = {}
+        for asset in touched:
+            ended |= {t.back.item: (asset, t) for t in self._rematch(asset).ended if t.back is not None and t.back.event == number}
+        if not ended and (backs or named is None) and all(item.asset is not None for item in event.returns):
+            granter = self.fold.granter(fact, named or Account(id=0, program=fact.program))
+            self._refuse_assets(granter, fact, event, {})
+            return self.fold.park(fact, number, granter.refused, named)
+        return self._decide(waiting, event, ended)
+
+    def not_returned(self, wrong: Declared, effects: Effects, fact: Fact) -> None:
+        """A return is declared wrong: its trips are still under way, and others may have ended them."""
+        touched = []
+        for asset in self.state.assets.values():
+            asset.waiting = [back for back in asset.waiting if back.event != wrong.number]
+            for trip in asset.trips:
+                if trip.back is not None and trip.back.event == wrong.number:
+                    if trip.awarded is not None and trip.awarded[0] != wrong.number:
+                        effects.take_back(wrong.account, self.state.carried.get((wrong.account, trip.awarded), []), fact)
+                    trip.back = trip.awarded = trip.deposit = None
+                    trip.changed = True
+                    touched.append(asset)
+        for class_, day, units in self.state.back.get(wrong.number, ()):
+            self.state.sent.take_again(wrong.account, class_, day, units)
+        self._settle_up(touched, effects)
+
+    # ----------------------------------------------------------------------------------------------------
+
+    def _settle_up(self, assets: list[Asset], effects: Effects) -> None:
+        """Give returns to the trips that they belong to now, and post what that changes."""
+        counting: dict[int, dict[int, tuple[Asset, Trip]]] = {}
+        for asset in assets:
+            result = self._rematch(asset)
+            for back, awarded in result.undone:
+                waiting = self.state.waiting[back.event]
+                assert back.account is not None
+                if awarded is not None:
+                    effects.take_back(back.account, self.state.carried.get((back.account, awarded), []), waiting.fact)
+            for trip in result.ended:
+                assert trip.back is not None
+                counting.setdefault(trip.back.event, {})[trip.back.item] = (asset, trip)
+        for number, ended in counting.items():
+            waiting = self.state.waiting[number]
+            event = waiting.fact.event
+            assert type(event) is PackagingReturned
+            if waiting.parked is not None:
+                self._decide(waiting, event, ended)
+            else:
+                self._grant_again(waiting, event, ended, effects)
+
+    def _rematch(self, asset: Asset) -> Rematch:
+        result = rematch(asset, may_end=self._may_end)
+        asset.restate()
+        return result
+
+    def _may_end(self, back: Back, trip: Trip) -> bool:
+        """Whether a return may count for a trip; one that nobody is named in counts for the consumer of its first."""
+        if back.event not in self.state.waiting:
+            return False  # not read: more wait than could ever count
+        if back.account is None:
+            back.account = self._account_of.setdefault(back.event, trip.account)
+        if self._by_recipient(self.state.waiting[back.event]):
+            return back.account == trip.account
+        return True
+
+    def _by_recipient(self, waiting: Waiting) -> bool:
+        program = self.fold.scope.catalogue.programs[waiting.fact.program]
+        return program.return_earner == "recipient" or waiting.fact.event.consumer is None
+
+    def _named(self, waiting: Waiting) -> int | None:
+        return None if self._by_recipient(waiting) else waiting.account
+
+    def _decide(self, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]) -> EventAnswer:
+        """Store a return of which something counts, with its awards."""
+        account_id = self._named(waiting)
+        if account_id is None:
+            account_id = next(
+                (t.back.account for _, t in ended.values() if t.back is not None and t.back.account is not None), waiting.account
+            )
+        assert account_id is not None
+        account = self.fold.accounts[account_id]
+        fact = waiting.fact
+        granter = self.fold.granter(fact, account)
+        units = self._grant(granter, event, ended)
+        self._refuse_assets(granter, fact, event, ended)
+        posted = self.fold.post(granter, Change(account), fact, waiting.number)
+        awarded = {award.item for award in posted}
+        program = granter.program
+        for i, count in units.items():
+            item = event.returns[i]
+            if i in awarded and item.class_ is not None and program.return_window_days is not None:
+                self.state.sent.give_back(
+                    account.id, item.class_, granter.day, count, window_days=program.return_window_days, event=waiting.number, item=i
+                )  # fmt: skip
+        deposits = self._end(event, ended, {i: (waiting.number, i) for i in ended if i in awarded})
+        named = None if waiting.account is None else self.fold.accounts.get(waiting.account)
+        waiting.account, parked, waiting.parked = account.id, waiting.parked, None
+        return self.fold.store(
+            fact, waiting.number, account, posted, granter.refused, parked=parked, deposits=deposits,
+            shown=account if named is None or named is account else named,
+        )  # fmt: skip
+
+    def _grant_again(self, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], effects: Effects) -> None:
+        """Grant for items of a return that is stored: its awards are carried by the event that makes them count."""
+        for i, (asset, trip) in ended.items():
+            assert trip.back is not None
+            assert trip.back.account is not None
+            granter = self.fold.granter(waiting.fact, self.fold.accounts[trip.back.account])
+            self._grant(granter, event, {i: (asset, trip)}, only=i)
+            carried = effects.post_return(trip.back.account, granter, waiting.fact)
+            self._end(event, {i: (asset, trip)}, {} if carried is None else {i: carried})
+
+    def _grant(
+        self, granter: Granter, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], *, only: int | None = None
+    ) -> dict[int, Decimal]:
+        """Grant for every item that counts; the units of those without an asset."""
+        units: dict[int, Decimal] = {}
+        for i, item in enumerate(event.returns):
+            if only is not None and i != only:
+                continue
+            if i in ended:
+                asset, trip = ended[i]
+                if asset.worn_out(trip):
+                    granter.refuse("trip_limit", f"Trips of this asset earn {asset.max_trips} times; this is one more.", index=i)
+                else:
+                    registered = msgspec.structs.replace(item, class_=asset.class_, asset=asset.key)
+                    granter.grant("return", item_thing(event, registered, i, granter.platform_code, units=Decimal(1), claims=()))
+            elif item.asset is None and (count := self._units(granter, item, i)):
+                units[i] = count
+                granter.grant(
+                    "return", item_thing(event, item, i, granter.platform_code, units=count, claims=tuple(return_claims(item)))
+                )  # fmt: skip
+        return units
+
+    def _units(self, granter: Granter, item: Return, i: int) -> Decimal:
+        """How many units of single-use packaging count: never more than was sent to this consumer within the program's window."""
+        assert item.class_ is not None
+        if not granter.meets("return"):
+            return Decimal(0)
+        if needs_asset(item.class_):
+            granter.refuse("evidence_missing", "Reusable packaging earns by its asset, and none is named.", index=i)
+            return Decimal(0)
+        wanted, window = Decimal(item.quantity), granter.program.return_window_days
+        if window is None:
+            return wanted
+        left = self.state.sent.left(granter.account, item.class_, granter.day, window_days=window)
+        if left < wanted:
+            granter.refuse("more_than_shipped", f"Of this class {left.normalize():f} sent to this consumer are left to give back.", index=i)
+        return min(wanted, left)
+
+    def _refuse_assets(self, granter: Granter, fact: Fact, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]) -> None:
+        """Say why assets do not count."""
+        for i, item in enumerate(event.returns):
+            if item.asset is None or i in ended:
+                continue
+            asset = self._asset(fact.program, item)
+            if asset is None:
+                granter.refuse("asset_unknown", "This asset is not registered in the program.", index=i)
+            elif asset.state == "retired":
+                granter.refuse("asset_retired", "This asset is retired.", index=i)
+            else:
+                granter.refuse(
+                    "asset_not_out", "A trip earns once, and this asset is on none that is known; it waits for its shipment.", index=i
+                )
+
+    @staticmethod
+    def _end(event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], awarded: dict[int, Carried]) -> list[DepositDue]:
+        """Write down what ended the trips, and the deposits that are to be paid back for them."""
+        due = []
+        for i, (_, trip) in ended.items():
+            trip.awarded = awarded.get(i)
+            if (deposit := event.returns[i].deposit) is not None:
+                trip.deposit = (deposit.amount, deposit.currency)
+                due.append(DepositDue(return_=i, asset=event.returns[i].asset or "", amount=deposit.amount, currency=deposit.currency))
+        return due
+
+    def _asset(self, program: int, item: Return) -> Asset | None:
+        return None if item.asset is None else self.state.assets.get((program, canonical_asset(item.asset)))
+
+    def _known(self, program: int, packaging: Packaging) -> list[Asset]:
+        found = (self.state.assets.get((program, canonical_asset(text))) for text in packaging.assets)
+        return [asset for asset in found if asset is not None]
+
+
+def parcel_claims(platform: int, event: OrderPaid | OrderFulfilled) -> list[Claim]:
+    """What an order's packaging earns by: its waybill; what was really used, without a waybill, by its order."""
+    packaging = event.packaging
+    if packaging is not None and packaging.waybill is not None:
+        return [Claim(Kind.PARCEL, canonical_waybill(packaging.waybill))]
+    return [Claim(Kind.PARCEL, f"order:{platform}:{event.order.id}")] if type(event) is OrderFulfilled else []
+
+
+def return_claims(item: Return) -> list[Claim]:
+    """What single-use packaging earns by when it comes back: the waybill that it came with, for each class."""
+    return [] if item.waybill is None else [Claim(Kind.RETURNED, f"{canonical_waybill(item.waybill)}|{item.class_}")]

@@ -1,0 +1,255 @@
+"""What a credit batch has to know of packaging: assets and their trips, returns that wait, claims, what was sent; and writing it again."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct, field
+
+from schemas.events import (
+    ActivityCompleted,
+    Event,
+    OrderFulfilled,
+    OrderPaid,
+    PackagingReassigned,
+    PackagingReturned,
+)
+from service.domain.activities import activity_claims
+from service.domain.assets import AssetKey, Back
+from service.domain.catalogue import Catalogue
+from service.domain.claims import Claim, Claims
+from service.domain.fold import Fold, OrderState
+from service.domain.identifiers import canonical_asset
+from service.domain.keys import platform_key
+from service.domain.posting import Fact, OrderKey, Parked
+from service.domain.returns import Declared, PackagingState, Waiting, parcel_claims, return_claims
+from service.domain.usage import Usage
+from service.store import packaging as store
+from service.store.connection import Connection
+
+_events = msgspec.json.Decoder(Event)
+_RETURNED = "packaging.returned"
+
+
+class Met(Struct, kw_only=True):
+    """What a batch meets of packaging, and whose accounts that concerns."""
+
+    state: PackagingState = field(default_factory=PackagingState)
+    accounts: set[int] = field(default_factory=set)
+    owners: list[tuple[Fact, int]] = field(default_factory=list)
+    """Returns that may be awarded in this batch, each with an account that they may count for."""
+    were: dict[AssetKey, list[Back]] = field(default_factory=dict)
+    """What waited for each asset before, as far as it was read."""
+
+
+def names_assets(event: Event) -> bool:
+    """Whether an event is about reusable packaging, whose assets have to be locked before any account."""
+    return any(True for _ in asset_texts(event))
+
+
+def asset_texts(event: Event) -> Iterable[str]:
+    """The assets that an event names, as it writes them."""
+    if type(event) is PackagingReturned:
+        return (item.asset for item in event.returns if item.asset is not None)
+    if (type(event) is OrderPaid or type(event) is OrderFulfilled) and event.packaging is not None:
+        return event.packaging.assets
+    return ()
+
+
+def claims_of(fact: Fact, account: int) -> list[Claim]:
+    """What an event may earn by, for a consumer."""
+    event = fact.event
+    if type(event) is OrderPaid or type(event) is OrderFulfilled:
+        return parcel_claims(fact.platform, event) if event.packaging is not None else []
+    if type(event) is PackagingReturned:
+        return [claim for item in event.returns if item.asset is None for claim in return_claims(item)]
+    return activity_claims(event, account) if type(event) is ActivityCompleted else []
+
+
+# Assets, before any account is locked -------------------------------------------------------------------
+
+
+async def meet(
+    connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState], buyers: dict[OrderKey, int], *,
+    declared: Declared | None, dry: bool,
+) -> Met:  # fmt: skip
+    """Lock the assets that these facts name, and read their trips and what waits. `buyers`: the account of each order, where known."""
+    met = Met()
+    events = [(fact, fact.event) for fact in (*facts, *(p.fact for order in orders.values() for p in order.parked))]
+    if declared is not None:
+        events.append((facts[0], declared.event))
+    named = [(fact, event, (fact.program, canonical_asset(text))) for fact, event in events for text in asset_texts(event)]
+    if not named:
+        return met
+    state = met.state
+    state.assets = await store.assets(connection, sorted({key for _, _, key in named}), lock=not dry)
+    named = [one for one in named if one[2] in state.assets]
+    shippers: dict[AssetKey, set[int]] = {}
+    since: dict[AssetKey, datetime] = {}
+    for fact, event, key in named:
+        if type(event) is OrderFulfilled and fact.order_key is not None:
+            if (buyer := buyers.get(fact.order_key)) is not None:
+                shippers.setdefault(key, set()).add(buyer)
+            since[key] = min(since.get(key, event.occurred_at), event.occurred_at)
+        elif declared is not None:
+            ended = [trip.shipped_at for trip in state.assets[key].trips if trip.back is not None and trip.back.event == declared.number]
+            since[key] = min([event.occurred_at, *ended])
+    await _read_waiting(connection, met, since, dry=dry)
+    for fact, event, key in named:
+        if type(event) is PackagingReturned and declared is None:
+            _recipients(met, fact, event, key, shippers.get(key, set()))
+    for key, asset in state.assets.items():
+        met.were[key] = list(asset.waiting)
+        for back in asset.waiting:
+            recipients = shippers.get(key, set()) | {trip.account for trip in asset.legs()}
+            owners = recipients if back.account is None else {back.account}
+            met.owners += [(state.waiting[back.event].fact, owner) for owner in owners]
+            met.accounts |= owners
+    return met
+
+
+def _recipients(met: Met, fact: Fact, event: PackagingReturned, key: AssetKey, shippers: set[int]) -> None:
+    """Whom a new return may count for, besides the consumer that it names."""
+    trip = met.state.assets[key].trip_at(event.occurred_at)
+    owners = shippers | ({trip.account} if trip is not None and trip.back is None else set())
+    met.accounts |= owners
+    met.owners += [(fact, owner) for owner in owners]
+
+
+async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, datetime], *, dry: bool) -> None:
+    """Returns that a shipment may let count, and those that count now and may not any more."""
+    if not since:
+        return
+    state = met.state
+    for r in await store.waiting(connection, since):
+        text = r["facts"] or r["stored_facts"]
+        if text is None:
+            continue
+        fact = _fact(r["program"], r["platform"], r["code"], text)
+        parked = None
+        if r["facts"] is not None:
+            parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
+        state.waiting.setdefault(r["number"], Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked))
+        state.assets[r["program"], r["asset"]].waiting.append(
+            Back(event=r["number"], item=r["item"], at=r["occurred_at"], platform=r["platform"], account=r["account"])
+        )
+    counting = {
+        (trip.back.account, trip.back.event): key[0]
+        for key, at in since.items()
+        for trip in state.assets[key].trips
+        if trip.back is not None and trip.back.account is not None and trip.back.at >= at
+    }
+    if counting:
+        for r in await store.returned_facts(connection, list(counting)):
+            program = counting[r["account"], r["number"]]
+            fact = _fact(program, r["platform"], r["code"], r["facts"])
+            state.waiting[r["number"]] = Waiting(number=r["number"], fact=fact, account=r["account"], parked=None)
+            met.accounts.add(r["account"])
+            met.owners.append((fact, r["account"]))
+    state.numbers = (
+        itertools.count(-1, -1) if dry else _spare(await store.numbers(connection, len(state.waiting))) if state.waiting else iter(())
+    )
+
+
+def _spare(numbers: list[int]) -> Iterator[int]:
+    return iter(numbers)
+
+
+def _fact(program: int, platform: int, code: str, facts: str) -> Fact:
+    return Fact(
+        program=program, platform=platform, platform_code=code, event=_events.decode(facts), facts=facts.encode(), request_hash=b""
+    )  # fmt: skip
+
+
+# What belongs to accounts, once they are locked -----------------------------------------------------------
+
+
+async def read_awards(connection: Connection, met: Met) -> set[int]:
+    """The awards of returns that count and may not any more; the accounts where some of them have settled."""
+    state = met.state
+    carriers = {
+        (trip.back.account, trip.awarded[0])
+        for asset in state.assets.values() for trip in asset.trips
+        if trip.awarded is not None and trip.back is not None and trip.back.account in met.accounts
+    }  # fmt: skip
+    settled = set()
+    for account, award in await store.awards(connection, sorted(carriers)) if carriers else ():
+        state.carried.setdefault((account, (award.event, award.item or 0)), []).append(award)
+        if award.settled:
+            settled.add(account)
+    return settled
+
+
+async def read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]], *, declared: Declared | None) -> None:
+    """What was sent to those who give single-use packaging back. `facts`: each with its account."""
+    sent = met.state.sent
+    if declared is not None:
+        met.state.back[declared.number] = await store.back_of(connection, declared.account, declared.number)
+        for class_, _, _ in met.state.back[declared.number]:
+            sent.ask(declared.account, class_)
+        if type(declared.event) is OrderFulfilled and declared.event.packaging is not None and declared.event.packaging.class_ is not None:
+            sent.ask(declared.account, declared.event.packaging.class_)
+    for fact, account in facts:
+        if type(fact.event) is PackagingReturned:
+            for item in fact.event.returns:
+                if item.asset is None and item.class_ is not None:
+                    sent.ask(account, item.class_)
+    if sent.asked:
+        sent.seal(await store.sent(connection, sent.asked, everything=declared is not None))
+
+
+async def read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]], *, dry: bool) -> Claims:
+    """Who holds what these facts may earn by; what is free is kept for this batch."""
+    claims = Claims()
+    for fact, account in facts:
+        if found := claims_of(fact, account):
+            claims.ask(fact.program, found)
+    claims.seal(await store.place_claims(connection, claims.asked, lock=not dry) if claims.asked else {})
+    return claims
+
+
+def ask_windows(met: Met, usage: Usage, catalogue: Catalogue) -> None:
+    """Every window that awards of returns of earlier events can touch."""
+    for fact, owner in met.owners:
+        if (program := catalogue.programs.get(fact.program)) is None:
+            continue
+        fact.day = fact.event.occurred_at.astimezone(program.zone).date()
+        for campaign in catalogue.candidates(fact.program, "return", fact.platform_code, fact.event.occurred_at):
+            usage.windows(owner, campaign.id, fact.day)
+    for (account, _), awards in met.state.carried.items():
+        for award in awards:
+            if catalogue.knows(award.campaign):
+                usage.windows(account, award.campaign, award.day)
+
+
+# Write ------------------------------------------------------------------------------------------------------
+
+
+async def write(connection: Connection, fold: Fold, met: Met, claims: Claims) -> None:
+    """Write what the fold decided about packaging."""
+    state = met.state
+    if state.assets:
+        await store.write_assets(connection, state.assets.values())
+        more, gone = [], []
+        for key, asset in state.assets.items():
+            were, are = met.were.get(key, []), asset.waiting
+            kept = {(b.event, b.item) for b in are}
+            known = {(b.event, b.item) for b in were}
+            more += [(key, back) for back in are if (back.event, back.item) not in known]
+            gone += [(key, back) for back in were if (back.event, back.item) not in kept]
+        await store.write_waiting(connection, more=more, gone=gone)
+        stored = {
+            (s.fact.program, s.number, s.account) for s in fold.stored if names_assets(s.fact.event) and s.fact.event.TYPE == _RETURNED
+        }
+        if stored:
+            await store.name_waiting(connection, sorted(stored))
+    if claims.asked or claims.released:
+        await store.settle_claims(connection, released=claims.released, taken=claims.changed(), left=claims.left())
+    if state.sent.changes or state.sent.back:
+        await store.write_sent(connection, state.sent.changes, state.sent.back)
+    written = [s for s in fold.stored if isinstance(s.fact.event, PackagingReassigned)]
+    if written:
+        await store.register_written(
+            connection, [(s.fact.program, platform_key(s.fact.platform, s.fact.event.id), s.number, s.account) for s in written]
+        )
