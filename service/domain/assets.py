@@ -6,6 +6,7 @@ returns in one trip the first that counted stays, the others wait, because their
 
 from collections.abc import Callable
 from datetime import datetime
+from itertools import zip_longest
 
 from msgspec import Struct
 
@@ -111,42 +112,31 @@ def rematch(asset: Asset, *, may_end: Callable[[Back, Trip], bool]) -> Rematch:
 
     Returns that count stay where they can, move with their awards where their trip turned out to be another, and go before those that wait.
     """
-    before = {id(trip.back): trip for trip in asset.trips if trip.back is not None}
-    counting = [(trip.back, trip.awarded, trip.deposit) for trip in asset.trips if trip.back is not None]
     legs = asset.legs()
-    home: dict[int, Trip] = {}
-    for back, awarded, deposit in sorted(counting, key=lambda c: c[0].event):
-        at = next((t for t in reversed(legs) if t.shipped_at <= back.at), None)
-        if at is None:
-            continue
-        was = before[id(back)]
-        if id(at) not in home or was is at:  # whoever ended this very trip stays
-            home[id(at)] = Trip(event=0, shipped_at=back.at, platform=0, order="", account=0, back=back, awarded=awarded, deposit=deposit)
-    kept = {id(h.back) for h in home.values()}
-    undone = [(back, awarded) for back, awarded, _ in counting if id(back) not in kept]
+    counting = [(trip, trip.back, trip.awarded, trip.deposit) for trip in asset.trips if trip.back is not None]
+    home: dict[int, tuple[Back, tuple[int, int] | None, tuple[str, str] | None]] = {}
+    for was, back, awarded, deposit in sorted(counting, key=lambda c: c[1].event):
+        at = next((trip for trip in reversed(legs) if trip.shipped_at <= back.at), None)
+        if at is not None and (id(at) not in home or was is at):  # whoever ended this very trip stays
+            home[id(at)] = (back, awarded, deposit)
+    kept = {id(back) for back, _, _ in home.values()}
+    undone = [(back, awarded) for _, back, awarded, _ in counting if id(back) not in kept]
     asset.waiting += [back for back, _ in undone]
-    ended = []
     for trip in asset.trips:
-        found = home.get(id(trip))
-        if found is None and trip.back is not None:
-            trip.back, trip.awarded, trip.deposit, trip.changed = None, None, None, True
-        elif found is not None and trip.back is not found.back:
-            trip.back, trip.awarded, trip.deposit, trip.changed = found.back, found.awarded, found.deposit, True
-    for i, trip in enumerate(legs):
-        if trip.back is None:
-            until = legs[i + 1].shipped_at if i + 1 < len(legs) else None
-            first = next(
-                (
-                    b for b in sorted(asset.waiting, key=lambda b: (b.event, b.item))
-                    if trip.shipped_at <= b.at and (until is None or b.at < until) and may_end(b, trip)
-                ),
-                None,
-            )  # fmt: skip
-            if first is not None:
-                asset.waiting.remove(first)
-                trip.back, trip.changed = first, True
+        ends = home.get(id(trip), (None, None, None))
+        if trip.back is not ends[0]:
+            (trip.back, trip.awarded, trip.deposit), trip.changed = ends, True
+    ended = []
+    for trip, later in zip_longest(legs, legs[1:]):
+        if trip.back is not None:
+            continue
+        for back in sorted(asset.waiting, key=lambda b: (b.at, b.event, b.item)):
+            if trip.shipped_at <= back.at and (later is None or back.at < later.shipped_at) and may_end(back, trip):
+                asset.waiting.remove(back)
+                trip.back, trip.changed = back, True
                 ended.append(trip)
-    return Rematch(ended=ended, undone=[(b, a) for b, a in undone if b in asset.waiting])
+                break
+    return Rematch(ended=ended, undone=undone)
 
 
 def _by_time(trip: Trip) -> tuple[datetime, int]:

@@ -107,16 +107,17 @@ class Fold:
         granter = self.granter(fact, account)
         if type(event) is ActivityCompleted:
             granter.grant("activity", activity_thing(event, fact.platform_code, claims=tuple(activity_claims(event, account.id))))
-        return self.store(fact, number, account, self.post(granter, Change(account), fact, number), granter.refused)
+        change = Change(account)
+        posted = self.post(granter, change, fact, number)
+        return self.store(fact, number, change, posted, granter.refused)
 
     def declare_wrong(self, fact: Fact, event: EventErrorDeclared, number: int, wrong: Declared) -> EventAnswer:
         """Take back what an event of an earlier batch earned, and give what others earn in its place."""
         account = self.accounts[wrong.account]
         if type(wrong.event) is EventErrorDeclared:
             detail = "A shipment, a return or an activity can be declared wrong; an order is cancelled or refunded."
-            return self.store(fact, number, account, [], [Refusal(code="not_declarable", detail=detail)])
+            return self.store(fact, number, Change(account), [], [Refusal(code="not_declarable", detail=detail)])
         effects = Effects(self, fact, number, account, "error_declared")
-        effects.take_back(account.id, wrong.awards, fact)
         if type(wrong.event) is OrderFulfilled:
             assert fact.order_key is not None
             order = self.orders[fact.order_key]
@@ -124,12 +125,14 @@ class Fold:
             self._reverse(order, effects, number)
             self.returns.not_shipped(wrong, effects, fact)
             self._pack_again(order, fact, account, effects, number)
-        elif type(wrong.event) is PackagingReturned:
-            self.returns.not_returned(wrong, effects, fact)
+        else:
+            effects.take_back(account.id, wrong.awards, fact)
+            if type(wrong.event) is PackagingReturned:
+                self.returns.not_returned(wrong, effects, fact)
         effects.finish()
         if not effects.posted and not effects.taken:
             effects.refused.append(Refusal(code="nothing_to_reverse", detail="The event that it declares wrong has no points left."))
-        return self.store(fact, number, account, effects.posted, effects.refused, taken=effects.taken)
+        return self.store(fact, number, effects.change, effects.posted, effects.refused, taken=effects.taken)
 
     # An order and what depends on it
 
@@ -137,20 +140,21 @@ class Fold:
         order = self.orders[fact.platform, event.order.id]
         if order.account is not None:
             detail = "This order was reported as paid before; an order line earns once."
-            return self.store(fact, number, account, [], [Refusal(code="already_awarded", detail=detail)])
+            return self.store(fact, number, Change(account), [], [Refusal(code="already_awarded", detail=detail)])
         order.account, order.newly_paid = account.id, True
         order.facts.paid(event)
         granter = self.granter(fact, account)
         granter.purchase(event)
         if event.packaging is not None:
             self.returns.pack(granter, event, event.packaging)
-        posted = self.post(granter, Change(account), fact, number)
+        change = Change(account)
+        posted = self.post(granter, change, fact, number)
         order.awards += posted
         waiting, order.parked = order.parked, []
         if not waiting:
-            return self.store(fact, number, account, posted, granter.refused)
+            return self.store(fact, number, change, posted, granter.refused)
         place = len(self.stored)
-        self.store(fact, number, account, posted, granter.refused)
+        self.store(fact, number, change, posted, granter.refused)
         for parked in waiting:
             order.picked_up.append(parked)
             self._apply(parked.fact, parked.number, account, order, parked)
@@ -182,7 +186,7 @@ class Fold:
         self._reverse(order, effects, number)
         if not effects.taken:
             return self._nothing(fact, number, account, "nothing_to_reverse", "No points of this order are left to take back.", parked)
-        return self.store(fact, number, account, [], [], parked=parked, taken=effects.taken)
+        return self.store(fact, number, effects.change, [], [], parked=parked, taken=effects.taken)
 
     def _fulfilled(
         self, fact: Fact, event: OrderFulfilled, number: int, account: Account, order: OrderState, parked: Parked | None
@@ -201,7 +205,7 @@ class Fold:
             self._reverse(order, effects, number)  # what was refunded before
         self.returns.ship(fact, event, event.packaging, number, account, effects, granter)
         effects.finish()
-        return self.store(fact, number, account, effects.posted, granter.refused, parked=parked, taken=effects.taken)
+        return self.store(fact, number, effects.change, effects.posted, granter.refused, parked=parked, taken=effects.taken)
 
     def _pack_again(self, order: OrderState, fact: Fact, account: Account, effects: Effects, number: int) -> None:
         """What was declared wrong no longer stands in the way of what was chosen at checkout, or of another report of the shipment."""
@@ -218,7 +222,7 @@ class Fold:
         self._reverse(order, effects, number)
 
     def _nothing(self, fact: Fact, number: int, account: Account, code: str, detail: str, parked: Parked | None) -> EventAnswer:
-        return self.store(fact, number, account, [], [Refusal(code=code, detail=detail)], parked=parked)
+        return self.store(fact, number, Change(account), [], [Refusal(code=code, detail=detail)], parked=parked)
 
     # Posting
 
@@ -282,7 +286,7 @@ class Fold:
         if self.scope.catalogue.knows(award.campaign):
             self.scope.usage.count(self.scope.usage.windows(account.id, award.campaign, award.day), -points)
         if award.settled:
-            self._claw_back(account, award, points, number)
+            self._claw_back(change, award, points, number)
         else:
             account.pending -= points
             sums.pending -= points
@@ -300,8 +304,9 @@ class Fold:
             if not points:
                 self.scope.claims.release(holder)
 
-    def _claw_back(self, account: Account, award: PostedAward, points: int, number: int) -> None:
+    def _claw_back(self, change: Change, award: PostedAward, points: int, number: int) -> None:
         """Take settled points back; what is missing becomes debt."""
+        account = change.account
         taken, missing = claw_back(self.lots.get(account.id, ()), points, event=award.event, n=award.n)
         for lot, part in taken:
             key = (account.id, lot.event, lot.n, number)
@@ -326,7 +331,7 @@ class Fold:
                         event=number,
                         award=award.event,
                         n=award.n,
-                        version=account.version,
+                        version=change.version,
                     )
                 )
 
@@ -351,11 +356,12 @@ class Fold:
         return answer
 
     def store(
-        self, fact: Fact, number: int, account: Account, posted: list[PostedAward], refused: list[Refusal], *,
+        self, fact: Fact, number: int, change: Change, posted: list[PostedAward], refused: list[Refusal], *,
         parked: Parked | None = None, taken: list[tuple[PostedAward, int]] | None = None, deposits: list[DepositDue] | None = None,
         shown: Account | None = None,
     ) -> EventAnswer:  # fmt: skip
         """Keep the event with its answer, which shows the balance of `shown` (None: of its account)."""
+        account = change.account
         granted = [a.granted for a in posted if a.granted is not None]
         awards = [g.as_award() for g in granted]
         if taken:
@@ -379,7 +385,7 @@ class Fold:
                 fact=fact,
                 points=answer.points,
                 received_at=parked.received_at if parked else self.scope.now,
-                version=account.version if awards else 0,
+                version=change.version,
                 answer=answer,
                 first_answer=parked.answer if parked else None,
             )

@@ -103,17 +103,18 @@ class Parked(Struct, kw_only=True, gc=False):
 class Change:
     """One event's change of one account: however much it does, the account's version rises once."""
 
-    __slots__ = ("_happened", "account")
+    __slots__ = ("account", "version")
 
     def __init__(self, account: Account) -> None:
         self.account = account
-        self._happened = False
+        self.version = 0
+        """Of the account after it; 0: nothing has happened yet."""
 
     def happens(self) -> None:
         """Something of it is about to be done."""
-        if not self._happened:
-            self._happened = True
+        if not self.version:
             self.account.version += 1
+            self.version = self.account.version
 
 
 class Entry(Struct, kw_only=True, gc=False):

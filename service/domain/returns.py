@@ -134,7 +134,7 @@ class Effects:
         """Write what others are told."""
         for other in self._others.values():
             if other.posted or other.taken:
-                self._fold.store(other.fact, other.number, other.change.account, other.posted, [], taken=other.taken)
+                self._fold.store(other.fact, other.number, other.change, other.posted, [], taken=other.taken)
 
     def _other(self, account: int, fact: Fact) -> _Other:
         key = (account, fact.platform)
@@ -295,16 +295,15 @@ class Returns:
             return False  # not read: more wait than could ever count
         if back.account is None:
             back.account = self._account_of.setdefault(back.event, trip.account)
-        if self._by_recipient(self.state.waiting[back.event]):
+        if back.event in self._account_of or self._recipients_earn(self.state.waiting[back.event]):
             return back.account == trip.account
         return True
 
-    def _by_recipient(self, waiting: Waiting) -> bool:
-        program = self.fold.scope.catalogue.programs[waiting.fact.program]
-        return program.return_earner == "recipient" or waiting.fact.event.consumer is None
+    def _recipients_earn(self, waiting: Waiting) -> bool:
+        return self.fold.scope.catalogue.programs[waiting.fact.program].return_earner == "recipient"
 
     def _named(self, waiting: Waiting) -> int | None:
-        return None if self._by_recipient(waiting) else waiting.account
+        return None if self._recipients_earn(waiting) else waiting.account
 
     def _decide(self, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]) -> EventAnswer:
         """Store a return of which something counts, with its awards."""
@@ -319,7 +318,8 @@ class Returns:
         granter = self.fold.granter(fact, account)
         units = self._grant(granter, event, ended)
         self._refuse_assets(granter, fact, event, ended)
-        posted = self.fold.post(granter, Change(account), fact, waiting.number)
+        change = Change(account)
+        posted = self.fold.post(granter, change, fact, waiting.number)
         awarded = {award.item for award in posted}
         program = granter.program
         for i, count in units.items():
@@ -332,7 +332,7 @@ class Returns:
         named = None if waiting.account is None else self.fold.accounts.get(waiting.account)
         waiting.account, parked, waiting.parked = account.id, waiting.parked, None
         return self.fold.store(
-            fact, waiting.number, account, posted, granter.refused, parked=parked, deposits=deposits,
+            fact, waiting.number, change, posted, granter.refused, parked=parked, deposits=deposits,
             shown=account if named is None or named is account else named,
         )  # fmt: skip
 

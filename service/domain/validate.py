@@ -94,7 +94,7 @@ def _line(line: Line, i: int, errors: list[FieldError]) -> None:
 
 def _packaging(event: OrderPaid | OrderFulfilled, errors: list[FieldError]) -> None:
     packaging = event.packaging
-    if packaging is not None and packaging.class_ not in CLASS_CODES:
+    if packaging is not None and not (packaging.class_ is None and packaging.assets) and packaging.class_ not in CLASS_CODES:
         errors.append(_error("/packaging/class", "is not a known packaging class"))
 
 
@@ -113,7 +113,7 @@ def _refund(event: OrderRefunded, errors: list[FieldError]) -> None:
 
 def _returns(event: PackagingReturned, errors: list[FieldError]) -> None:
     for i, item in enumerate(event.returns):
-        if item.class_ not in CLASS_CODES:
+        if not (item.class_ is None and item.asset) and item.class_ not in CLASS_CODES:
             errors.append(_error(f"/returns/{i}/class", "is not a known packaging class"))
         if not Decimal(item.quantity):
             errors.append(_error(f"/returns/{i}/quantity", "must be above 0"))

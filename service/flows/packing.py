@@ -91,7 +91,9 @@ async def meet(
         if type(event) is OrderFulfilled and fact.order_key is not None:
             if (buyer := buyers.get(fact.order_key)) is not None:
                 shippers.setdefault(key, set()).add(buyer)
-            since[key] = min(since.get(key, event.occurred_at), event.occurred_at)
+            under_way = state.assets[key].trip_at(event.occurred_at)  # what ended that may belong to this one
+            began = event.occurred_at if under_way is None else under_way.shipped_at
+            since[key] = min(since.get(key, began), began)
         elif declared is not None:
             ended = [trip.shipped_at for trip in state.assets[key].trips if trip.back is not None and trip.back.event == declared.number]
             since[key] = min([event.occurred_at, *ended])

@@ -19,7 +19,7 @@ from service.domain.sent import Day, SentKey
 from service.store.connection import Connection
 
 MAX_WAITING = 50
-"""Returns of an asset that are read where a shipment may let one of them count: those that came first."""
+"""Returns of an asset that are read where a shipment may let one of them count: the earliest."""
 BATCH_KEYS = "unnest($1::int[], $2::text[])"
 
 # Assets -----------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ CROSS JOIN LATERAL (
     SELECT r.program, r.asset, r.number, r.item, r.platform, r.occurred_at, r.bucket, r.account FROM waiting_return r
     WHERE r.program = w.program AND r.asset = w.asset AND r.occurred_at >= w.since
       AND (r.account IS NULL OR EXISTS (SELECT FROM consumer_reference c WHERE c.bucket = r.bucket AND c.account = r.account))
-    ORDER BY r.number, r.item LIMIT {MAX_WAITING}
+    ORDER BY r.occurred_at, r.number, r.item LIMIT {MAX_WAITING}
 ) x
 JOIN platform l ON l.id = x.platform
 LEFT JOIN parked p ON p.number = x.number AND p.program = x.program
@@ -89,7 +89,7 @@ JOIN platform l ON l.id = e.platform
 
 
 async def waiting(connection: Connection, since: dict[AssetKey, datetime]) -> list[Record]:
-    """The first returns that wait for each asset and happened from that time on.
+    """The earliest returns that wait for each asset and happened from that time on.
 
     program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer) or
     stored (stored_facts).
@@ -299,11 +299,15 @@ SELECT s.account, s.class, s.day, s.units, s.returned
 FROM unnest($1::smallint[], $2::bigint[], $3::text[]) AS w (bucket, account, class) JOIN packaging_sent s USING (bucket, account, class)
 WHERE s.units > s.returned OR $4
 """
+ADD_SENT = """
+INSERT INTO packaging_sent (bucket, account, class, day, units)
+SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::date[], $5::numeric[])
+ON CONFLICT (bucket, account, class, day) DO UPDATE SET units = packaging_sent.units + excluded.units
+"""
 CHANGE_SENT = """
-INSERT INTO packaging_sent (bucket, account, class, day, units, returned)
-SELECT * FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::date[], $5::numeric[], $6::numeric[])
-ON CONFLICT (bucket, account, class, day) DO UPDATE
-SET units = packaging_sent.units + excluded.units, returned = packaging_sent.returned + excluded.returned
+UPDATE packaging_sent s SET units = s.units + least(w.units, 0), returned = s.returned + w.returned
+FROM unnest($1::smallint[], $2::bigint[], $3::text[], $4::date[], $5::numeric[], $6::numeric[]) AS w (bucket, account, class, day, units, returned)
+WHERE s.bucket = w.bucket AND s.account = w.account AND s.class = w.class AND s.day = w.day
 """
 INSERT_BACK = """
 INSERT INTO packaging_back (bucket, account, event, item, class, day, units)
@@ -328,14 +332,16 @@ async def write_sent(
     back: Sequence[tuple[int, int, int, str, date, Decimal]],
 ) -> None:
     """Add what was sent and returned, by (account, class, day); and which of it returns count as given back."""
-    if changes:
-        keys = sorted(changes)
-        await connection.execute(
-            CHANGE_SENT, [bucket_of(k[0]) for k in keys], [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys],
-            [changes[k][0] for k in keys], [changes[k][1] for k in keys],
-        )  # fmt: skip
+    if more := sorted(key for key, (units, _) in changes.items() if units > 0):
+        await connection.execute(ADD_SENT, *_sent_columns(more), [changes[k][0] for k in more])
+    if less := sorted(key for key, (units, returned) in changes.items() if units < 0 or returned):
+        await connection.execute(CHANGE_SENT, *_sent_columns(less), [changes[k][0] for k in less], [changes[k][1] for k in less])
     if back:
         await connection.execute(INSERT_BACK, [bucket_of(b[0]) for b in back], *([b[i] for b in back] for i in range(6)))
+
+
+def _sent_columns(keys: Sequence[tuple[int, str, date]]) -> tuple[list[int], list[int], list[str], list[date]]:
+    return [bucket_of(k[0]) for k in keys], [k[0] for k in keys], [k[1] for k in keys], [k[2] for k in keys]
 
 
 async def back_of(connection: Connection, account: int, event: int) -> list[tuple[str, date, Decimal]]:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,13 +46,13 @@ async def live(world: World, projection: Projection) -> None:
     await world.campaign(action="return", award={"kind": "fixed", "points": 3})
     await world.campaign(hold="P14D", award={"kind": "per_amount", "points": 1, "per": "10.00", "currency": "CNY"})
     settled = [order_paid("c-1", quantity=5), order_paid("c-2", quantity=4), order_paid("c-3", quantity=6)]
-    early = order_paid("c-1", quantity=5, packaging={"class": "circular_box"})
+    early = order_paid("c-1", quantity=5, packaging={"class": "paper_mailer", "waybill": "SF-1"})
     await world.send(*settled, early, order_paid("c-4", quantity=20))
     await world.credit(refund(early, "r-early", 2))
     await world.credit(refund(order_paid("c-9"), "parked", 1))
     await world.credit(order_paid("thief") | {"order": early["order"]})
     returned = {"id": "back", "type": "packaging.returned", "occurred_at": early["occurred_at"], "consumer": "c-2"}
-    await world.credit(returned | {"returns": [{"class": "circular_box", "quantity": "1"}]}, "market")
+    await pack(world, returned)
     await settle(world, projection)
     # The points of c-3 are gone, as if they had been spent: its cancelled order leaves a debt, which the next one repays.
     await spend(world, "c-3", 50)
@@ -68,6 +69,25 @@ async def live(world: World, projection: Projection) -> None:
     # A balance from elsewhere: for somebody with points, for somebody in debt, and for somebody new.
     await world.credit(refund(settled[1], "r-all", amount="66.63"))
     await take_over_some(world)
+
+
+async def pack(world: World, returned: dict[str, Any]) -> None:
+    """A box on two trips, one of them declared wrong; single-use packaging that comes back; a return that waits."""
+    await world.rows("INSERT INTO asset (program, key, class) VALUES ($1, 'box1', 'circular_box')", world.program)
+    orders = [order_paid(f"c-{n}") for n in (2, 2, 5)]
+    at = orders[0]["occurred_at"]
+    sent = [
+        {"id": f"sent-{n}", "type": "order.fulfilled", "occurred_at": at, "order": order["order"], "packaging": packaging}
+        for n, (order, packaging) in enumerate(
+            zip(orders, ({"assets": ["box1"], "class": "circular_box"}, {"class": "plastic_mailer", "parcels": 2}, {"assets": ["box1"]}), strict=True)
+        )
+    ]  # fmt: skip
+    await world.send(*orders, *sent[:2])
+    await world.credit(returned | {"returns": [{"asset": "box1"}, {"class": "plastic_mailer", "waybill": "w-1"}]})
+    await world.credit(returned | {"id": "waits", "consumer": "c-6", "returns": [{"asset": "box1"}]})
+    await world.credit(sent[2])
+    error = {"event": "sent-2", "reason": "did_not_occur"}
+    await world.credit({"id": "wrong", "type": "event.error_declared", "occurred_at": at, "error": error})
 
 
 async def take_over_some(world: World) -> None:

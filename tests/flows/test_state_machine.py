@@ -74,7 +74,7 @@ class Real:
     def open(self, campaigns: list[Campaign]) -> None:
         async def found() -> None:
             pool = await asyncpg.create_pool(self._dsn, min_size=1, max_size=2)
-            self.world = await World(pool).found()
+            self.world = await World(pool).found(returns_compared=False)
             for campaign in campaigns:
                 await self.world.campaign(**_body(campaign))
 
