@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from service.domain.campaigns import CompiledCampaign
+from service.domain.factors import OwnFactors
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -16,6 +17,8 @@ class Program(Struct, frozen=True, kw_only=True):
     id: int
     code: str
     zone: ZoneInfo
+    impact_factors: OwnFactors = OwnFactors()
+    """Its own impact factors, and its corrections of reference factors."""
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

@@ -15,6 +15,7 @@ from schemas.events import (
     Balance,
     Event,
     EventAnswer,
+    Impact,
     OrderCancelled,
     OrderFulfilled,
     OrderPaid,
@@ -95,6 +96,8 @@ class PostedAward(Struct, kw_only=True, gc=False):
     line: str | None
     points: int
     day: date
+    co2e_g: int = 0
+    plastic_g: int = 0
     settled: bool = False
     reversed: int = 0
     reversed_was: int = 0
@@ -176,13 +179,15 @@ class Stored(Struct, kw_only=True, gc=False):
 class Sums:
     """What one batch adds to a campaign's roll-up on one platform."""
 
-    __slots__ = ("events", "issued", "pending", "reversed")
+    __slots__ = ("co2e_g", "events", "issued", "pending", "plastic_g", "reversed")
 
     def __init__(self) -> None:
         self.events = 0
         self.issued = 0
         self.pending = 0
         self.reversed = 0
+        self.co2e_g = 0
+        self.plastic_g = 0
 
 
 class Fold:
@@ -316,7 +321,8 @@ class Fold:
         for n, g in enumerate(granter.granted):
             award = PostedAward(
                 event=number, n=n, campaign=g.campaign.id, code=g.campaign.code, version=g.campaign.version, action=g.campaign.body.action,
-                platform=fact.platform, line=g.line, points=g.points, day=g.day, granted=g,
+                platform=fact.platform, line=g.line, points=g.points, day=g.day,
+                co2e_g=g.co2e_g, plastic_g=g.plastic_g, granted=g,
             )  # fmt: skip
             posted.append(award)
             self.granted.append((account, award))
@@ -324,6 +330,8 @@ class Fold:
             sums = self._sums(fact.program, award)
             sums.issued += g.points
             sums.pending += g.points
+            sums.co2e_g += award.co2e_g
+            sums.plastic_g += award.plastic_g
             if g.campaign.id not in campaigns:
                 campaigns.add(g.campaign.id)
                 sums.events += 1
@@ -344,6 +352,9 @@ class Fold:
             award.reversed += points
             sums = self._sums(account.program, award)
             sums.reversed += points
+            if award.reversed == award.points:  # impact is of a thing that was or was not: it goes with the last point
+                sums.co2e_g -= award.co2e_g
+                sums.plastic_g -= award.plastic_g
             if self.scope.catalogue.knows(award.campaign):
                 self.scope.usage.count(self.scope.usage.windows(account.id, award.campaign, award.day), -points)
             if award.settled:
@@ -428,7 +439,9 @@ class Fold:
 
 
 def _taken_back(award: PostedAward, points: int) -> Award:
+    gone = award.reversed == award.points
     return Award(
         campaign=award.code, version=award.version, action=award.action, points=-points, line=UNSET if award.line is None else award.line,
         reason=f"{points} points taken back: the order was refunded or cancelled",
+        impact=Impact(co2e_g=-award.co2e_g, plastic_g=-award.plastic_g) if gone else Impact(),
     )  # fmt: skip

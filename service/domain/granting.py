@@ -16,12 +16,14 @@ from decimal import Decimal
 from msgspec import UNSET, Struct, UnsetType
 
 from schemas.campaigns import Action, Multiplier, PerAmount
-from schemas.events import ActivityCompleted, Award, Event, OrderPaid, Packaging, PackagingReturned, Refusal
+from schemas.events import ActivityCompleted, Award, Event, Impact, OrderPaid, Packaging, PackagingReturned, Refusal
+from schemas.impact import ImpactRecord
 from service.domain import earning
 from service.domain.campaigns import CompiledCampaign, expires_on
 from service.domain.catalogue import Catalogue, Program
 from service.domain.certificates import CertificateFacts
 from service.domain.conditions import Condition
+from service.domain.impact import central_g, impact_of
 from service.domain.products import Products
 from service.domain.things import Thing, activity_thing, item_thing, line_thing, packaging_thing, values_of
 from service.domain.usage import Usage
@@ -39,6 +41,18 @@ class Granted(Struct, kw_only=True, gc=False):
     line: str | None = None
     index: int | None = None
     certificate: CertificateFacts | None = None
+    impact: ImpactRecord | None = None
+    """Of the thing: only the first award for it has it."""
+
+    @property
+    def co2e_g(self) -> int:
+        """Grams of CO2e as sums count them."""
+        return central_g(self.impact)
+
+    @property
+    def plastic_g(self) -> int:
+        """Grams of plastic as sums count them."""
+        return 0 if self.impact is None else self.impact.plastic_g
 
     def as_award(self) -> Award:
         """As the answer shows it."""
@@ -46,7 +60,11 @@ class Granted(Struct, kw_only=True, gc=False):
             campaign=self.campaign.code, version=self.campaign.version, action=self.campaign.body.action, points=self.points,
             reason=self.reason, line=UNSET if self.line is None else self.line, return_=UNSET if self.index is None else self.index,
             certificate=UNSET if self.certificate is None else str(self.certificate.id),
+            impact=_NO_IMPACT if self.impact is None else Impact(co2e_g=self.co2e_g, plastic_g=self.plastic_g, record=self.impact),
         )  # fmt: skip
+
+
+_NO_IMPACT = Impact()
 
 
 class Scope:
@@ -187,8 +205,10 @@ class Granter:
                 index=thing.index,
                 reason=_reason(campaign, points, allowed, code),
                 certificate=thing.standing.certificate if thing.standing else None,
+                impact=None if thing.counted else impact_of(thing, self.program),
             )
         )
+        thing.counted = True
         return allowed
 
     def _refuse(self, thing: Thing, campaign: CompiledCampaign, code: str, detail: str) -> None:

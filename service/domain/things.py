@@ -34,6 +34,8 @@ class Thing(Struct, kw_only=True, gc=False):
     item: Return | None = None
     index: int | None = None
     """Position of the item in its event."""
+    counted: bool = False
+    """An award has its impact: the next ones have none."""
 
 
 def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: str) -> Thing:

@@ -390,6 +390,8 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
                 reversed=row["reversed"],
                 reversed_was=row["reversed"],
                 day=row["day"],
+                co2e_g=row["co2e_g"],
+                plastic_g=row["plastic_g"],
                 settled=row["settled"],
             )
         )

@@ -45,7 +45,7 @@ async def live(world: World, projection: Projection) -> None:
     await world.campaign(action="return", award={"kind": "fixed", "points": 3})
     await world.campaign(hold="P14D", award={"kind": "per_amount", "points": 1, "per": "10.00", "currency": "CNY"})
     settled = [order_paid("c-1", quantity=5), order_paid("c-2", quantity=4), order_paid("c-3", quantity=6)]
-    early = order_paid("c-1", quantity=5, packaging={"class": "circular_box"})
+    early = order_paid("c-1", quantity=5, packaging={"class": "ship_in_own_container"})
     await world.send(*settled, early, order_paid("c-4", quantity=20))
     await world.credit(refund(early, "r-early", 2))
     await world.credit(refund(order_paid("c-9"), "parked", 1))
@@ -59,7 +59,7 @@ async def live(world: World, projection: Projection) -> None:
     await world.credit(refund(settled[1], "r-amount", amount="13.37"))
     await world.credit(cancelled(settled[2]))
     await world.credit(order_paid("c-3", quantity=3))
-    late = order_paid("c-5", quantity=2)
+    late = order_paid("c-5", quantity=2, packaging={"class": "reused_carton", "parcels": 2})
     await world.credit(refund(late, "r-before", 1))
     await world.credit(late)
     await settle(world, projection)
@@ -209,6 +209,10 @@ TAMPERING = [
     (change("rollup", "points_pending = points_pending + 1"), "statistics"),
     (change("rollup", "points_settled = points_settled + 1"), "statistics"),
     (change("rollup", "points_reversed = points_reversed + 1"), "statistics"),
+    (change("rollup", "co2e_g = co2e_g + 1"), "statistics"),
+    (change("rollup", "plastic_g = plastic_g - 1"), "statistics"),
+    (change("award", "impact = NULL", "impact IS NOT NULL"), "statistics"),
+    (change("award", "plastic_g = 1", "impact IS NULL"), "statistics"),
     (delete("campaign_consumer"), "statistics"),
     ("INSERT INTO campaign_consumer SELECT bucket, campaign + 1000, hour, account, platform FROM campaign_consumer LIMIT 1", "statistics"),
 ]
