@@ -17,6 +17,8 @@ Unit = Literal["parcel", "item", "kg"]
 Use = Literal["avoidance", "display", "mass_only", "conditional", "report", "context"]
 """What a method allows: only `avoidance` says that less was made, and only such a factor gives CO2e to an award."""
 
+Origin = Literal["reference", "program"]
+
 PrintableText = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS, pattern=PRINTABLE)]
 Amount = Annotated[str, Meta(max_length=MAX_DECIMAL_CHARS, pattern=r"^[0-9]{1,6}(\.[0-9]{1,6})?$(?!\n)")]
 """Kilograms or grams per unit: a decimal string, never a float, never negative."""
@@ -83,7 +85,7 @@ class FactorAnswer(Body, frozen=True, kw_only=True):
     """A factor with its newest version; `origin` says whether it is in the reference list."""
 
     id: str
-    origin: Literal["reference", "program"]
+    origin: Origin
     newest: FactorVersion
 
 

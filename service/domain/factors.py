@@ -4,7 +4,7 @@ The facts are in data/impact_factors.json, each with its source and how far it w
 (primary) or in another that is named (secondary) is in it. A factor is never changed there: a correction gets another id.
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.resources import files
 from typing import Final
@@ -54,6 +54,8 @@ _FILE = msgspec.json.decode(files("service.domain").joinpath("data/impact_factor
 
 REFERENCE: Final[dict[str, ReferenceFactor]] = {factor.id: factor for factor in _FILE.factors}
 
+EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 MASSES: Final = "mass."
 """What ids of masses begin with: they are grams, and no program's version stands in for them."""
 
@@ -141,6 +143,8 @@ def check_factor(body: FactorBody, others: dict[str, FactorBody]) -> None:
     Raises InvalidRequest with all errors.
     """
     errors = [*_number_errors(body), *_use_errors(body, others)]
+    if body.effective_from is not None and not EARLIEST <= body.effective_from < LATEST:
+        errors.append(FieldError(pointer="/effective_from", detail="must be between 1970 and 2200"))
     if body.id.startswith(MASSES):
         errors.append(FieldError(pointer="/id", detail="names masses, which no factor corrects: bring one that applies to the class"))
     elif body.id in REFERENCE and REFERENCE[body.id].unit != body.unit:

@@ -9,13 +9,16 @@ The reasoning, with worked examples that the suite computes, is in docs/impact.m
 - everything else records nothing, unless the program brings a factor of its own.
 """
 
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final
 
 from msgspec import UNSET, Struct
 
+from schemas.bounds import MAX_REPORT_DAYS
 from schemas.impact import Grams, ImpactRecord
 from service.domain.catalogue import Program
+from service.domain.errors import InvalidRequest
 from service.domain.factors import COMPILED, Factor, factor_of
 from service.domain.things import Thing
 
@@ -136,3 +139,22 @@ def _record(
 def central_g(record: ImpactRecord | None) -> int:
     """Grams of CO2e as sums count them: the central number, 0 where there is none."""
     return 0 if record is None or record.co2e_g is None else record.co2e_g.central or 0
+
+
+# The report ----------------------------------------------------------------------------------------------
+
+USUAL_DAYS: Final = 366
+
+
+def report_days(from_: date | None, to: date | None, *, today: date) -> tuple[date, date]:
+    """The local days of a report, the last not included: up to and with today, and USUAL_DAYS long, where nothing else is said.
+
+    Raises InvalidRequest (`to` before `from`, more than MAX_REPORT_DAYS).
+    """
+    to = to or today + timedelta(days=1)
+    from_ = from_ or date.fromordinal(max(1, to.toordinal() - USUAL_DAYS))
+    if to < from_:
+        raise InvalidRequest.at("/to", "must not be before from")
+    if (to - from_).days > MAX_REPORT_DAYS:
+        raise InvalidRequest.at("/from", f"is more than {MAX_REPORT_DAYS:,} days before to")
+    return from_, to
