@@ -16,6 +16,7 @@ from schemas.bounds import (
     MAX_QUANTITY,
     MAX_TEXT_CHARS,
 )
+from schemas.impact import ImpactRecord
 
 # Printable like `schemas.base.Key`, but checked for the whole event at once (service.domain.validate): a pattern for each of a
 # dozen texts would be a third of the time that decoding takes.
@@ -198,10 +199,14 @@ StoredEvent = Event | PackagingReassigned
 
 
 class Impact(Body, frozen=True, kw_only=True, gc=False):
-    """Grams of CO2e and of plastic avoided."""
+    """Grams of CO2e avoided (the central number; 0 where there is none) and of plastic avoided or collected; negative: taken back.
+
+    `record` says by which factor, with the range and the source; of several awards for one thing the first has it.
+    """
 
     co2e_g: int = 0
     plastic_g: int = 0
+    record: ImpactRecord | UnsetType = UNSET
 
 
 class Balance(Body, frozen=True, kw_only=True, gc=False):

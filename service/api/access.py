@@ -106,6 +106,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/products"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}/certificates"): _operator("registries:read"),
+    # Impact
+    ("POST", "/v1/impact-factors"): _operator("registries:write"),
+    ("GET", "/v1/impact-factors"): _operator("registries:read"),
+    ("GET", "/v1/impact-factors/{factor}"): _operator("registries:read"),
+    ("GET", "/v1/reports/impact"): _operator("statistics:read"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

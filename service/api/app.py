@@ -15,6 +15,7 @@ from service.api import (
     documentation,
     events,
     hooks,
+    impact,
     moves,
     oauth,
     operators,
@@ -98,7 +99,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *registries.routes, *impact.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from msgspec import Struct
 
 from service.domain.campaigns import CompiledCampaign
+from service.domain.factors import OwnFactors
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -23,6 +24,8 @@ class Program(Struct, frozen=True, kw_only=True):
     zone: ZoneInfo
     return_earner: Literal["returner", "recipient"] = "returner"
     return_window_days: int | None = 90
+    impact_factors: OwnFactors = OwnFactors()
+    """Its own impact factors, and its corrections of reference factors."""
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

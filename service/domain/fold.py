@@ -17,6 +17,7 @@ from schemas.events import (
     Event,
     EventAnswer,
     EventErrorDeclared,
+    Impact,
     OrderCancelled,
     OrderFulfilled,
     OrderPaid,
@@ -250,7 +251,8 @@ class Fold:
         for n, g in enumerate(granter.granted, first):
             award = PostedAward(
                 event=number, n=n, campaign=g.campaign.id, code=g.campaign.code, version=g.campaign.version, action=g.campaign.body.action,
-                platform=fact.platform, line=g.line, points=g.points, day=g.day, item=g.index if item is None else item, granted=g,
+                platform=fact.platform, line=g.line, points=g.points, day=g.day, item=g.index if item is None else item,
+                co2e_g=g.co2e_g, plastic_g=g.plastic_g, granted=g,
             )  # fmt: skip
             posted.append(award)
             self.granted.append((account, award))
@@ -258,6 +260,8 @@ class Fold:
             sums = self._sums(fact.program, award)
             sums.issued += g.points
             sums.pending += g.points
+            sums.co2e_g += award.co2e_g
+            sums.plastic_g += award.plastic_g
             if (counted := (number, g.campaign.id, fact.platform)) not in self._counted:
                 self._counted.add(counted)
                 sums.events += 1
@@ -283,6 +287,9 @@ class Fold:
         award.reversed += points
         sums = self._sums(account.program, award)
         sums.reversed += points
+        if not award.left:  # impact is of a thing that was or was not: it goes with the last point
+            sums.co2e_g -= award.co2e_g
+            sums.plastic_g -= award.plastic_g
         if self.scope.catalogue.knows(award.campaign):
             self.scope.usage.count(self.scope.usage.windows(account.id, award.campaign, award.day), -points)
         if award.settled:
@@ -405,4 +412,5 @@ def _taken_back(award: PostedAward, points: int) -> Award:
     return Award(
         campaign=award.code, version=award.version, action=award.action, points=-points,
         line=award.line if award.line is not None and award.action == "purchase" else UNSET, reason=f"{points} points taken back: {why}",
+        impact=Impact() if award.left else Impact(co2e_g=-award.co2e_g, plastic_g=-award.plastic_g),
     )  # fmt: skip

@@ -16,13 +16,15 @@ from decimal import Decimal
 from msgspec import UNSET, Struct, UnsetType
 
 from schemas.campaigns import Action, Multiplier, PerAmount
-from schemas.events import Award, Event, OrderPaid, Refusal
+from schemas.events import Award, Event, Impact, OrderPaid, Refusal
+from schemas.impact import ImpactRecord
 from service.domain import earning
 from service.domain.campaigns import CompiledCampaign, expires_on
 from service.domain.catalogue import Catalogue, Program
 from service.domain.certificates import CertificateFacts
 from service.domain.claims import RULES, Claim, Claims
 from service.domain.conditions import Condition
+from service.domain.impact import central_g, impact_of
 from service.domain.products import Products
 from service.domain.things import Thing, line_thing, values_of
 from service.domain.usage import Usage
@@ -41,6 +43,18 @@ class Granted(Struct, kw_only=True, gc=False):
     """Of a purchase: the order line. Of packaging: the event that told what was really used (`OrderFacts.target`)."""
     index: int | None = None
     certificate: CertificateFacts | None = None
+    impact: ImpactRecord | None = None
+    """Of the thing: only the first award for it has it."""
+
+    @property
+    def co2e_g(self) -> int:
+        """Grams of CO2e as sums count them."""
+        return central_g(self.impact)
+
+    @property
+    def plastic_g(self) -> int:
+        """Grams of plastic as sums count them."""
+        return 0 if self.impact is None else self.impact.plastic_g
 
     def as_award(self) -> Award:
         """As the answer shows it."""
@@ -49,7 +63,11 @@ class Granted(Struct, kw_only=True, gc=False):
             campaign=self.campaign.code, version=self.campaign.version, action=self.campaign.body.action, points=self.points,
             reason=self.reason, line=UNSET if line is None else line, return_=UNSET if self.index is None else self.index,
             certificate=UNSET if self.certificate is None else str(self.certificate.id),
+            impact=_NO_IMPACT if self.impact is None else Impact(co2e_g=self.co2e_g, plastic_g=self.plastic_g, record=self.impact),
         )  # fmt: skip
+
+
+_NO_IMPACT = Impact()
 
 
 class Scope:
@@ -196,8 +214,10 @@ class Granter:
                 index=thing.index,
                 reason=_reason(campaign, points, allowed, code),
                 certificate=thing.standing.certificate if thing.standing else None,
+                impact=None if thing.counted else impact_of(thing, self.program),
             )
         )
+        thing.counted = True
         return allowed
 
     def _refuse(self, thing: Thing, campaign: CompiledCampaign, code: str, detail: str) -> None:

@@ -75,6 +75,8 @@ class PostedAward(Struct, kw_only=True, gc=False):
     line: str | None
     points: int
     day: date
+    co2e_g: int = 0
+    plastic_g: int = 0
     item: int | None = None
     """Position of the returned item in its event."""
     settled: bool = False
@@ -154,10 +156,12 @@ class Stored(Struct, kw_only=True, gc=False):
 class Sums:
     """What one batch adds to a campaign's roll-up on one platform."""
 
-    __slots__ = ("events", "issued", "pending", "reversed")
+    __slots__ = ("co2e_g", "events", "issued", "pending", "plastic_g", "reversed")
 
     def __init__(self) -> None:
         self.events = 0
         self.issued = 0
         self.pending = 0
         self.reversed = 0
+        self.co2e_g = 0
+        self.plastic_g = 0

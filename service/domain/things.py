@@ -40,6 +40,8 @@ class Thing(Struct, kw_only=True, gc=False):
     """Id of the event that told how the order was really packed; None: as was chosen at checkout."""
     claims: tuple[Claim, ...] = ()
     """What it earns by, once in the whole program."""
+    counted: bool = False
+    """An award has its impact: the next ones have none."""
 
 
 def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: str) -> Thing:
@@ -51,23 +53,28 @@ def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: 
 
 
 def packaging_thing(
-    event: Event, packaging: Packaging, platform_code: str, *, units: int, shipment: str | None, claims: tuple[Claim, ...]
+    event: Event, packaging: Packaging, platform_code: str, *, units: int | None = None, shipment: str | None = None,
+    claims: tuple[Claim, ...] = (),
+) -> Thing:  # fmt: skip
+    """How an order is packed. `units`: assets, where its class has them; None: parcels."""
+    quantity = Decimal(packaging.parcels if units is None else units)
+    return Thing(event=event, platform_code=platform_code, quantity=quantity, packaging=packaging, shipment=shipment, claims=claims)
+
+
+def item_thing(
+    event: Event, item: Return, index: int, platform_code: str, *, units: Decimal | None = None, claims: tuple[Claim, ...] = ()
 ) -> Thing:
-    """How an order is packed, in so many units: parcels, or assets where a class has them."""
+    """So many units (None: all) of a returned item; its mass is that of all its units, in proportion."""
+    quantity, mass_g = Decimal(item.quantity), None if item.mass_g is None else Decimal(item.mass_g)
+    if units is not None and units != quantity and mass_g is not None:
+        mass_g = (mass_g * units / quantity).quantize(_MICROGRAM, ROUND_DOWN)
     return Thing(
-        event=event, platform_code=platform_code, quantity=Decimal(units), packaging=packaging, shipment=shipment, claims=claims
+        event=event, platform_code=platform_code, quantity=quantity if units is None else units, mass_g=mass_g, item=item, index=index,
+        claims=claims,
     )  # fmt: skip
 
 
-def item_thing(event: Event, item: Return, index: int, platform_code: str, *, units: Decimal, claims: tuple[Claim, ...]) -> Thing:
-    """So many units of a returned item; its mass is that of all its units, in proportion."""
-    mass_g = None if item.mass_g is None else Decimal(item.mass_g)
-    if mass_g is not None and units != (quantity := Decimal(item.quantity)):
-        mass_g = (mass_g * units / quantity).quantize(_MICROGRAM, ROUND_DOWN)
-    return Thing(event=event, platform_code=platform_code, quantity=units, mass_g=mass_g, item=item, index=index, claims=claims)
-
-
-def activity_thing(event: ActivityCompleted, platform_code: str, *, claims: tuple[Claim, ...]) -> Thing:
+def activity_thing(event: ActivityCompleted, platform_code: str, *, claims: tuple[Claim, ...] = ()) -> Thing:
     """An activity; a mass is its evidence's `mass_g`, a decimal string or an integer."""
     mass = event.evidence.get("mass_g")
     known = (type(mass) is int and mass >= 0) or (isinstance(mass, str) and _DECIMAL.fullmatch(mass) is not None)

@@ -91,8 +91,8 @@ RULES: Final = (
     ),
     Rule(
         10, "statistics",
-        "Roll-ups and unique consumers are what awards and entries recompute to.",
-        (store.ROLLUPS, store.CONSUMERS),
+        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records.",
+        (store.ROLLUPS, store.IMPACT, store.CONSUMERS),
     ),
 )  # fmt: skip
 

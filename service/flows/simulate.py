@@ -88,12 +88,12 @@ def _grant(granter: Granter, fact: Fact) -> None:
         case PackagingReturned() as event:
             for i, item in enumerate(event.returns):
                 units = Decimal(item.quantity) if item.asset is None else Decimal(1)
-                granter.grant("return", item_thing(event, item, i, granter.platform_code, units=units, claims=()))
+                granter.grant("return", item_thing(event, item, i, granter.platform_code, units=units))
         case ActivityCompleted() as event:
-            granter.grant("activity", activity_thing(event, granter.platform_code, claims=()))
+            granter.grant("activity", activity_thing(event, granter.platform_code))
 
 
 def _pack(granter: Granter, event: OrderPaid | OrderFulfilled) -> None:
     if (packaging := event.packaging) is not None:
         units = len(packaging.assets) if packaging.class_ is not None and needs_asset(packaging.class_) else packaging.parcels
-        granter.grant("packaging", packaging_thing(event, packaging, granter.platform_code, units=units, shipment=None, claims=()))
+        granter.grant("packaging", packaging_thing(event, packaging, granter.platform_code, units=units))

@@ -375,25 +375,37 @@ WHERE p.ignored_at IS NULL AND p.received_at < now() - g.parked_for - interval '
 # 10. Statistics -----------------------------------------------------------------------------------------------------
 
 ROLLUPS = """
-SELECT format('campaign %s, platform %s: roll-ups say %s events, %s issued, %s pending, %s settled, %s reversed; awards and entries say %s, %s, %s, %s, %s',
+SELECT format('campaign %s, platform %s: roll-ups say %s events, %s issued, %s pending, %s settled, %s reversed, %s g CO2e, %s g plastic; '
+              'awards and entries say %s, %s, %s, %s, %s, %s g, %s g',
               campaign, platform, coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0),
-              coalesce(r.reversed, 0), coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0),
-              coalesce(w.reversed, 0)) AS words
+              coalesce(r.reversed, 0), coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0), coalesce(w.events, 0), coalesce(w.issued, 0),
+              coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0), coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0)) AS words
 FROM (
     SELECT campaign, platform, sum(events) AS events, sum(points_issued) AS issued, sum(points_pending) AS pending,
-           sum(points_settled) AS settled, sum(points_reversed) AS reversed
+           sum(points_settled) AS settled, sum(points_reversed) AS reversed, sum(co2e_g) AS co2e_g, sum(plastic_g) AS plastic_g
     FROM rollup GROUP BY campaign, platform
 ) r
 FULL JOIN (
     SELECT w.campaign, w.platform, count(DISTINCT w.event) AS events, sum(w.points) AS issued, sum(w.reversed) AS reversed,
-           sum(w.points - w.reversed) FILTER (WHERE d.event IS NOT NULL) AS pending
+           sum(w.points - w.reversed) FILTER (WHERE d.event IS NOT NULL) AS pending,
+           sum(w.co2e_g) FILTER (WHERE w.reversed < w.points) AS co2e_g, sum(w.plastic_g) FILTER (WHERE w.reversed < w.points) AS plastic_g
     FROM award w LEFT JOIN due d ON d.bucket = w.bucket AND d.due_at = w.due_at AND d.event = w.event AND d.account = w.account
     GROUP BY w.campaign, w.platform
 ) w USING (campaign, platform)
 FULL JOIN (SELECT campaign, platform, -sum(amount) AS points FROM entry WHERE kind = 1 AND book = 4 GROUP BY campaign, platform) s
   USING (campaign, platform)
-WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0), coalesce(r.reversed, 0))
-   <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0))
+WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0), coalesce(r.reversed, 0),
+       coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0))
+   <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0),
+       coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0))
+"""
+# What an award is summed by is what it recorded.
+IMPACT = """
+SELECT format('account %s: award %s/%s counts %s g CO2e and %s g plastic, its record says %s and %s', account, event, n, co2e_g, plastic_g,
+              coalesce(impact::json #>> '{co2e_g,central}', '0'), coalesce(impact::json ->> 'plastic_g', '0')) AS words
+FROM award
+WHERE (impact IS NOT NULL OR co2e_g <> 0 OR plastic_g <> 0)
+  AND (co2e_g, plastic_g) <> (coalesce((impact::json #>> '{co2e_g,central}')::bigint, 0), coalesce((impact::json ->> 'plastic_g')::bigint, 0))
 """
 CONSUMERS = """
 SELECT format('account %s, platform %s: %s', account, platform, CASE WHEN c.known THEN format('counts as a consumer of campaign %s without an award', campaign)

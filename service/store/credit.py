@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
 from asyncpg import Record
 from msgspec import Struct
 
@@ -20,6 +21,7 @@ from service.store.locks import CATALOGUE_LOCK
 from service.store.vault import hash_sql
 
 _EVENT = int(Kind.EVENT)
+_encoder = msgspec.json.Encoder()
 
 # Accounts of consumers --------------------------------------------------------------------------------
 
@@ -293,7 +295,7 @@ ORDER BY e.version = 0, e.number
 """
 ORDER_AWARDS = """
 SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line, a.item,
-       a.points, a.reversed, a.day,
+       a.points, a.reversed, a.day, a.co2e_g, a.plastic_g,
        NOT EXISTS (SELECT FROM due d WHERE d.bucket = a.bucket AND d.due_at = a.due_at AND d.event = a.event) AS settled
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
@@ -358,11 +360,12 @@ WITH event AS (
     FROM unnest($1::new_event[])
     RETURNING 1
 ), award AS (
-    INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
-    SELECT * FROM unnest($2::new_award[])
+    INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate,
+                       item, co2e_g, plastic_g, impact)
+    SELECT * FROM unnest($2::new_award_2[])
     RETURNING 1
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award_2[])
     RETURNING 1
 ), account AS (
     UPDATE account a
@@ -377,7 +380,7 @@ WITH event AS (
 ), consumer AS (
     INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
     SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
-    FROM unnest($2::new_award[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
+    FROM unnest($2::new_award_2[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), written AS MATERIALIZED (
@@ -397,12 +400,15 @@ WITH event AS (
     SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0
            AND (SELECT catalogue_version = $20 AND vault_version = $21 FROM deployment) AS held
 ), rolled_up AS (
-    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
-    SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) AS s
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed,
+                             co2e_g, plastic_g)
+    SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+                           $22::bigint[], $23::bigint[]) AS s
     WHERE (SELECT held FROM guarded)
     ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
     SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
-        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed,
+        co2e_g = r.co2e_g + excluded.co2e_g, plastic_g = r.plastic_g + excluded.plastic_g
     RETURNING 1
 )
 SELECT held FROM guarded
@@ -449,6 +455,7 @@ async def write(connection: Connection, w: Writing) -> bool:
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
         w.now, w.catalogue_version, w.vault_version,
+        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums],
     )  # fmt: skip
     return held
 
@@ -466,9 +473,11 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
 
 def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
     certificate = None if granted.certificate is None else granted.certificate.id
+    impact = None if granted.impact is None else _encoder.encode(granted.impact).decode()
     return (
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
         award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
+        award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
 
 

@@ -198,7 +198,7 @@ async def name_waiting(connection: Connection, events: Sequence[tuple[int, int, 
 # Awards of returns -------------------------------------------------------------------------------------
 
 AWARDS = """
-SELECT a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line, a.item, a.points, a.reversed, a.day,
+SELECT a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line, a.item, a.points, a.reversed, a.day, a.co2e_g, a.plastic_g,
        NOT EXISTS (SELECT FROM due d WHERE d.bucket = a.bucket AND d.due_at = a.due_at AND d.event = a.event) AS settled
 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, event)
 JOIN award a ON a.bucket = w.bucket AND a.account = w.account AND a.event = w.event
@@ -218,6 +218,7 @@ def posted(r: Record) -> PostedAward:
     return PostedAward(
         event=r["event"], n=r["n"], campaign=r["campaign"], code=r["code"], version=r["version"], action=r["action"], platform=r["platform"],
         line=r["line"], item=r["item"], points=r["points"], reversed=r["reversed"], reversed_was=r["reversed"], day=r["day"],
+        co2e_g=r["co2e_g"], plastic_g=r["plastic_g"],
         settled=r["settled"],
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
 from tests.worlds import World
@@ -93,6 +94,7 @@ plain("POST", "/v1/certificates", "/v1/certificates", CERTIFICATE | {"number": "
 plain("POST", "/v1/certificates/import", "/v1/certificates/import", [CERTIFICATE | {"number": "IT/016/902"}])
 plain("POST", "/v1/products", "/v1/products", PRODUCT)
 plain("POST", "/v1/products/import", "/v1/products/import", [PRODUCT | {"name": "Another"}])
+plain("POST", "/v1/impact-factors", "/v1/impact-factors", FACTOR)
 plain("POST", "/v1/platforms", "/v1/platforms", {"code": "third", "name": "Third"})
 plain("POST", "/v1/platforms/{code}/keys", "/v1/platforms/shop/keys", {})
 plain(

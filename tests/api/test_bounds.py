@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -29,6 +29,7 @@ from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoin
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.impact import FactorBody
 from schemas.openings import OpeningBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
@@ -43,6 +44,7 @@ from service.api.platforms import _keep_old
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
+from service.domain.impact import report_days
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -96,6 +98,10 @@ PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
+FACTOR: dict[str, Any] = {
+    "id": "f", "what": "w", "unit": "item", "plastic_g": "1", "method": "m", "region": "CN", "vintage": 2025, "usable_for": ["mass_only"],
+    "source": "s", "verification": "primary",
+}  # fmt: skip
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -189,6 +195,9 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
     "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
     "MAX_REASON_CHARS": both(field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n)),
+    "MAX_SOURCE_CHARS": field(FactorBody, "source", lambda n: "a" * n, **FACTOR),
+    "MAX_FACTOR_USES": listed(FactorBody, "applies_to", {"action": "return", "class": "c"}, **FACTOR),
+    "MAX_REPORT_DAYS": lambda n: report_days(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -293,6 +302,6 @@ def test_a_page_of_a_replay_is_bounded_like_others(name: str, bound: int) -> Non
 
 
 def test_every_bound_is_tried() -> None:
-    """That of request ids is in test_visits, of forms' parameters above, of balances in tests/flows/test_openings.py."""
+    """That of request ids is in test_visits, of versions in test_impact, of forms' parameters above, of balances in flows/test_openings."""
     names = {name for name in vars(bounds) if name.isupper()}
-    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE"} == names
+    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_FACTOR_VERSIONS"} == names

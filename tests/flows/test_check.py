@@ -46,7 +46,7 @@ async def live(world: World, projection: Projection) -> None:
     await world.campaign(action="return", award={"kind": "fixed", "points": 3})
     await world.campaign(hold="P14D", award={"kind": "per_amount", "points": 1, "per": "10.00", "currency": "CNY"})
     settled = [order_paid("c-1", quantity=5), order_paid("c-2", quantity=4), order_paid("c-3", quantity=6)]
-    early = order_paid("c-1", quantity=5, packaging={"class": "paper_mailer", "waybill": "SF-1"})
+    early = order_paid("c-1", quantity=5, packaging={"class": "ship_in_own_container", "waybill": "SF-1"})
     await world.send(*settled, early, order_paid("c-4", quantity=20))
     await world.credit(refund(early, "r-early", 2))
     await world.credit(refund(order_paid("c-9"), "parked", 1))
@@ -60,7 +60,7 @@ async def live(world: World, projection: Projection) -> None:
     await world.credit(refund(settled[1], "r-amount", amount="13.37"))
     await world.credit(cancelled(settled[2]))
     await world.credit(order_paid("c-3", quantity=3))
-    late = order_paid("c-5", quantity=2)
+    late = order_paid("c-5", quantity=2, packaging={"class": "reused_carton", "parcels": 2})
     await world.credit(refund(late, "r-before", 1))
     await world.credit(late)
     await settle(world, projection)
@@ -209,7 +209,7 @@ TAMPERING = [
     # number 6
     (change("event", 'facts = replace(facts, \'"quantity":"1"\', \'"quantity":"2"\')', "id LIKE '%r-late'"), "targets"),
     (change("event", "facts = replace(facts, '{', '[')", "id LIKE '%r-late'"), "targets"),
-    (change("event", "type = 'order.fulfilled'", "id LIKE '%r-late'"), "targets"),
+    (change("event", "type = 'activity.completed'", "id LIKE '%r-late'"), "targets"),
     (change("award", "reversed = reversed + 1", "campaign = 1 AND points > reversed"), "settlements caps_and_budgets targets statistics"),
     (change("parked", "order_id = (SELECT max(order_id) FROM event WHERE version > 0 AND platform = parked.platform)"), "targets"),
     # number 7
@@ -224,6 +224,10 @@ TAMPERING = [
     ("WITH a AS (UPDATE award SET due_at = due_at - interval '15 days') UPDATE due SET due_at = due_at - interval '15 days'", "deadlines"),
     (change("parked", "received_at = now() - interval '91 days'"), "deadlines"),
     # number 10
+    (change("rollup", "co2e_g = co2e_g + 1"), "statistics"),
+    (change("rollup", "plastic_g = plastic_g - 1"), "statistics"),
+    (change("award", "impact = NULL", "impact IS NOT NULL"), "statistics"),
+    (change("award", "plastic_g = 1", "impact IS NULL"), "statistics"),
     (change("rollup", "events = events + 1"), "statistics"),
     (change("rollup", "points_issued = points_issued + 1"), "statistics"),
     (change("rollup", "points_pending = points_pending + 1"), "statistics"),

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.probes.tenants import PASSWORD, Tenant, gtin, new_pem, order
+from tests.probes.tenants import PASSWORD, Tenant, factor, gtin, new_pem, order
 
 PATHS: dict[str, str] = {
     "/v1/events/{event_id}": "event",
@@ -25,6 +25,7 @@ PATHS: dict[str, str] = {
     "/v1/operators/{operator}/tokens/{token}": "operator_token",
     "/v1/deliveries/{delivery}": "delivery",
     "/v1/privacy-requests/{request_id}": "privacy_request",
+    "/v1/impact-factors/{factor}": "impact_factor",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -44,6 +45,8 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/deliveries", "hook"): "hook",
     ("/v1/deliveries", "platform"): "platform",
     ("/v1/deliveries", "event"): "reported_event",
+    ("/v1/reports/impact", "campaign"): "campaign",
+    ("/v1/reports/impact", "platform"): "platform",
     ("/v1/consumers/import", "platform"): "platform",
     ("/v1/consumers/{ref}", "platform"): "platform",
     ("/v1/consumers/{ref}/export", "platform"): "platform",
@@ -152,6 +155,7 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/products/import"): Body(
         lambda t: [_product(t)], refers={(0, "skus", 0, "platform"): "platform"}, names={(0, "gtin"): "product"}
     ),
+    ("POST", "/v1/impact-factors"): Body(lambda t: factor(t.name()), names={("id",): "impact_factor"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),

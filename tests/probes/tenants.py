@@ -17,11 +17,12 @@ from litestar import Litestar
 from standardwebhooks import Webhook
 
 from schemas.campaigns import CampaignBody
+from schemas.impact import FactorBody
 from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, client_credentials, erase, passwords, privacy_requests, registries
+from service.flows import administer, campaigns, client_credentials, erase, impact, passwords, privacy_requests, registries
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -117,6 +118,20 @@ async def _product(t: Tenant) -> str:
     made = gtin(t)
     body = {"gtin": made, "name": f"{t.mark} soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
     await t.flow(registries.register_product, msgspec.convert(body, ProductBody), program=t.program, change=Change())
+    return made
+
+
+def factor(id_: str) -> dict[str, Any]:
+    """A version of an impact factor."""
+    return {
+        "id": id_, "what": "box", "unit": "item", "plastic_g": "19.5", "method": "weighed", "region": "CN", "vintage": 2026,
+        "usable_for": ["mass_only"], "source": "own scales", "verification": "primary",
+    }  # fmt: skip
+
+
+async def _impact_factor(t: Tenant) -> str:
+    made = t.name()
+    await t.flow(impact.save_factor, msgspec.convert(factor(made), FactorBody), program=t.program, change=Change())
     return made
 
 
@@ -279,7 +294,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "audit_subject": _platform_subject, "operator_email": _email,
     "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
-    "audit_request": _audit_request,
+    "audit_request": _audit_request, "impact_factor": _impact_factor,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
