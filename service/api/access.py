@@ -106,6 +106,16 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/products"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}/certificates"): _operator("registries:read"),
+    # Packaging
+    ("POST", "/v1/packaging/assets"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/import"): _operator("registries:write"),
+    ("GET", "/v1/packaging/assets"): _operator("registries:read"),
+    ("GET", "/v1/packaging/assets/{asset}"): _operator("registries:read"),
+    ("POST", "/v1/packaging/assets/{asset}/inspect"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/retire"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/lose"): _operator("registries:write"),
+    ("GET", "/v1/packaging-policy"): _operator("registries:read"),
+    ("PATCH", "/v1/packaging-policy"): _operator("registries:write"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

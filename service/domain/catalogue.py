@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import date, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
@@ -11,11 +12,17 @@ from service.domain.campaigns import CompiledCampaign
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """A points scheme; its time zone rules the days and years of caps, certificates and expiry."""
+    """A points scheme; its time zone rules the days and years of caps, certificates and expiry.
+
+    `return_earner`: whose points a reusable asset earns, `returner` (whoever brings it) or `recipient` (to whom it was shipped).
+    `return_window_days`: how long single-use packaging can be given back after it was shipped; None: returns are not compared.
+    """
 
     id: int
     code: str
     zone: ZoneInfo
+    return_earner: Literal["returner", "recipient"] = "returner"
+    return_window_days: int | None = 90
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

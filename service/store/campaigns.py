@@ -130,7 +130,7 @@ async def known_platforms(conn: Connection, *, program: int, codes: list[str]) -
 
 CATALOGUE_VERSION = "SELECT catalogue_version FROM deployment"
 RAISE_CATALOGUE_VERSION = "UPDATE deployment SET catalogue_version = catalogue_version + 1"
-PROGRAMS = "SELECT id, code, time_zone FROM program"
+PROGRAMS = "SELECT id, code, time_zone, return_earner, return_window_days FROM program"
 CATALOGUE = """
 SELECT c.program, c.id, c.status, v.version, nullif(v.effective_from, '-infinity') AS effective_from, v.body
   FROM campaign c JOIN campaign_version v ON v.campaign = c.id
@@ -156,7 +156,13 @@ async def load_catalogue(conn: Connection) -> Catalogue:
     Read under the shared catalogue lock it is exactly what its version says; without, it may be newer, never older.
     """
     version = await catalogue_version(conn)
-    programs = [Program(id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"])) for row in await conn.fetch(PROGRAMS)]
+    programs = [
+        Program(
+            id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"]),
+            return_earner=row["return_earner"], return_window_days=row["return_window_days"],
+        )
+        for row in await conn.fetch(PROGRAMS)
+    ]  # fmt: skip
     campaigns: list[tuple[int, CompiledCampaign]] = [
         (row["program"], compile_campaign(row["id"], row["status"], row["version"], row["effective_from"], row["body"]))
         for row in await conn.fetch(CATALOGUE)
