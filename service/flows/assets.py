@@ -104,8 +104,8 @@ async def _register(conn: Connection, program: int, first: int, rows: Sequence[A
         known = state[asset.key]
         if known != asset:
             pointer = "/class" if known.class_ != asset.class_ else "/max_trips"
-            error = FieldError(pointer=pointer, detail=f"differs: the asset is registered as {_said(known)}")
-            results[n] = ImportResult(row=n, status="rejected", id=asset.key, errors=[error])
+            differs = FieldError(pointer=pointer, detail=f"differs: the asset is registered as {_said(known)}")
+            results[n] = ImportResult(row=n, status="rejected", id=asset.key, errors=[differs])
         else:
             results[n] = ImportResult(row=n, status="created" if asset.key in new else "unchanged", id=asset.key)
             new.discard(asset.key)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.asset_states import FACTS, START, STATES, TRANSITIONS, draw, next_state
+from service.domain.asset_states import FACTS, START, STATES, TRANSITIONS, Fact, State, draw, next_state
 from service.domain.errors import InvalidState
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "packaging.md"
@@ -26,13 +26,13 @@ def test_every_state_is_reached_from_the_start() -> None:
 
 @pytest.mark.parametrize("fact", FACTS)
 @pytest.mark.parametrize("state", STATES)
-def test_a_fact_leads_where_the_table_says_or_nowhere(state: str, fact: str) -> None:
-    known = {(s, f): after for (s, f), after in TRANSITIONS.items()}.get((state, fact))  # type: ignore[call-overload]
+def test_a_fact_leads_where_the_table_says_or_nowhere(state: State, fact: Fact) -> None:
+    known = TRANSITIONS.get((state, fact))
     if known is None:
         with pytest.raises(InvalidState, match=f"is {state}: '{fact}'"):
-            next_state(state, fact)  # type: ignore[arg-type]
+            next_state(state, fact)
     else:
-        assert next_state(state, fact) == known  # type: ignore[arg-type]
+        assert next_state(state, fact) == known
 
 
 @pytest.mark.parametrize(
