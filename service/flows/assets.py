@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Literal
 
+import asyncpg
 import msgspec
 from msgspec import UNSET
 
@@ -28,6 +29,7 @@ from service.store.connection import Connection
 HISTORY_TRIPS: Final = 100
 CHUNK_ROWS: Final = 10_000
 """Rows of one statement: what an import holds in memory."""
+MAX_ATTEMPTS: Final = 5
 CLOCK_SLACK: Final = timedelta(minutes=5)
 
 # Registering ---------------------------------------------------------------------------------------------
@@ -61,7 +63,21 @@ async def import_assets(
 
     `rows` may be an iterator over more than fits in memory; then `max_rejected` limits the results to so many rejected rows. `tell` is
     called with the number of rows done. One audit row holds the counts and `sha256`, the hash of what was read, in hexadecimal digits.
+    Two imports of the same assets in different orders may deadlock: a sequence is tried again, MAX_ATTEMPTS times at most.
     """
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        try:
+            return await _import(conn, rows, program, change, sha256, max_rejected, tell)
+        except asyncpg.DeadlockDetectedError:
+            if attempt == MAX_ATTEMPTS or not isinstance(rows, Sequence):
+                raise
+    raise AssertionError("the last attempt raises")
+
+
+async def _import(
+    conn: Connection, rows: Iterable[AssetBody | FieldError], program: int, change: Change, sha256: str,
+    max_rejected: int | None, tell: Callable[[int], None],
+) -> ImportAnswer:  # fmt: skip
     counts: Counter[str] = Counter()
     results: list[ImportResult] = []
     remaining = iter(rows)

@@ -1,5 +1,6 @@
 """Reusable packaging by the operator API: registered one by one and in bulk, shown, inspected, retired, lost; the policy about returns."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -7,6 +8,7 @@ from urllib.parse import quote
 
 import httpx
 
+from service.domain.registrations import Asset
 from service.store import assets as store
 from service.store import campaigns as campaigns_store
 from tests.api.operators import Operators
@@ -189,6 +191,35 @@ async def test_imports_take_lines_and_tables(operators: Operators) -> None:
     )
     assert (await sent(operators, hostile, "application/json")).status_code == 400, "NaN is no JSON: the whole cannot be cut into rows"
     assert (await operators.fetch("SELECT count(*) FROM asset")) == [(3,)]
+
+
+async def test_registered_by_many_at_once_it_is_new_to_one(operators: Operators) -> None:
+    texts = [SAME[n % len(SAME)] for n in range(24)]
+    single = [operators.call("POST", PATH, ASSET | {"asset": text}) for text in texts]
+    rows = [{"asset": f"box-{n}", "class": "circular_box"} for n in range(200)]
+    bulk = [operators.call("POST", f"{PATH}/import", rows[::step]) for step in (1, -1, 1, -1)]
+    answers = await asyncio.gather(*single, *bulk)
+    assert sorted(answer.status_code for answer in answers[:24]) == [200] * 23 + [201]
+    imported = [answer.json() for answer in answers[24:]]
+    assert (sum(a["created"] for a in imported), sum(a["unchanged"] for a in imported)) == (200, 600)
+    assert await operators.fetch("SELECT count(*) FROM asset") == [(201,)]
+    assert await operators.fetch("SELECT count(*) FROM audit WHERE action = 'asset.create'") == [(1,)]
+
+
+async def test_an_import_that_meets_another_in_another_order_is_tried_again(operators: Operators) -> None:
+    async with operators.pool.acquire() as other:
+        await other.execute("SET deadlock_timeout = '60s'")  # the import is the one that finds the deadlock
+        async with other.transaction():
+            await store.register(other, program=operators.program, assets=[Asset(key="z", class_="circular_box", max_trips=None)])
+            rows = [{"asset": text, "class": "circular_box"} for text in ("a", "z")]
+            importing = asyncio.create_task(operators.call("POST", f"{PATH}/import", rows))
+            while not await operators.fetch("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%INTO asset%'"):
+                await asyncio.sleep(0.02)
+            await store.register(other, program=operators.program, assets=[Asset(key="a", class_="circular_box", max_trips=None)])
+        await other.execute("RESET deadlock_timeout")
+    answer = (await importing).json()
+    assert [result["status"] for result in answer["results"]] == ["unchanged", "unchanged"]
+    assert await operators.fetch("SELECT count(*) FROM audit WHERE action = 'asset.import'") == [(0,)]
 
 
 async def test_operators_inspect_retire_and_lose(operators: Operators) -> None:
