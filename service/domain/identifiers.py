@@ -22,7 +22,7 @@ from biip.gs1_element_strings import GS1ElementString
 from biip.gs1_messages import GS1Message
 
 MAX_CHARS: Final = 128
-_CACHED: Final = 65_536
+_CACHED: Final = 16_384
 _MAX_ROUNDS: Final = 4
 
 _CSET_82 = r'[!"%-?A-Z_a-z]'
