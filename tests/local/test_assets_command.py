@@ -142,7 +142,10 @@ async def test_wrong_usage_is_exit_code_2(world: World, tmp_path: Path, name: st
     assert await command("import", "assets", tmp_path / name) == 2
 
 
-async def test_a_table_without_a_heading_is_refused(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "boxes.csv").write_text("")
+@pytest.mark.parametrize(("heading", "said"), [(b"", "first line"), (b"asset,asset\n", "first line"), (b"asset,\xff\n", "UTF-8")])
+async def test_a_table_without_a_heading_is_refused(
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], heading: bytes, said: str
+) -> None:
+    (tmp_path / "boxes.csv").write_bytes(heading)
     assert await command("import", "assets", tmp_path / "boxes.csv") == 1
-    assert "first line" in capfd.readouterr().err
+    assert said in capfd.readouterr().err
