@@ -111,6 +111,16 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/impact-factors"): _operator("registries:read"),
     ("GET", "/v1/impact-factors/{factor}"): _operator("registries:read"),
     ("GET", "/v1/reports/impact"): _operator("statistics:read"),
+    # Packaging
+    ("POST", "/v1/packaging/assets"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/import"): _operator("registries:write"),
+    ("GET", "/v1/packaging/assets"): _operator("registries:read"),
+    ("GET", "/v1/packaging/assets/{asset}"): _operator("registries:read"),
+    ("POST", "/v1/packaging/assets/{asset}/inspect"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/retire"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/lose"): _operator("registries:write"),
+    ("GET", "/v1/packaging-policy"): _operator("registries:read"),
+    ("PATCH", "/v1/packaging-policy"): _operator("registries:write"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

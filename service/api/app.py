@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import (
+    assets,
     campaigns,
     consumers,
     deliveries,
@@ -99,7 +100,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *impact.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *registries.routes, *assets.routes, *impact.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

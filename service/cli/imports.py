@@ -1,4 +1,4 @@
-"""`greenpoints import certificates|products FILE`; balances are in `service.cli.openings`."""
+"""`greenpoints import certificates|products FILE`; balances are in `service.cli.openings`, assets in `service.cli.assets`."""
 
 import csv
 import io
@@ -33,7 +33,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Counts and every
 
 @click.group("import")
 def import_() -> None:
-    """Certificates, products and opening balances in bulk, from .json (an array), .ndjson or .csv.
+    """Certificates, products, reusable packaging and opening balances in bulk, from .json (an array), .ndjson or .csv.
 
     A row that is wrong stops no other and makes the exit code 1. Safe to repeat.
     """
@@ -49,7 +49,7 @@ def import_certificates(*, file: Path, program_code: str | None, as_json: bool) 
     async def take(conn: Connection, body: bytes, program: int) -> ImportAnswer:
         return await registries.import_certificates(conn, imports.certificate_rows(body, _format(file)), program=program)
 
-    return _report(run(_import(file, program_code, take)), as_json=as_json)
+    return report(run(_import(file, program_code, take)), as_json=as_json)
 
 
 @import_.command("products")
@@ -62,7 +62,7 @@ def import_products(*, file: Path, program_code: str | None, as_json: bool) -> i
     async def take(conn: Connection, body: bytes, program: int) -> ImportAnswer:
         return await registries.import_products(conn, imports.product_rows(body, _format(file)), program=program)
 
-    return _report(run(_import(file, program_code, take)), as_json=as_json)
+    return report(run(_import(file, program_code, take)), as_json=as_json)
 
 
 async def _import(file: Path, program_code: str | None, take: Callable[[Connection, bytes, int], Awaitable[ImportAnswer]]) -> ImportAnswer:
@@ -132,7 +132,7 @@ def _pieces(rows: Iterator[T]) -> Iterator[list[T]]:
         yield piece
 
 
-def _report(answer: ImportAnswer, *, as_json: bool) -> int:
+def report(answer: ImportAnswer, *, as_json: bool) -> int:
     """Counts and what was not taken. Exit code 1 when a row was rejected."""
     rejected = [result for result in answer.results if result.status == "rejected"]
     if as_json:

@@ -10,7 +10,7 @@ strings), GS1 Digital Link URI Syntax, ISO/IEC 15424 (symbology identifiers, suc
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -18,10 +18,11 @@ from urllib.parse import unquote
 from biip import ParseError
 from biip.checksums import gs1_standard_check_digit
 from biip.gs1_digital_link_uris import GS1DigitalLinkURI
+from biip.gs1_element_strings import GS1ElementString
 from biip.gs1_messages import GS1Message
 
 MAX_CHARS: Final = 128
-_CACHED: Final = 65_536
+_CACHED: Final = 16_384
 _MAX_ROUNDS: Final = 4
 
 _CSET_82 = r'[!"%-?A-Z_a-z]'
@@ -36,6 +37,7 @@ _SSCC = re.compile(r"[0-9]{18}")
 _NAMED = re.compile(r"(grai|giai):(.*)", re.IGNORECASE)
 _BRACKETS = re.compile(r"\([0-9]{2,4}\)")
 _BRACKETED = re.compile(r"(?:\([0-9]{2,4}\)[^(]+)+")
+_UNPADDED_HRI = re.compile(r"\(8003\)(?=[1-9])")
 _EPC = re.compile(r"urn:epc:(?:id:([a-z]+):|tag:([a-z]+)-[0-9]{2,3}:[0-7]\.)(.+)", re.IGNORECASE)
 _ASSET_LINK = re.compile(r"/800[34]/")
 _FNC1 = "\x1d"
@@ -166,26 +168,33 @@ def _epc(text: str) -> tuple[str, list[str]]:
 
 def _elements(text: str) -> dict[str, str] | None:
     """What a carrier of GS1 application identifiers holds; None: the text is none. Raises ValueError."""
+    found: Sequence[GS1ElementString]
+    link = text[:8].lower().startswith(("https://", "http://"))
     try:
         if text.startswith((_FNC1, *_GS1_SYMBOLOGIES)):
-            message = text.removeprefix(text[:3] if text[0] == "]" else "").strip(_FNC1)
-            return {element.ai.ai: element.value for element in GS1Message.parse(message).element_strings}
-        if _BRACKETS.match(text):
-            short = re.fullmatch(r"\(8003\)([1-9][^(]+)", text)  # a GRAI without its leading 0, which the parser insists on
-            if short is not None:
-                return {"8003": short[1]}
-            if _BRACKETED.fullmatch(text):  # the parser passes over what it does not know
-                return {element.ai.ai: element.value for element in GS1Message.parse_hri(text).element_strings}
-            raise ValueError("is not a readable GS1 element string: (8003) and its value")
-        if text[:8].lower().startswith(("https://", "http://")):
-            return {element.ai.ai: element.value for element in GS1DigitalLinkURI.parse(text).element_strings[:1]}
-    except (ParseError, IndexError):
-        if text[:4].lower() != "http" or _ASSET_LINK.search(text):
-            raise ValueError("cannot be read as GS1 element strings or Digital Link") from None
-    except ValueError:
-        if text[:4].lower() != "http":
-            raise
-    return None  # a link of somebody's own
+            message = text[3:] if text[0] == "]" else text
+            found = GS1Message.parse(message.strip(_FNC1)).element_strings
+        elif _BRACKETS.match(text):
+            found = GS1Message.parse_hri(_readable(text)).element_strings
+        elif link:
+            found = GS1DigitalLinkURI.parse(text).element_strings[:1]  # the key; what qualifies it follows
+        else:
+            return None
+    except (ParseError, ValueError):  # ValueError: a URI that is none
+        if link and not _ASSET_LINK.search(text):
+            return None  # somebody's own
+        raise ValueError("cannot be read as GS1 element strings, (8003) and its value, nor as a Digital Link") from None
+    return {element.ai.ai: element.value for element in found}
+
+
+def _readable(text: str) -> str:
+    """The text if it is nothing but bracketed identifiers with values, for the parser skips what it does not know.
+
+    A GRAI gets its leading 0, which that insists on. Raises ValueError.
+    """
+    if not _BRACKETED.fullmatch(text):
+        raise ValueError("is not a readable GS1 element string")
+    return _UNPADDED_HRI.sub("(8003)0", text)
 
 
 def _grai(value: str) -> str:

@@ -194,11 +194,10 @@ class Returns:
             elif asset.state == "retired":
                 granter.refuse("asset_retired", f"The asset {text} is retired: it goes on no trip.")
             else:
-                asset.trips.append(
-                    Trip(
-                        event=number, shipped_at=event.occurred_at, platform=fact.platform, order=event.order.id, account=account.id, new=True
-                    )
+                trip = Trip(
+                    event=number, shipped_at=event.occurred_at, platform=fact.platform, order=event.order.id, account=account.id, new=True
                 )  # fmt: skip
+                asset.trips.append(trip)
                 touched.append(asset)
         if packaging.class_ is not None and not needs_asset(packaging.class_):
             self.state.sent.send(account.id, packaging.class_, granter.day, Decimal(packaging.parcels))
@@ -230,7 +229,7 @@ class Returns:
         touched = []
         for i, item in enumerate(event.returns):
             asset = self._asset(fact.program, item)
-            if asset is not None and asset.state != "retired":
+            if asset is not None:
                 back = Back(event=number, item=i, at=event.occurred_at, platform=fact.platform, account=self._named(waiting))
                 asset.waiting.append(back)
                 backs.append(back)
@@ -392,8 +391,6 @@ class Returns:
             asset = self._asset(fact.program, item)
             if asset is None:
                 granter.refuse("asset_unknown", "This asset is not registered in the program.", index=i)
-            elif asset.state == "retired":
-                granter.refuse("asset_retired", "This asset is retired.", index=i)
             else:
                 granter.refuse(
                     "asset_not_out", "A trip earns once, and this asset is on none that is known; it waits for its shipment.", index=i

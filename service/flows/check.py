@@ -75,8 +75,8 @@ RULES: Final = (
     ),
     Rule(
         7, "counted_once",
-        "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign; a claim "
-        "is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent.",
+        "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign; "
+        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent.",
         (store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT),
     ),
     Rule(

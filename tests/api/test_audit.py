@@ -36,6 +36,8 @@ PEM = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, Publi
 CERTIFICATE = {"scheme": "eu-ecolabel", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31"}
 PRODUCT = {"gtin": "4006381333931", "name": "Pencil", "category": "paper"}
 
+ASSET = {"class": "circular_box", "max_trips": 20}
+
 NOT_BY_OPERATORS = {
     ("POST", "/v1/events"): "a platform reports; the ledger itself is the record",
     ("POST", "/v1/events/batch"): "a platform reports; the ledger itself is the record",
@@ -106,6 +108,9 @@ plain("POST", "/v1/deliveries/replay", "/v1/deliveries/replay", {"from": "2020-0
 
 
 plain("PATCH", "/v1/platforms/{code}", "/v1/platforms/shop", {"limits": {"credit": {"requests": 1_000, "per_s": 60}}})
+plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": "04012345555554987"})
+plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
+plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
 plain("PATCH", "/v1/privacy-policy", "/v1/privacy-policy", {"erased_reference": "refuse"})
 plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
@@ -135,6 +140,18 @@ def _certificate(step: str, body: Any, first: str | None = None) -> Recipe:
 for _step, _first in (("revoke", None), ("suspend", None), ("resume", "suspend")):
     _body = None if _step == "resume" else {"at": "2026-01-01T00:00:00Z", "reason": "why"}
     RECIPES["POST", f"/v1/certificates/{{certificate}}/{_step}"] = _certificate(_step, _body, _first)
+
+
+def _asset(step: str) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        await made(shop, "/v1/packaging/assets", ASSET | {"asset": f"box-to-{step}"})
+        return f"/v1/packaging/assets/box-to-{step}/{step}", {"reason": "seen"}
+
+    return prepared
+
+
+for _step in ("inspect", "retire", "lose"):
+    RECIPES["POST", f"/v1/packaging/assets/{{asset}}/{_step}"] = _asset(_step)
 
 
 @recipe("POST", "/v1/platforms/{code}/keys/{key}/revoke")
@@ -371,7 +388,7 @@ RECORDED = {
     "program create": "program.create", "platform create": "platform.create", "platform rotate-key": "key.rotate",
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
-    "import certificates": "certificate.import", "import products": "product.register", "replay": "delivery.replay",
+    "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import", "replay": "delivery.replay",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from schemas import bounds
+from schemas.assets import AssetBody, AssetStep, PackagingPolicyPatch
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
 from schemas.callers import (
     Email,
@@ -135,6 +136,7 @@ def query(n: int) -> None:
 def rows(n: int) -> None:
     for format_, body in (("json", b"[" + b"{}," * (n - 1) + b"{}]"), ("ndjson", b"{}\n" * n), ("csv", b"gtin\n" + b"1\n" * n)):
         imports.product_rows(body, format_)  # type: ignore[arg-type]
+        imports.asset_rows(body, format_)  # type: ignore[arg-type]
 
 
 def line(n: int) -> None:
@@ -194,10 +196,15 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_GTIN_CHARS": field(ProductBody, "gtin", lambda n: "1" * n, name="N"),
     "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
     "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
-    "MAX_REASON_CHARS": both(field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n)),
     "MAX_SOURCE_CHARS": field(FactorBody, "source", lambda n: "a" * n, **FACTOR),
     "MAX_FACTOR_USES": listed(FactorBody, "applies_to", {"action": "return", "class": "c"}, **FACTOR),
     "MAX_REPORT_DAYS": lambda n: report_days(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
+    "MAX_REASON_CHARS": both(
+        field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
+        field(AssetStep, "reason", lambda n: "a" * n),
+    ),
+    "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
+    "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -263,7 +270,7 @@ OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]
     "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
-    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
+    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
     "MAX_SIMULATION_BYTES": [bodies("/v1/campaigns/any/simulate", "campaigns")],
     "MAX_PAGE_ITEMS": [got("/v1/platforms?limit={n}")],
     "MAX_CURSOR_CHARS": [got("/v1/platforms?cursor={text}")],

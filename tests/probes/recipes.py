@@ -17,6 +17,7 @@ PATHS: dict[str, str] = {
     "/v1/campaigns/{code}": "campaign",
     "/v1/certificates/{certificate}": "certificate",
     "/v1/products/{gtin}": "product",
+    "/v1/packaging/assets/{asset}": "asset",
     "/v1/platforms/{code}": "platform",
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
@@ -63,6 +64,8 @@ SAID_BY_OPERATORS = {
 """Those of QUERIES that operators must send, and that others may."""
 
 PLAIN_QUERIES = {
+    "class",
+    "state",
     "action",
     "cursor",
     "limit",
@@ -117,6 +120,10 @@ def _product(t: Tenant) -> dict[str, Any]:
     return {"gtin": gtin(t), "name": "Soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
 
 
+def _asset(t: Tenant) -> dict[str, Any]:
+    return {"asset": t.name(), "class": "circular_box", "max_trips": 20}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
@@ -156,6 +163,12 @@ BODIES: dict[tuple[str, str], Body] = {
         lambda t: [_product(t)], refers={(0, "skus", 0, "platform"): "platform"}, names={(0, "gtin"): "product"}
     ),
     ("POST", "/v1/impact-factors"): Body(lambda t: factor(t.name()), names={("id",): "impact_factor"}),
+    ("POST", "/v1/packaging/assets"): Body(_asset, names={("asset",): "asset"}),
+    ("POST", "/v1/packaging/assets/import"): Body(lambda t: [_asset(t)], names={(0, "asset"): "asset"}),
+    ("POST", "/v1/packaging/assets/{asset}/inspect"): Body(lambda _: {"reason": "clean"}),
+    ("POST", "/v1/packaging/assets/{asset}/retire"): Body(lambda _: {"reason": "torn"}),
+    ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
+    ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),

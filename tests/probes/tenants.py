@@ -16,13 +16,14 @@ import msgspec
 from litestar import Litestar
 from standardwebhooks import Webhook
 
+from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.impact import FactorBody
 from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, client_credentials, erase, impact, passwords, privacy_requests, registries
+from service.flows import administer, assets, campaigns, client_credentials, erase, impact, passwords, privacy_requests, registries
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -133,6 +134,14 @@ async def _impact_factor(t: Tenant) -> str:
     made = t.name()
     await t.flow(impact.save_factor, msgspec.convert(factor(made), FactorBody), program=t.program, change=Change())
     return made
+
+
+async def _asset(t: Tenant) -> str:
+    """Its name is its canonical text, so that the tenant's mark is seen in answers."""
+    key = t.name().replace("-", "")
+    body = msgspec.convert({"asset": key, "class": "circular_box", "max_trips": 20}, AssetBody)
+    await t.flow(assets.register_asset, body, program=t.program, change=Change())
+    return key
 
 
 async def _api_key(t: Tenant) -> int:
@@ -290,7 +299,7 @@ async def _audit_request(t: Tenant) -> str:
 
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
-    "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
+    "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
     "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,

@@ -4,6 +4,7 @@ Seeded and short by default; with HYPOTHESIS_PROFILE=long at random and for minu
 """
 
 import base64
+import io
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -32,7 +33,8 @@ from service.domain.connectors import CONNECTORS, BadSignature, Hook, Untranslat
 from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.gtin import normalise_gtin
 from service.domain.intake import Sender, decode_json, fact_of, hash_of, read_fact
-from service.domain.registrations import check_certificate, check_product
+from service.domain.openings import bounded_lines
+from service.domain.registrations import check_asset, check_certificate, check_product
 from service.domain.tokens import TokenError
 from tests.probes.mutations import bodies, documents, encoded
 from tests.probes.payloads import EVENTS, NOW, SENDERS
@@ -153,10 +155,12 @@ CERTIFICATE = {
     "scheme": "eu-ecolabel", "number": "IT/016/007", "holder": "Mill", "valid_from": "2026-01-01", "valid_until": "2028-12-31",
     "gtins": ["06901234567892"],
 }  # fmt: skip
+ASSET = {"asset": "04012345555554987", "class": "circular_box", "max_trips": 20}
 PRODUCT = {"gtin": "06901234567892", "name": "Soap", "category": "soap", "skus": [{"platform": "shop", "sku": "TP-01"}]}
 CSV = [
     b"scheme,number,holder,valid_from,valid_until,gtins\neu-ecolabel,IT/016/007,Mill,2026-01-01,2028-12-31,06901234567892 4006381333931\n",
     b'gtin,name,category,platform,sku\r\n6901234567892,"Soap, ""green""",soap,shop,TP-01\r\n',
+    b"asset,class,max_trips\n(8003)04012345555554987,circular_box,20\nbox-1,circular_bag,\n",
 ]
 
 
@@ -183,6 +187,19 @@ def test_an_import_is_read_row_by_row(body: bytes, csv: bytes, format_: Any) -> 
     for product in answer_of(lambda: imports.product_rows(given_, format_)) or []:
         if not hasattr(product, "pointer"):
             answer_of(lambda product=product: check_product(product))  # type: ignore[misc]
+
+
+@fuzz
+@given(body=bodies([[ASSET] * 2, ASSET, [[]]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+def test_an_import_of_assets_is_read_row_by_row_whole_or_as_it_comes(body: bytes, csv: bytes, format_: Any) -> None:
+    given_ = csv if format_ == "csv" else body.replace(b"},", b"}\n") if format_ == "ndjson" else body
+    rows = answer_of(lambda: imports.asset_rows(given_, format_)) or []
+    if format_ != "json":
+        lines = io.StringIO(given_.decode("utf-8-sig", "surrogateescape"), newline="")
+        rows += answer_of(lambda: list(imports.asset_lines(bounded_lines(lines), format_))) or []
+    for row in rows:
+        if not hasattr(row, "pointer"):
+            answer_of(lambda row=row: check_asset(row))  # type: ignore[misc]
 
 
 # Campaigns ---------------------------------------------------------------------------------------------
