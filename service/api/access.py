@@ -106,6 +106,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/products"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}/certificates"): _operator("registries:read"),
+    # Plastics
+    ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
+    ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
+    ("POST", "/v1/plastics/periods/{period}/close"): _operator("plastics:close"),
+    ("GET", "/v1/reports/plastics"): Access(platform="plastics:read", operator="plastics:read"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

@@ -2,12 +2,14 @@
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
 import msgspec
 
 from schemas.bounds import MAX_IMPORT_COLUMNS, MAX_IMPORT_ROWS
+from schemas.plastics import PlasticBody
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest, MalformedJson
@@ -17,6 +19,7 @@ Format = Literal["json", "ndjson", "csv"]
 T = TypeVar("T")
 Row = dict[str, str]
 
+_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -34,6 +37,20 @@ def product_rows(body: bytes, format_: Format) -> list[ProductBody | FieldError]
     Raises as `certificate_rows`.
     """
     return _decoded(body, format_, ProductBody, _with_sku)
+
+
+def plastic_rows(body: bytes, format_: Format) -> list[PlasticBody | FieldError]:
+    """Rows of the plastics ledger, or what is wrong with the row. CSV columns are the fields of `PlasticBody`.
+
+    Raises as `certificate_rows`.
+    """
+    return _decoded(body, format_, PlasticBody, _with_units)
+
+
+def _with_units(row: Row) -> dict[str, object]:
+    """Cells are text; units are a number."""
+    units = row.get("units", "")
+    return {**row, "units": int(units)} if _WHOLE.fullmatch(units) else {**row}
 
 
 def _with_sku(row: Row) -> dict[str, object]:
