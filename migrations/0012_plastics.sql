@@ -23,6 +23,7 @@ CREATE TABLE plastic_entry (
     UNIQUE (platform, row_id, revision, reversal),
     CHECK (first_day <= last_day)
 );
+CREATE INDEX plastic_entry_program ON plastic_entry (program, number);
 CREATE INDEX plastic_entry_corrects ON plastic_entry (platform, corrects) WHERE corrects IS NOT NULL;
 CREATE INDEX plastic_entry_half ON plastic_entry (program, half, platform, class, merchant);
 
@@ -62,6 +63,3 @@ CREATE TRIGGER plastic_report_is_append_only BEFORE UPDATE OR DELETE OR TRUNCATE
 ALTER TABLE plastic_entry ENABLE ALWAYS TRIGGER plastic_entry_is_append_only;
 ALTER TABLE plastic_period ENABLE ALWAYS TRIGGER plastic_period_is_append_only;
 ALTER TABLE plastic_report ENABLE ALWAYS TRIGGER plastic_report_is_append_only;
-
--- What was avoided is the sum over the awards of some days; they are stored more or less in the order of their days.
-CREATE INDEX award_day ON award USING brin (day) WITH (pages_per_range = 16);

@@ -109,7 +109,7 @@ class PlasticLine(Body, frozen=True, kw_only=True):
 
 
 class PlasticTotals(Body, frozen=True, kw_only=True):
-    """Grams. `avoided_g`: of the awards of the period's days, less what of them was taken back; it is in no other number."""
+    """Grams. `avoided_g`: what the awards of the period's days record, without those that were taken back; it is in no other number."""
 
     used_g: str
     collected_g: str

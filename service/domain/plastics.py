@@ -7,7 +7,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, Literal
@@ -35,11 +35,6 @@ REPORTABLE: Final = frozenset(
 _HALF = re.compile(r"([0-9]{4})H([12])", re.ASCII)
 _RANGE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def is_reportable(code: str) -> bool:
-    """Whether packaging of this class is reported as disposable plastic."""
-    return code in REPORTABLE
 
 
 # Periods -------------------------------------------------------------------------------------------------
@@ -114,13 +109,16 @@ class Entry(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, content=taken_back, reversal=True)
 
 
-def content_of(body: PlasticBody) -> Content:
-    """Raises InvalidRequest: no such days, not exactly one mass, a class that is not reported, a mass that may not be negative."""
+def content_of(body: PlasticBody, reportable: Container[str] = REPORTABLE) -> Content:
+    """What a row says; `reportable`: classes that are reported as disposable plastic.
+
+    Raises InvalidRequest: no such days, not exactly one mass, a class that is not reported, a mass that may not be negative.
+    """
     try:
         period = period_of(body.period)
     except ValueError as error:
         raise InvalidRequest.at("/period", str(error)) from None
-    if not is_reportable(body.class_):
+    if body.class_ not in reportable:
         raise InvalidRequest.at("/class", "is not reported as disposable plastic")
     if body.mass_g is not None and body.mass_kg is None:
         pointer, mass_g = "/mass_g", Decimal(body.mass_g)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from schemas.plastics import ClosedPeriod, PeriodHashes, PlasticBody, PlasticResult, PlasticsAnswer, PlasticsReport
@@ -75,7 +75,7 @@ async def _book(conn: Connection, platform: Platform, given: Sequence[tuple[str,
 
 
 def _rejected(row: int, id_: str | None, error: InvalidRequest | InvalidState) -> PlasticResult:
-    code = "invalid_state" if isinstance(error, InvalidState) else "invalid_request"
+    code: Literal["invalid_state", "invalid_request"] = "invalid_state" if isinstance(error, InvalidState) else "invalid_request"
     return PlasticResult(row=row, status="rejected", id=id_, code=code, errors=error.errors)
 
 

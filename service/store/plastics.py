@@ -131,17 +131,19 @@ async def sums(conn: Connection, *, program: int, half: str, platform: int | Non
     ]
 
 
-# Of an award that was taken back in part the same part of its plastic counts, in whole grams.
+# What was collected for recycling is recorded in grams, too, but was not avoided. A part of the points makes no part of a parcel: an award
+# counts in full until all of it is taken back.
 AVOIDED: Final = """
-SELECT p.code AS platform, sum(div(a.plastic_g::numeric * (a.points - a.reversed), a.points)) AS avoided_g
+SELECT p.code AS platform, sum(a.plastic_g) AS avoided_g
   FROM award a JOIN platform p ON p.id = a.platform
- WHERE a.day BETWEEN $2 AND $3 AND a.program = $1 AND a.plastic_g <> 0 AND ($4::integer IS NULL OR a.platform = $4)
+ WHERE a.program = $1 AND a.impact IS NOT NULL AND a.day BETWEEN $2 AND $3 AND a.reversed < a.points
+   AND NOT starts_with(a.impact::json ->> 'factor', 'mass.collected') AND ($4::integer IS NULL OR a.platform = $4)
  GROUP BY p.code
 """
 
 
 async def avoided(conn: Connection, *, program: int, first: date, last: date, platform: int | None) -> dict[str, Decimal]:
-    """Grams of plastic of the awards of these days, less what was taken back, by the platform's code."""
+    """Grams of plastic that awards of these days record as avoided, without those that were taken back, by the platform's code."""
     return {r["platform"]: r["avoided_g"] for r in await conn.fetch(AVOIDED, program, first, last, platform)}
 
 

@@ -24,7 +24,7 @@ from service.store.callers import Platform
 from service.store.plastics import Format
 from tests.flows.test_state_machine import LONG, PERMUTATIONS
 from tests.sealer import SEALER
-from tests.worlds import CHANGE, World, order_paid, refund
+from tests.worlds import CHANGE, World, cancelled, order_paid, refund
 
 T = TypeVar("T")
 ROW: dict[str, Any] = {"period": "2025H1", "class": "plastic_mailer", "kind": "used", "mass_g": "10"}
@@ -120,26 +120,32 @@ async def test_not_even_the_owner_of_the_tables_changes_them(world: World, table
 # Avoided -------------------------------------------------------------------------------------------------
 
 
-async def test_what_was_avoided_is_that_of_the_awards_less_what_was_taken_back(world: World) -> None:
+async def test_what_was_avoided_is_what_awards_say_that_were_not_taken_back(world: World) -> None:
     await world.campaign()
     paid = order_paid(quantity=3)
     await world.credit(paid)
     await world.credit(order_paid(), "market")
-    await world.rows("UPDATE award SET plastic_g = CASE WHEN points = 30 THEN 100 ELSE 7 END, day = '2025-06-30'")
+    await world.credit(order_paid("c-2", quantity=5), "market")
+    await world.rows(
+        "UPDATE award SET day = '2025-06-30', plastic_g = CASE points WHEN 10 THEN 7 ELSE 100 END,"
+        """ impact = format('{"factor": "%s"}', CASE points WHEN 50 THEN 'mass.collected_plastic' ELSE 'mass.corrugated_parcel' END)"""
+    )
     await world.credit(refund(paid, "r", 1))
     await send(world, ROW | {"id": "a"})
     answer = await report(world)
     assert [(p["platform"], p["used_g"], p["avoided_g"], p["difference_g"]) for p in answer["platforms"]] == [
-        ("market", "0", "7", "0"), ("shop", "10", "66", "10"),
+        ("market", "0", "7", "0"), ("shop", "10", "100", "10"),
     ]  # fmt: skip
-    assert answer["totals"]["avoided_g"] == "73"
+    assert answer["totals"]["avoided_g"] == "107"
     assert (await report(world, platform=(await platform_of(world, "market")).id))["totals"]["avoided_g"] == "7"
+    await world.credit(cancelled(paid))
+    assert (await report(world))["totals"]["avoided_g"] == "7"
     await close(world)
     before = await read(world)
     await world.rows("UPDATE award SET plastic_g = 1000")
     assert await read(world) == before
     await world.rows("UPDATE award SET day = '2025-07-01'")
-    assert (await report(world, "2025H2"))["totals"]["avoided_g"] == "1666"
+    assert (await report(world, "2025H2"))["totals"]["avoided_g"] == "1000"
 
 
 # At the same time ----------------------------------------------------------------------------------------
