@@ -121,6 +121,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/packaging/assets/{asset}/lose"): _operator("registries:write"),
     ("GET", "/v1/packaging-policy"): _operator("registries:read"),
     ("PATCH", "/v1/packaging-policy"): _operator("registries:write"),
+    # Plastics
+    ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
+    ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
+    ("POST", "/v1/plastics/periods/{period}/close"): _operator("plastics:close"),
+    ("GET", "/v1/reports/plastics"): Access(platform="plastics:read", operator="plastics:read"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

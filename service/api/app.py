@@ -20,6 +20,7 @@ from service.api import (
     moves,
     oauth,
     operators,
+    plastics,
     platforms,
     privacy,
     registries,
@@ -100,7 +101,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *assets.routes, *impact.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *registries.routes, *assets.routes, *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes,
+            *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

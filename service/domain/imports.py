@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.assets import AssetBody
 from schemas.bounds import MAX_IMPORT_COLUMNS, MAX_IMPORT_ROWS
+from schemas.plastics import PlasticBody
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest, MalformedJson
@@ -19,7 +20,7 @@ Format = Literal["json", "ndjson", "csv"]
 T = TypeVar("T")
 Row = dict[str, str]
 
-_WHOLE = re.compile(r"[0-9]{1,19}")
+_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -58,6 +59,20 @@ def asset_lines(lines: Iterable[str], format_: Literal["ndjson", "csv"]) -> Iter
 def _with_trips(row: Row) -> dict[str, object]:
     trips = row.get("max_trips", "")
     return {**row, "max_trips": int(trips)} if _WHOLE.fullmatch(trips) else {**row}
+
+
+def plastic_rows(body: bytes, format_: Format) -> list[PlasticBody | FieldError]:
+    """Rows of the plastics ledger, or what is wrong with the row. CSV columns are the fields of `PlasticBody`.
+
+    Raises as `certificate_rows`.
+    """
+    return _decoded(body, format_, PlasticBody, _with_units)
+
+
+def _with_units(row: Row) -> dict[str, object]:
+    """Cells are text; units are a number."""
+    units = row.get("units", "")
+    return {**row, "units": int(units)} if _WHOLE.fullmatch(units) else {**row}
 
 
 def _with_sku(row: Row) -> dict[str, object]:

@@ -23,6 +23,9 @@ Permission = Literal[
     "operators:write",
     "audit:read",
     "balances:import",
+    "plastics:read",
+    "plastics:write",
+    "plastics:close",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -47,11 +50,16 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "audit:read": ("admin",),
     # Points that no campaign awarded.
     "balances:import": ("admin",),
+    # What is reported to authorities.
+    "plastics:read": ROLES,
+    "plastics:write": ("analyst", "admin"),
+    "plastics:close": ("analyst", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
 Scope = Literal[
-    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import"
+    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
+    "plastics:write", "plastics:read",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -62,6 +70,8 @@ SCOPES: dict[Scope, str] = {
     "consumers:export": "read everything that is held about one of its consumers, and its privacy requests",
     "consumers:erase": "erase its consumers",
     "balances:import": "take over its consumers' points from another system",
+    "plastics:write": "report the disposable plastic that it used and collected",
+    "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

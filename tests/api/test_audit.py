@@ -27,6 +27,7 @@ ERASED = "a-person-who-goes"
 HELD = "a-person-in-court"
 UNHELD = "a-person-out-of-court"
 IMPORTED = "a-person-from-elsewhere"
+MERCHANT = "a-merchant-of-flesh"
 REASON = "the case of a divorce"
 EMAIL = "somebody-new@example.com"
 PASSWORD = "correct horse battery staple"
@@ -116,6 +117,16 @@ plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
     [{"id": "row-1", "consumer": IMPORTED, "points": 40, "expires_on": None}],
 )  # fmt: skip
+
+
+PLASTIC = {"class": "plastic_mailer", "kind": "used", "mass_g": "12.5", "merchant": MERCHANT}
+plain("POST", "/v1/plastics/reports", "/v1/plastics/reports?platform=shop", [PLASTIC | {"id": "row-1", "period": "2025H2"}])
+
+
+@recipe("POST", "/v1/plastics/periods/{period}/close")
+async def _close_plastics(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/plastics/reports?platform=shop", [PLASTIC | {"id": "row-2", "period": "2025H1"}])
+    return "/v1/plastics/periods/2025H1/close", None
 
 
 @recipe("POST", "/v1/campaigns/{code}/activate")
@@ -305,7 +316,20 @@ async def test_a_refused_change_is_not_in_the_audit(shop: Shop) -> None:
 
 
 async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
-    hidden = {PERSON, ERASED, HELD, UNHELD, IMPORTED, REASON, EMAIL, "person@example.com", PASSWORD, SECRET, "a-secret-of-the-shops-own"}
+    hidden = {
+        PERSON,
+        ERASED,
+        HELD,
+        UNHELD,
+        IMPORTED,
+        MERCHANT,
+        REASON,
+        EMAIL,
+        "person@example.com",
+        PASSWORD,
+        SECRET,
+        "a-secret-of-the-shops-own",
+    }
     hidden |= {hook.secret for hook in shop.hooks.values()}
     for route in sorted(RECIPES):
         path, body = await RECIPES[route](shop)
@@ -388,7 +412,8 @@ RECORDED = {
     "program create": "program.create", "platform create": "platform.create", "platform rotate-key": "key.rotate",
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
-    "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import", "replay": "delivery.replay",
+    "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
+    "replay": "delivery.replay", "import plastics": "plastics.report",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

@@ -32,6 +32,7 @@ from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
 from schemas.impact import FactorBody
 from schemas.openings import OpeningBody
+from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
 from schemas.shopify import CustomerDemand
@@ -46,6 +47,7 @@ from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.impact import report_days
+from service.domain.plastics import Book, content_of
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -94,6 +96,7 @@ CAMPAIGN: dict[str, Any] = {
 }  # fmt: skip
 CERTIFICATE: dict[str, Any] = {"scheme": "s", "number": "1", "holder": "H", "valid_from": "2025-01-01", "valid_until": "2026-01-01"}
 ORDER = {"id": "o", "currency": "CNY", "total": "1.00"}
+PLASTIC = {"id": "r", "period": "2026H1", "class": "plastic_mailer", "kind": "used"}
 FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
@@ -146,6 +149,12 @@ def line(n: int) -> None:
         raise InvalidRequest("a row is refused")
 
 
+def plastic_lines(n: int) -> None:
+    """Rows of as many merchants, in one half-year."""
+    book = Book([], lines=[("2026H1", "plastic_mailer", f"m-{i}") for i in range(n - 1)], closed=[], today=NOW.date())
+    book.take("r", content_of(read(PlasticBody, PLASTIC | {"mass_g": "1"})))
+
+
 def if_match(n: int) -> None:
     preconditions.check('"1-1"'.ljust(n), '"1-1"')
 
@@ -174,7 +183,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         listed(OrderPaid, "lines", {"id": "1"}, **PAID), listed(Refund, "lines", {"id": "1"}, id="r"),
         listed(PackagingReturned, "returns", {"class": "c"}, **FACT | {"type": "packaging.returned"}),
     ),
-    "MAX_QUANTITY": both(field(Line, "quantity", int, id="1"), field(Return, "mass_g", int, **{"class": "c"})),
+    "MAX_QUANTITY": both(field(Line, "quantity", int, id="1"), field(Return, "mass_g", int, **{"class": "c"}), field(PlasticBody, "mass_g", int, **PLASTIC)),
     "MAX_PARCELS": field(Packaging, "parcels", int, **{"class": "c"}),
     "MAX_PARCEL_ASSETS": listed(Packaging, "assets", "a", **{"class": "c"}),
     "MAX_PROOF_CHARS": field(Return, "proof", lambda n: "a" * n, **{"class": "c"}),
@@ -205,6 +214,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     ),
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
+    "MAX_PLASTIC_LINES": plastic_lines,
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(

@@ -27,6 +27,7 @@ PATHS: dict[str, str] = {
     "/v1/deliveries/{delivery}": "delivery",
     "/v1/privacy-requests/{request_id}": "privacy_request",
     "/v1/impact-factors/{factor}": "impact_factor",
+    "/v1/plastics/periods/{period}": "plastic_period",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -52,6 +53,8 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/consumers/{ref}", "platform"): "platform",
     ("/v1/consumers/{ref}/export", "platform"): "platform",
     ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
+    ("/v1/plastics/reports", "platform"): "platform",
+    ("/v1/plastics/reports", "id"): "plastic_row",
 }
 """The kind of object that a query parameter names, by path and name."""
 
@@ -60,6 +63,7 @@ SAID_BY_OPERATORS = {
     ("/v1/consumers/{ref}", "platform"),
     ("/v1/consumers/{ref}/export", "platform"),
     ("/v1/consumers/{ref}/legal-hold", "platform"),
+    ("/v1/plastics/reports", "platform"),
 }
 """Those of QUERIES that operators must send, and that others may."""
 
@@ -80,6 +84,7 @@ PLAIN_QUERIES = {
     "outcome",
     "verdict",
     "topic",
+    "period",
 }
 """Query parameters that name no object."""
 
@@ -128,6 +133,10 @@ def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
 
+def _plastics(t: Tenant) -> list[dict[str, Any]]:
+    return [{"id": t.name(), "period": "2026H1", "class": "plastic_mailer", "kind": "used", "mass_g": "12.5"}]
+
+
 def _event(t: Tenant) -> dict[str, Any]:
     return order(t, t.name())
 
@@ -140,6 +149,7 @@ BODIES: dict[tuple[str, str], Body] = {
         lambda t: [_event(t)], names={(0, "id"): "event", (0, "consumer"): "consumer", (0, "order", "id"): "order"}
     ),
     ("POST", "/v1/consumers/import"): Body(_openings, names={(0, "id"): "opening", (0, "consumer"): "consumer"}),
+    ("POST", "/v1/plastics/reports"): Body(_plastics, names={(0, "id"): "plastic_row"}),
     ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
     # Neither hook nor platform of its own: each has to find nothing by itself where it is another's.
     ("POST", "/v1/deliveries/replay"): Body(
@@ -200,6 +210,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/privacy-requests/{request_id}/cancel"),
     ("POST", "/v1/operators/sign-out"),
     ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
+    ("POST", "/v1/plastics/periods/{period}/close"),
 }
 """Routes that change something and take no body."""
 

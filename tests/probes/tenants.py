@@ -6,6 +6,7 @@ is seen at once: `pp3` the program p, `aa9` and `bb4` its platforms, `zq7` the p
 
 import itertools
 import json
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
@@ -252,6 +253,23 @@ async def _opening(t: Tenant) -> str:
     return str(row["id"])
 
 
+_halves = (f"{year}H{half}" for year in range(2005, 2025) for half in (1, 2))
+
+
+async def _plastic_period(t: Tenant) -> str:
+    """A half-year that this tenant alone has reported of."""
+    half = next(_halves)
+    row = {"id": t.name(), "period": half, "class": "plastic_mailer", "kind": "used", "mass_g": "12.5"}
+    await t.send("POST", "/v1/plastics/reports", json=[row])
+    return half
+
+
+async def _plastic_row(t: Tenant) -> str:
+    row = {"id": t.name(), "period": "2026H1", "class": "plastic_mailer", "kind": "collected", "mass_g": "1"}
+    await t.send("POST", "/v1/plastics/reports", json=[row])
+    return str(row["id"])
+
+
 async def _held_consumer(t: Tenant) -> str:
     consumer = await _consumer(t)
     await t.flow(
@@ -303,7 +321,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "audit_subject": _platform_subject, "operator_email": _email,
     "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
-    "audit_request": _audit_request, "impact_factor": _impact_factor,
+    "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -315,6 +333,8 @@ def missing(value: Any) -> Any:
     for mark in ("zq7", "bb4"):
         if mark in value:
             return str(value).replace(mark, "yy0")
+    if re.fullmatch(r"[0-9]{4}H[12]", value):
+        return "2001H1"
     if value.isdigit() and len(value) == 14:
         return with_check_digit("0555" + value[4:13])
     if value.isdigit():

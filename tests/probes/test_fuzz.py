@@ -34,6 +34,7 @@ from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.gtin import normalise_gtin
 from service.domain.intake import Sender, decode_json, fact_of, hash_of, read_fact
 from service.domain.openings import bounded_lines
+from service.domain.plastics import content_of
 from service.domain.registrations import check_asset, check_certificate, check_product
 from service.domain.tokens import TokenError
 from tests.probes.mutations import bodies, documents, encoded
@@ -157,8 +158,10 @@ CERTIFICATE = {
 }  # fmt: skip
 ASSET = {"asset": "04012345555554987", "class": "circular_box", "max_trips": 20}
 PRODUCT = {"gtin": "06901234567892", "name": "Soap", "category": "soap", "skus": [{"platform": "shop", "sku": "TP-01"}]}
+PLASTIC = {"id": "a", "period": "2026-01-01/2026-03-31", "class": "foam_box", "kind": "used", "mass_g": "12.5", "units": 3, "corrects": "b"}
 CSV = [
     b"scheme,number,holder,valid_from,valid_until,gtins\neu-ecolabel,IT/016/007,Mill,2026-01-01,2028-12-31,06901234567892 4006381333931\n",
+    b"id,period,class,kind,mass_g,units,merchant\na,2026H1,foam_box,used,12.5,3,m-7\nb,2026-01-01/2026-02-01,foam_box,used,-1,,=1+1\n",
     b'gtin,name,category,platform,sku\r\n6901234567892,"Soap, ""green""",soap,shop,TP-01\r\n',
     b"asset,class,max_trips\n(8003)04012345555554987,circular_box,20\nbox-1,circular_bag,\n",
 ]
@@ -178,7 +181,11 @@ def tables(draw: st.DrawFn) -> bytes:
 
 
 @fuzz
-@given(body=bodies([[CERTIFICATE] * 2, [PRODUCT], CERTIFICATE, [[]]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+@given(
+    body=bodies([[CERTIFICATE] * 2, [PRODUCT], [PLASTIC] * 2, CERTIFICATE, [[]]]),
+    csv=tables(),
+    format_=st.sampled_from(("json", "ndjson", "csv")),
+)
 def test_an_import_is_read_row_by_row(body: bytes, csv: bytes, format_: Any) -> None:
     given_ = csv if format_ == "csv" else body.replace(b"},", b"}\n") if format_ == "ndjson" else body
     for row in answer_of(lambda: imports.certificate_rows(given_, format_)) or []:
@@ -187,6 +194,9 @@ def test_an_import_is_read_row_by_row(body: bytes, csv: bytes, format_: Any) -> 
     for product in answer_of(lambda: imports.product_rows(given_, format_)) or []:
         if not hasattr(product, "pointer"):
             answer_of(lambda product=product: check_product(product))  # type: ignore[misc]
+    for plastic in answer_of(lambda: imports.plastic_rows(given_, format_)) or []:
+        if not hasattr(plastic, "pointer"):
+            answer_of(lambda plastic=plastic: content_of(plastic))  # type: ignore[misc]
 
 
 @fuzz
