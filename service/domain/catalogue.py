@@ -1,13 +1,15 @@
 """What is running: programs and campaigns as compiled at one catalogue version, and which of them an event meets."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from service.domain.activities import ActivityKind
 from service.domain.campaigns import CompiledCampaign
+from service.domain.packaging import PackagingClass
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -16,6 +18,10 @@ class Program(Struct, frozen=True, kw_only=True):
     id: int
     code: str
     zone: ZoneInfo
+    activity_kinds: Mapping[str, ActivityKind] = {}
+    """The program's own, by code; retired ones too."""
+    packaging_classes: Mapping[str, PackagingClass] = {}
+    """The program's own, by code; retired ones too."""
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

@@ -56,10 +56,14 @@ def item_thing(event: Event, item: Return, index: int, platform_code: str) -> Th
 
 
 def activity_thing(event: ActivityCompleted, platform_code: str) -> Thing:
-    """An activity; a mass is its evidence's `mass_g`, a decimal string or an integer."""
-    mass = event.evidence.get("mass_g")
-    known = (type(mass) is int and mass >= 0) or (isinstance(mass, str) and _DECIMAL.fullmatch(mass) is not None)
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None)
+    """An activity; a mass is its evidence's `mass_g`."""
+    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=mass_of(event.evidence.get("mass_g")))
+
+
+def mass_of(value: object) -> Decimal | None:
+    """Grams of a piece of evidence, a decimal string or an integer; None: it is none."""
+    known = (type(value) is int and value >= 0) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
+    return Decimal(str(value)) if known else None
 
 
 def values_of(thing: Thing, names: Sequence[str]) -> list[Any]:
@@ -100,9 +104,9 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     "order.currency": lambda thing: thing.event.order.currency or "",
     "order.total": lambda thing: _minor(thing.event.order.total, thing.event.order.currency),
     "order.channel": _channel,
-    "packaging.class": lambda thing: thing.packaging.class_ if thing.packaging else "",
+    "packaging.class": lambda thing: (thing.packaging.class_ or "") if thing.packaging else "",
     "packaging.parcels": lambda thing: thing.packaging.parcels if thing.packaging else 0,
-    "item.class": lambda thing: thing.item.class_,
+    "item.class": lambda thing: thing.item.class_ or "",
     "item.asset": lambda thing: thing.item.asset or "",
     "item.station": lambda thing: thing.item.station or "",
     "item.quantity": lambda thing: float(thing.quantity),

@@ -9,6 +9,7 @@ from msgspec import Struct
 from schemas.campaigns import CampaignStatus
 from service.domain.campaigns import CompiledCampaign, compile_campaign
 from service.domain.catalogue import Catalogue, Program
+from service.store import activity_kinds, packaging_classes
 from service.store.connection import Connection
 
 
@@ -156,7 +157,14 @@ async def load_catalogue(conn: Connection) -> Catalogue:
     Read under the shared catalogue lock it is exactly what its version says; without, it may be newer, never older.
     """
     version = await catalogue_version(conn)
-    programs = [Program(id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"])) for row in await conn.fetch(PROGRAMS)]
+    kinds, classes = await activity_kinds.by_program(conn), await packaging_classes.by_program(conn)
+    programs = [
+        Program(
+            id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"]), activity_kinds=kinds.get(row["id"], {}),
+            packaging_classes=classes.get(row["id"], {}),
+        )
+        for row in await conn.fetch(PROGRAMS)
+    ]  # fmt: skip
     campaigns: list[tuple[int, CompiledCampaign]] = [
         (row["program"], compile_campaign(row["id"], row["status"], row["version"], row["effective_from"], row["body"]))
         for row in await conn.fetch(CATALOGUE)
