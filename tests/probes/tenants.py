@@ -16,12 +16,14 @@ import msgspec
 from litestar import Litestar
 from standardwebhooks import Webhook
 
+from schemas.activities import ActivityKindBody
 from schemas.campaigns import CampaignBody
+from schemas.packaging_classes import PackagingClassBody
 from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, client_credentials, erase, passwords, privacy_requests, registries
+from service.flows import administer, campaigns, client_credentials, erase, passwords, privacy_requests, registries, vocabulary
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -118,6 +120,16 @@ async def _product(t: Tenant) -> str:
     body = {"gtin": made, "name": f"{t.mark} soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
     await t.flow(registries.register_product, msgspec.convert(body, ProductBody), program=t.program, change=Change())
     return made
+
+
+async def _packaging_class(t: Tenant) -> str:
+    body = PackagingClassBody(code=t.name(), group="baseline", name_en=f"{t.mark} wrap")
+    return str((await t.flow(vocabulary.create_class, body, program=t.program, change=Change())).code)
+
+
+async def _activity_kind(t: Tenant) -> str:
+    body = ActivityKindBody(code=t.name(), name=f"{t.mark} day", schema={"type": "object"})
+    return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
 
 
 async def _api_key(t: Tenant) -> int:
@@ -275,7 +287,7 @@ async def _audit_request(t: Tenant) -> str:
 
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
-    "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
+    "certificate": _certificate, "product": _product, "packaging_class": _packaging_class, "activity_kind": _activity_kind, "event": _event, "consumer": _consumer, "order": _order,
     "audit_subject": _platform_subject, "operator_email": _email,
     "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
