@@ -34,7 +34,7 @@ KEYWORDS: Final = frozenset({"$schema", "properties", "required", *_NESTED, *_LI
 """What a schema may say."""
 
 # A JSON integer is written as one: 1.0 is none here, as in quantities and masses.
-_Checked: Final = extend(
+_Checked: Final = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
 )
 
@@ -107,12 +107,14 @@ def _unknown(schema: object, at: str) -> Iterator[FieldError]:
 
 def _told(error: ValidationError) -> Iterator[tuple[str, str]]:
     here, keyword = _pointer(error), error.validator
+    wanted: Any = error.validator_value
+    found: Any = error.instance
     if keyword == "required":
-        yield from ((f"{here}/{_escaped(name)}", "is required") for name in error.validator_value if name not in error.instance)
+        yield from ((f"{here}/{_escaped(name)}", "is required") for name in wanted if name not in found)
     elif keyword == "additionalProperties":
         yield here, "has a property that this activity does not know"
     elif keyword in _LIMITS:
-        yield here, f"{_LIMITS[str(keyword)]} {msgspec.json.encode(error.validator_value).decode()[:200]}"
+        yield here, f"{_LIMITS[str(keyword)]} {msgspec.json.encode(wanted).decode()[:200]}"
     else:
         yield here, "is not allowed here"
 

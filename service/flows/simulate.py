@@ -37,8 +37,7 @@ async def sender_for(conn: Connection, code: str, *, program: int, platform: str
     known = await platforms.platform_codes(conn, program)
     for number in sorted(known):
         if known[number] == platform or (platform is None and (own is None or known[number] in own)):
-            own = await vocabulary_of(conn, program)
-            return Sender(program=program, platform=number, platform_code=known[number], own=own)
+            return Sender(program=program, platform=number, platform_code=known[number], own=await vocabulary_of(conn, program))
     raise InvalidRequest.at("/platform", "is not a platform of this program")
 
 

@@ -1,9 +1,9 @@
 """A program's own kinds of activities."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from asyncpg import Record
 
 from schemas.activities import ActivityKindBody, ClaimRule
 from service.domain.activities import ActivityKind, own_kind
@@ -57,7 +57,7 @@ def _text(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
-def _kind(row: Mapping[str, Any]) -> ActivityKind:
+def _kind(row: Record) -> ActivityKind:
     claim = None if row["claim"] is None else msgspec.json.decode(row["claim"], type=ClaimRule)
     body = ActivityKindBody(code=row["code"], name=row["name"], schema=msgspec.json.decode(row["schema"]), claim=claim)
     return own_kind(body, active=row["active"])

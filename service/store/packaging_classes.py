@@ -1,9 +1,9 @@
 """A program's own packaging classes."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
+from asyncpg import Record
 
 from schemas.packaging_classes import PackagingClassBody
 from service.domain.packaging import PackagingClass
@@ -68,6 +68,6 @@ async def update(conn: Connection, changed: PackagingClass, *, program: int) -> 
     )  # fmt: skip
 
 
-def _class(row: Mapping[str, Any]) -> PackagingClass:
+def _class(row: Record) -> PackagingClass:
     columns = {name: value for name, value in row.items() if name not in ("program", "class_group")}
     return msgspec.convert(columns | {"group": row["class_group"]}, PackagingClass)

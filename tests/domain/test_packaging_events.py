@@ -135,7 +135,7 @@ def test_an_identifier_that_cannot_be_read_is_refused_in_its_own_words(event: di
         (done("trade_in", serial={}), False),
     ],
 )
-def test_only_what_names_something_own_is_worth_asking_again(event: dict[str, Any], may_be_new: bool) -> None:
+def test_only_what_names_something_own_is_worth_asking_again(event: dict[str, Any], *, may_be_new: bool) -> None:
     with pytest.raises(InvalidRequest) as refused:
         check_event(msgspec.convert(event, Event), NOW, OWN)
     assert isinstance(refused.value, Undeclared) == may_be_new

@@ -123,12 +123,15 @@ async def _product(t: Tenant) -> str:
 
 
 async def _packaging_class(t: Tenant) -> str:
-    body = PackagingClassBody(code=t.name(), group="baseline", name_en=f"{t.mark} wrap")
+    """The program's, which its platforms share: marked as such."""
+    mark = t.program_code[:3]
+    body = PackagingClassBody(code=f"{mark}-{next(_names)}", group="baseline", name_en=f"{mark} wrap")
     return str((await t.flow(vocabulary.create_class, body, program=t.program, change=Change())).code)
 
 
 async def _activity_kind(t: Tenant) -> str:
-    body = ActivityKindBody(code=t.name(), name=f"{t.mark} day", schema={"type": "object"})
+    mark = t.program_code[:3]
+    body = ActivityKindBody(code=f"{mark}-{next(_names)}", name=f"{mark} day", schema={"type": "object"})
     return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
 
 
