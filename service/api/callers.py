@@ -143,7 +143,7 @@ class Callers:
         self._issuers = _Remembered[_Issuer](MAX_REMEMBERED)
         self._hooks = _Remembered[store.Hook](MAX_REMEMBERED)
         self._unknown = _Remembered[str](MAX_REMEMBERED)
-        self._vocabularies = _Remembered[Vocabulary](MAX_REMEMBERED)
+        self._vocabularies = _Remembered[tuple[int, Vocabulary]](MAX_REMEMBERED)
         self._used_keys: set[int] = set()
         self._used_operator_tokens: set[int] = set()
 
@@ -345,16 +345,23 @@ class Callers:
     async def vocabulary(self, program: int, *, anew: bool = False) -> Vocabulary:
         """The program's own packaging classes and activities. `anew`: as PostgreSQL has them now, for what was not known a moment ago.
 
-        What is retired or changed may be known as it was for as long as a revoked key. Raises Unavailable, Overloaded.
+        Asking anew costs one number as long as nothing was declared. What is retired or changed may be known as it was for as long as a
+        revoked key. Raises Unavailable, Overloaded.
         """
         name = str(program)
-        if not anew and (known := self._vocabularies.get(name, 0.0)) is not None:
-            return known
+        known = self._vocabularies.get(name, 0.0)
+        if known is not None and not anew:
+            return known[1]
+
+        async def read(conn: Connection) -> tuple[int, Vocabulary]:
+            version = await store.version(conn)  # first: what is read after it is of this version or newer
+            return known if known is not None and known[0] == version else (version, await vocabulary_of(conn, program))
+
         generation = self._generation
-        found = await self._ask(lambda conn: vocabulary_of(conn, program))
+        found = await self._ask(read)
         if generation == self._generation:
             self._vocabularies.put(name, found, float("inf"))
-        return found
+        return found[1]
 
     # Keeping up
 

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from litestar import Litestar
@@ -11,6 +12,8 @@ from schemas.bounds import MAX_OWN_CLASSES, MAX_OWN_KINDS
 from service.domain.activities import BUILT_IN
 from service.domain.packaging import CLASS_CODES
 from service.settings import Settings
+from service.store import packaging_classes
+from service.store.callers import VERSION
 from service.store.campaigns import load_catalogue
 from tests.deliveries import Shop
 from tests.servers import serving
@@ -238,6 +241,25 @@ async def test_another_process_knows_at_once_what_was_declared_and_soon_what_was
         await app.state.callers.refresh()
         assert await report(shop, packed("milk_crate"), client) != []
         assert await report(shop, cup_day("e-2", litres=1), client) != []
+
+
+async def test_who_names_what_nobody_knows_does_not_make_everything_be_read_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    await made(shop, CLASSES, CLASS)
+    assert await report(shop, packed("milk_crate")) == []
+    statements: list[str] = []
+    original = asyncpg.Connection._execute
+
+    async def execute(self: Any, query: str, *args: Any, **more: Any) -> Any:
+        statements.append(query)
+        return await original(self, query, *args, **more)
+
+    monkeypatch.setattr(asyncpg.Connection, "_execute", execute)
+    body = [packed("unheard") for _ in range(50)]
+    answer = await shop.call("POST", "/v1/events/batch", "shop", json=body)
+    assert answer.json()["rejected"] == 50
+    asked = [statement for statement in statements if statement in (VERSION, packaging_classes.OF_PROGRAM)]
+    assert VERSION in asked
+    assert packaging_classes.OF_PROGRAM not in asked
 
 
 async def test_batches_hooks_dry_runs_and_simulations_know_them_too(shop: Shop) -> None:

@@ -216,8 +216,8 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 REMEMBERED = {
     callers.PLATFORM_BY_KEY, callers.ISSUER, callers.SIGNING_KEYS,
-    # What a program's events may name: read again when one names what nobody knows.
-    packaging_classes.OF_PROGRAM, activity_kinds.OF_PROGRAM,
+    # What a program's events may name: read again when one names what nobody knows, and something was declared.
+    callers.VERSION, packaging_classes.OF_PROGRAM, activity_kinds.OF_PROGRAM,
 }  # fmt: skip
 
 
