@@ -10,7 +10,7 @@ strings), GS1 Digital Link URI Syntax, ISO/IEC 15424 (symbology identifiers, suc
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote
@@ -18,10 +18,11 @@ from urllib.parse import unquote
 from biip import ParseError
 from biip.checksums import gs1_standard_check_digit
 from biip.gs1_digital_link_uris import GS1DigitalLinkURI
+from biip.gs1_element_strings import GS1ElementString
 from biip.gs1_messages import GS1Message
 
 MAX_CHARS: Final = 128
-_CACHED: Final = 65_536
+_CACHED: Final = 16_384
 _MAX_ROUNDS: Final = 4
 
 _CSET_82 = r'[!"%-?A-Z_a-z]'
@@ -167,6 +168,7 @@ def _epc(text: str) -> tuple[str, list[str]]:
 
 def _elements(text: str) -> dict[str, str] | None:
     """What a carrier of GS1 application identifiers holds; None: the text is none. Raises ValueError."""
+    found: Sequence[GS1ElementString]
     link = text[:8].lower().startswith(("https://", "http://"))
     try:
         if text.startswith((_FNC1, *_GS1_SYMBOLOGIES)):
