@@ -126,6 +126,15 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
     ("POST", "/v1/plastics/periods/{period}/close"): _operator("plastics:close"),
     ("GET", "/v1/reports/plastics"): Access(platform="plastics:read", operator="plastics:read"),
+    # What events may name
+    ("POST", "/v1/packaging/classes"): _operator("registries:write"),
+    ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),
+    ("GET", "/v1/packaging/classes/{code}"): Access(platform="events:write", operator="registries:read"),
+    ("PATCH", "/v1/packaging/classes/{code}"): _operator("registries:write"),
+    ("POST", "/v1/activity-kinds"): _operator("registries:write"),
+    ("GET", "/v1/activity-kinds"): Access(platform="events:write", operator="registries:read"),
+    ("GET", "/v1/activity-kinds/{code}"): Access(platform="events:write", operator="registries:read"),
+    ("PATCH", "/v1/activity-kinds/{code}"): _operator("registries:write"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),

@@ -25,6 +25,7 @@ from service.api import (
     privacy,
     registries,
     system,
+    vocabulary,
 )
 from service.api.access import enforce
 from service.api.application import Application
@@ -101,8 +102,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *assets.routes, *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes,
-            *system.routes, *documentation.routes,
+            *registries.routes, *vocabulary.routes, *assets.routes, *impact.routes, *plastics.routes, *platforms.routes, *operators.routes,
+            *oauth.routes, *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

@@ -26,9 +26,11 @@ from service.domain.errors import CallerRefused, Forbidden, NotFound, Overloaded
 from service.domain.limits import Limit
 from service.domain.roles import ConsumerScope, Role, Scope
 from service.domain.tokens import Algorithm, TokenError, VerificationKey
+from service.domain.vocabulary import Vocabulary
 from service.flows.administer import choose_program
 from service.flows.jwks import FRESH_S, KeySets, KeySetUnavailable
 from service.flows.master_key import open_hook
+from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable
 from service.store import access_tokens
 from service.store import callers as store
@@ -141,6 +143,7 @@ class Callers:
         self._issuers = _Remembered[_Issuer](MAX_REMEMBERED)
         self._hooks = _Remembered[store.Hook](MAX_REMEMBERED)
         self._unknown = _Remembered[str](MAX_REMEMBERED)
+        self._vocabularies = _Remembered[tuple[int, Vocabulary]](MAX_REMEMBERED)
         self._used_keys: set[int] = set()
         self._used_operator_tokens: set[int] = set()
 
@@ -337,6 +340,29 @@ class Callers:
         if self._limits is not None and (limits := read_limits(hook.limits)):
             self._limits.hook(hook.id, limits)
 
+    # What their events may name
+
+    async def vocabulary(self, program: int, *, anew: bool = False) -> Vocabulary:
+        """The program's own packaging classes and activities. `anew`: as PostgreSQL has them now, for what was not known a moment ago.
+
+        Asking anew costs one number as long as nothing was declared. What is retired or changed may be known as it was for as long as a
+        revoked key. Raises Unavailable, Overloaded.
+        """
+        name = str(program)
+        known = self._vocabularies.get(name, 0.0)
+        if known is not None and not anew:
+            return known[1]
+
+        async def read(conn: Connection) -> tuple[int, Vocabulary]:
+            version = await store.version(conn)  # first: what is read after it is of this version or newer
+            return known if known is not None and known[0] == version else (version, await vocabulary_of(conn, program))
+
+        generation = self._generation
+        found = await self._ask(read)
+        if generation == self._generation:
+            self._vocabularies.put(name, found, float("inf"))
+        return found[1]
+
     # Keeping up
 
     async def refresh(self) -> None:
@@ -369,7 +395,7 @@ class Callers:
     def forget(self) -> None:
         """Drop everything that is remembered; answers still on their way from PostgreSQL will not be remembered either."""
         self._generation += 1
-        for remembered in (self._platforms, self._consumers, self._issuers, self._hooks, self._unknown):
+        for remembered in (self._platforms, self._consumers, self._issuers, self._hooks, self._unknown, self._vocabularies):
             remembered.clear()
 
     # Asking

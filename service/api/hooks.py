@@ -4,6 +4,7 @@ What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unk
 translate or credit (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -58,11 +59,14 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         raise error.about("hook", stored.platform_code) from None
     callers_of(request).admit_hook(stored)
     try:
-        translated, facts = facts_in(stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key)
+        translated, facts = await facts_in(
+            stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key,
+            own=functools.partial(callers_of(request).vocabulary, stored.program),
+        )  # fmt: skip
     except Untranslatable as error:
         return await _keep(request, arrived.row("untranslatable", detail=error.detail), headers, body)
-    except Unavailable as error:
-        deliveries.add(arrived.row("unavailable", detail=error.detail))
+    except (Overloaded, Unavailable) as error:
+        deliveries.add(arrived.row("overloaded" if isinstance(error, Overloaded) else "unavailable", detail=error.detail))
         raise
     except Exception:
         log.exception("a delivery could not be translated", hook=stored.id)

@@ -26,6 +26,8 @@ class Kind(IntEnum):
     """A version of a learning module, by one consumer."""
     TOKEN = 6
     """A collection station's one-time token."""
+    ACTIVITY = 7
+    """What a program's own activity kind says earns once."""
 
 
 RULES: Final[dict[Kind, str]] = {
@@ -35,6 +37,7 @@ RULES: Final[dict[Kind, str]] = {
     Kind.RECEIPT: "A receipt or document earns once.",
     Kind.COURSE: "A learning module earns once.",
     Kind.TOKEN: "A collection token counts once.",
+    Kind.ACTIVITY: "What this activity was done with earns once.",
 }
 """What a second one is told. It names the rule, never who was first."""
 

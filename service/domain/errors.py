@@ -35,6 +35,10 @@ class InvalidRequest(GreenpointsError):
         return cls(f"{detail} (at {pointer or 'the whole body'})", [FieldError(pointer=pointer, detail=detail)])
 
 
+class Undeclared(InvalidRequest):
+    """An event that names something of its program's own, and is wrong as far as this process knows: another may have declared it since."""
+
+
 class ConsumerErased(InvalidRequest):
     """The event's consumer was erased, and the program takes no more events of an erased reference."""
 

@@ -27,7 +27,8 @@ from schemas.events import (
     Status,
     StoredEvent,
 )
-from service.domain.activities import activity_claims
+from service.domain.activities import claims_of as activity_claims
+from service.domain.activities import missing_evidence
 from service.domain.claims import Holder
 from service.domain.granting import Granter, Scope
 from service.domain.ledger import Book, Kind, Lot, claw_back
@@ -106,8 +107,13 @@ class Fold:
             return self.returns.returned(fact, event, number, account)
         assert account is not None
         granter = self.granter(fact, account)
-        if type(event) is ActivityCompleted:
-            granter.grant("activity", activity_thing(event, fact.platform_code, claims=tuple(activity_claims(event, account.id))))
+        if type(event) is ActivityCompleted and granter.meets("activity"):
+            kinds = granter.program.activity_kinds
+            if (missing := missing_evidence(event, kinds)) is not None:
+                granter.refuse("evidence_missing", missing)
+            else:
+                claims = tuple(activity_claims(event, kinds, account.id))
+                granter.grant("activity", activity_thing(event, fact.platform_code, claims=claims))
         change = Change(account)
         posted = self.post(granter, change, fact, number)
         return self.store(fact, number, change, posted, granter.refused)

@@ -170,7 +170,7 @@ class Returns:
         if class_ is None:
             granter.refuse("asset_unknown", "None of the assets is registered.")
             return
-        if needs_asset(class_) and not (units := sum(asset.class_ == class_ for asset in known)):
+        if needs_asset(class_, granter.program.packaging_classes) and not (units := sum(asset.class_ == class_ for asset in known)):
             granter.refuse("evidence_missing", "Reusable packaging earns by its registered assets, and none of that class is named.")
             return
         shipment = event.id if type(event) is OrderFulfilled else None
@@ -199,7 +199,7 @@ class Returns:
                 )  # fmt: skip
                 asset.trips.append(trip)
                 touched.append(asset)
-        if packaging.class_ is not None and not needs_asset(packaging.class_):
+        if packaging.class_ is not None and not needs_asset(packaging.class_, granter.program.packaging_classes):
             self.state.sent.send(account.id, packaging.class_, granter.day, Decimal(packaging.parcels))
         self._settle_up(touched, effects)
 
@@ -213,8 +213,8 @@ class Returns:
                     touched.append(asset)
         assert type(wrong.event) is OrderFulfilled
         packaging = wrong.event.packaging
-        if packaging is not None and packaging.class_ is not None and not needs_asset(packaging.class_):
-            program = self.fold.scope.catalogue.programs[fact.program]
+        program = self.fold.scope.catalogue.programs[fact.program]
+        if packaging is not None and packaging.class_ is not None and not needs_asset(packaging.class_, program.packaging_classes):
             day = wrong.event.occurred_at.astimezone(program.zone).date()
             self.state.sent.unsend(wrong.account, packaging.class_, day, Decimal(packaging.parcels))
         self._settle_up(touched, effects)
@@ -372,7 +372,7 @@ class Returns:
         assert item.class_ is not None
         if not granter.meets("return"):
             return Decimal(0)
-        if needs_asset(item.class_):
+        if needs_asset(item.class_, granter.program.packaging_classes):
             granter.refuse("evidence_missing", "Reusable packaging earns by its asset, and none is named.", index=i)
             return Decimal(0)
         wanted, window = Decimal(item.quantity), granter.program.return_window_days

@@ -63,7 +63,7 @@ Scope = Literal[
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
-    "events:write": "report events, one by one and in batches, and try them out",
+    "events:write": "report events, one by one and in batches, try them out, and read what packaging classes and activities they may name",
     "events:read": "read its own events",
     "consumers:read": "read its consumers' balances and activity",
     "deliveries:read": "read the log of its own webhooks",

@@ -75,12 +75,15 @@ def item_thing(
 
 
 def activity_thing(event: ActivityCompleted, platform_code: str, *, claims: tuple[Claim, ...] = ()) -> Thing:
-    """An activity; a mass is its evidence's `mass_g`, a decimal string or an integer."""
-    mass = event.evidence.get("mass_g")
-    known = (type(mass) is int and mass >= 0) or (isinstance(mass, str) and _DECIMAL.fullmatch(mass) is not None)
-    return Thing(
-        event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None, claims=claims
-    )  # fmt: skip
+    """An activity; a mass is its evidence's `mass_g`."""
+    mass_g = mass_of(event.evidence.get("mass_g"))
+    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=mass_g, claims=claims)
+
+
+def mass_of(value: object) -> Decimal | None:
+    """Grams of a piece of evidence, a decimal string or an integer; None: it is none."""
+    known = (type(value) is int and value >= 0) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
+    return Decimal(str(value)) if known else None
 
 
 def values_of(thing: Thing, names: Sequence[str]) -> list[Any]:

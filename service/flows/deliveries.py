@@ -1,10 +1,11 @@
 """Inbound deliveries: from what came over the wire to facts, what is kept of those that failed, and their replay."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -15,14 +16,25 @@ from schemas.deliveries import DeliveryEvent, Outcome, ReplayAnswer, ReplayResul
 from schemas.events import EventAnswer
 from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
 from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
-from service.domain.errors import ConsumerErased, GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
+from service.domain.errors import (
+    ConsumerErased,
+    GreenpointsError,
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Undeclared,
+)
 from service.domain.intake import Sender, fact_of
 from service.domain.posting import Fact
+from service.domain.vocabulary import Vocabulary
 from service.flows import privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome as CreditOutcome
 from service.flows.receive import receive
+from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable
 from service.store import audit
 from service.store import callers as callers_store
@@ -42,6 +54,13 @@ Submit = Callable[[list[Fact]], Awaitable[list[CreditOutcome]]]
 """Credits facts and gives one outcome for each: a lane's `submit`."""
 
 
+class Own(Protocol):
+    """What a program's events may name beside the reference lists; `anew`: as it is now, not as it was a moment ago."""
+
+    def __call__(self, *, anew: bool) -> Awaitable[Vocabulary]:
+        """Of the hook's program."""
+
+
 # Reading ----------------------------------------------------------------------------------------------
 
 
@@ -50,12 +69,24 @@ def hook_of(stored: StoredHook) -> Hook:
     return Hook(id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}"))
 
 
-def facts_in(stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes) -> tuple[Translated, list[Fact]]:
-    """What a verified delivery says, and its events checked like any other. Raises Untranslatable, also for one that breaks a rule."""
+async def facts_in(
+    stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes, own: Own
+) -> tuple[Translated, list[Fact]]:
+    """What a verified delivery says, and its events checked like any other.
+
+    Raises Untranslatable, also for one that breaks a rule, and what `own` raises.
+    """
     translated = translate(hook_of(stored), headers, body)
-    sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code)
+
+    def facts(known: Vocabulary) -> list[Fact]:
+        sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code, own=known)
+        return [fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True) for event in translated.events]
+
     try:
-        return translated, [fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True) for event in translated.events]
+        try:
+            return translated, facts(await own(anew=False))
+        except Undeclared:
+            return translated, facts(await own(anew=True))
     except InvalidRequest as error:
         raise Untranslatable(error.detail) from None
 
@@ -217,7 +248,10 @@ class Replayer:
             return Result(outcome="untranslatable", detail="its hook is not there any more", events=[])
         try:
             opened = await asyncio.to_thread(_opened, row, self._sealer)
-            translated, facts = facts_in(stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key())
+            own = functools.partial(self._own, stored.program)
+            translated, facts = await facts_in(
+                stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key(), own=own
+            )  # fmt: skip
             if translated.demand is not None:
                 if not dry_run:
                     await self._ask(stored, translated)
@@ -234,6 +268,10 @@ class Replayer:
         except Exception:
             log.exception("a delivery could not be replayed", delivery=row.id)
             return Result(outcome="failed", detail="a defect of ours; it has been logged", events=[])
+
+    async def _own(self, program: int, *, anew: bool) -> Vocabulary:  # noqa: ARG002 - PostgreSQL is asked each time
+        async with self._pool.acquire() as conn:
+            return await vocabulary_of(conn, program)
 
     async def _ask(self, hook: StoredHook, translated: Translated) -> None:
         assert translated.demand is not None

@@ -15,7 +15,7 @@ from schemas.events import (
     PackagingReassigned,
     PackagingReturned,
 )
-from service.domain.activities import activity_claims
+from service.domain.activities import claims_of as activity_claims
 from service.domain.assets import AssetKey, Back
 from service.domain.catalogue import Catalogue
 from service.domain.claims import Claim, Claims
@@ -57,14 +57,17 @@ def asset_texts(event: Event) -> Iterable[str]:
     return ()
 
 
-def claims_of(fact: Fact, account: int) -> list[Claim]:
-    """What an event may earn by, for a consumer."""
+def claims_of(fact: Fact, account: int, catalogue: Catalogue) -> list[Claim]:
+    """What an event may earn by, for a consumer, with the kinds of activities that were known last."""
     event = fact.event
     if type(event) is OrderPaid or type(event) is OrderFulfilled:
         return parcel_claims(fact.platform, event) if event.packaging is not None else []
     if type(event) is PackagingReturned:
         return [claim for item in event.returns if item.asset is None for claim in return_claims(item)]
-    return activity_claims(event, account) if type(event) is ActivityCompleted else []
+    if type(event) is ActivityCompleted:
+        program = catalogue.programs.get(fact.program)
+        return activity_claims(event, {} if program is None else program.activity_kinds, account)
+    return []
 
 
 # Assets, before any account is locked -------------------------------------------------------------------
@@ -201,11 +204,11 @@ async def read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact
         sent.seal(await store.sent(connection, sent.asked, everything=declared is not None))
 
 
-async def read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]], *, dry: bool) -> Claims:
+async def read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]], catalogue: Catalogue, *, dry: bool) -> Claims:
     """Who holds what these facts may earn by; what is free is kept for this batch."""
     claims = Claims()
     for fact, account in facts:
-        if found := claims_of(fact, account):
+        if found := claims_of(fact, account, catalogue):
             claims.ask(fact.program, found)
     claims.seal(await store.place_claims(connection, claims.asked, lock=not dry) if claims.asked else {})
     return claims

@@ -480,7 +480,9 @@ async def _fold(
     lots = await store.open_lots(connection, sorted(settled)) if settled else {}
     theirs = list(_with_accounts(facts, orders, references, buyers))
     await packing.read_sent(connection, met, [*theirs, *met.owners], declared=declared)
-    claims = await packing.read_claims(connection, [*theirs, *met.owners, *_shipments(facts, orders, declared)], dry=dry)
+    claims = await packing.read_claims(
+        connection, [*theirs, *met.owners, *_shipments(facts, orders, declared)], knowledge.catalogue, dry=dry
+    )
     locked = False
     if early is not None and early.reading is not None and _holds(early, early.reading):
         reading, usage, catalogue = early.reading, early.usage, early.catalogue

@@ -21,6 +21,7 @@ from service.domain.posting import Fact
 from service.domain.things import activity_thing, item_thing, packaging_thing
 from service.domain.usage import Usage
 from service.flows.knowledge import Knowledge
+from service.flows.vocabulary import vocabulary_of
 from service.store import campaigns, registries
 from service.store import statistics as platforms
 from service.store.connection import Connection
@@ -40,7 +41,7 @@ async def sender_for(conn: Connection, code: str, *, program: int, platform: str
     known = await platforms.platform_codes(conn, program)
     for number in sorted(known):
         if known[number] == platform or (platform is None and (own is None or known[number] in own)):
-            return Sender(program=program, platform=number, platform_code=known[number])
+            return Sender(program=program, platform=number, platform_code=known[number], own=await vocabulary_of(conn, program))
     raise InvalidRequest.at("/platform", "is not a platform of this program")
 
 
@@ -59,7 +60,9 @@ async def simulate(conn: Connection, code: str, facts: Sequence[Fact], *, sender
         )
         _, time_zone = await registries.clock(conn, sender.program)
         products = await Knowledge(stripe=0).refresh_products(conn, 1, facts)
-    program = Program(id=sender.program, code="", zone=ZoneInfo(time_zone))
+    program = Program(
+        id=sender.program, code="", zone=ZoneInfo(time_zone), activity_kinds=sender.own.kinds, packaging_classes=sender.own.classes
+    )
     versions = [compile_campaign(c.id, "running", c.version, None, c.body) for c in (row, *others) if c is not None]
     catalogue = Catalogue(0, [program], [(sender.program, version) for version in versions])
     results = []

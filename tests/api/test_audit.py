@@ -112,6 +112,10 @@ plain("PATCH", "/v1/platforms/{code}", "/v1/platforms/shop", {"limits": {"credit
 plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": "04012345555554987"})
 plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
 plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
+CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
+KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
+plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
+plain("POST", "/v1/activity-kinds", "/v1/activity-kinds", KIND)
 plain("PATCH", "/v1/privacy-policy", "/v1/privacy-policy", {"erased_reference": "refuse"})
 plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
@@ -133,6 +137,18 @@ async def _close_plastics(shop: Shop) -> tuple[str, Any]:
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("PATCH", "/v1/packaging/classes/{code}")
+async def _change_class(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/packaging/classes", CLASS | {"code": "old_crate"})
+    return "/v1/packaging/classes/old_crate", {"active": False}
+
+
+@recipe("PATCH", "/v1/activity-kinds/{code}")
+async def _change_kind(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/activity-kinds", KIND | {"code": "old_day"})
+    return "/v1/activity-kinds/old_day", {"schema": {"type": "object", "required": ["cup"]}}
 
 
 NUMBERS = {"revoke": "IT/016/903", "suspend": "IT/016/904", "resume": "IT/016/905"}

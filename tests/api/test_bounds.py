@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from schemas import bounds
+from schemas.activities import ActivityKindBody, ClaimRule
 from schemas.assets import AssetBody, AssetStep, PackagingPolicyPatch
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
 from schemas.callers import (
@@ -32,6 +33,7 @@ from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
 from schemas.impact import FactorBody
 from schemas.openings import OpeningBody
+from schemas.packaging_classes import PackagingClassBody
 from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
@@ -46,6 +48,7 @@ from service.api.platforms import _keep_old
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
+from service.domain.evidence import check_schema, compiled, errors_in
 from service.domain.impact import report_days
 from service.domain.plastics import Book, content_of
 from service.domain.tokens import TokenError, UnusableKey
@@ -110,7 +113,7 @@ RULE = {"from": "property", "name": "n", "class": "c"}
 
 
 def free(attributes: Any) -> None:
-    check_event(read(Event, FACT | {"type": "activity.completed", "activity": "a", "attributes": attributes}), NOW)
+    check_event(read(Event, FACT | {"type": "activity.completed", "activity": "refill", "attributes": attributes}), NOW)
 
 
 def nested(levels: int) -> Any:
@@ -155,6 +158,23 @@ def plastic_lines(n: int) -> None:
     book.take("r", content_of(read(PlasticBody, PLASTIC | {"mass_g": "1"})))
 
 
+def schema(made: dict[str, Any]) -> None:
+    if errors := check_schema(made):
+        raise InvalidRequest.of(errors)
+
+
+def nested_schema(levels: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for _ in range(levels - 2):
+        made = {"items": made}
+    return {"type": "object", "additionalProperties": made}
+
+
+def evidence(n: int) -> None:
+    if errors := errors_in({"n": [0] * (n - 1)}, compiled({"type": "object"})):
+        raise InvalidRequest.of(errors)
+
+
 def if_match(n: int) -> None:
     preconditions.check('"1-1"'.ljust(n), '"1-1"')
 
@@ -172,7 +192,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         texts(Text), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
         field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
     ),
-    "MAX_NAME_CHARS": both(texts(Name), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
+    "MAX_NAME_CHARS": both(texts(Name), field(ActivityKindBody, "name", lambda n: "a" * n, code="c", schema={}), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
     "MAX_DECIMAL_CHARS": lambda n: [read(t, "1" * n) for t in (MoneyText, DecimalInput)],
     "MAX_DURATION_CHARS": texts(DurationText),
     "MAX_POINTS": both(
@@ -215,6 +235,12 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
     "MAX_PLASTIC_LINES": plastic_lines,
+    "MAX_CLASS_EVIDENCE": listed(PackagingClassBody, "evidence", "scan", code="c", group="reuse", name_en="C"),
+    "MAX_SCHEMA_BYTES": lambda n: schema({"type": "object", "title": "x" * (n - len('{"type":"object","title":""}'))}),
+    "MAX_SCHEMA_DEPTH": lambda n: schema(nested_schema(n)),
+    "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
+    "MAX_EVIDENCE_VALUES": evidence,
+    "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -322,3 +348,11 @@ def test_every_bound_is_tried() -> None:
     """That of request ids is in test_visits, of versions in test_impact, of forms' parameters above, of balances in flows/test_openings."""
     names = {name for name in vars(bounds) if name.isupper()}
     assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_FACTOR_VERSIONS"} == names
+    """That of request ids is in test_visits, of forms' parameters above, of balances in tests/flows/test_openings.py.
+
+    Those of what a program declares are in test_vocabulary.
+    """
+    names = {name for name in vars(bounds) if name.isupper()}
+    assert (
+        set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_OWN_CLASSES", "MAX_OWN_KINDS"} == names
+    )

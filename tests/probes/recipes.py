@@ -18,6 +18,8 @@ PATHS: dict[str, str] = {
     "/v1/certificates/{certificate}": "certificate",
     "/v1/products/{gtin}": "product",
     "/v1/packaging/assets/{asset}": "asset",
+    "/v1/packaging/classes/{code}": "packaging_class",
+    "/v1/activity-kinds/{code}": "activity_kind",
     "/v1/platforms/{code}": "platform",
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
@@ -129,6 +131,15 @@ def _asset(t: Tenant) -> dict[str, Any]:
     return {"asset": t.name(), "class": "circular_box", "max_trips": 20}
 
 
+def _class(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "group": "reuse", "name_en": "Crate", "needs_asset": True, "baseline": t.objects["packaging_class"]}
+
+
+def _kind(t: Tenant) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"cup": {"type": "string"}}}
+    return {"code": t.name(), "name": "A day with a cup", "schema": schema, "claim": {"keys": ["cup"]}}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
@@ -141,10 +152,18 @@ def _event(t: Tenant) -> dict[str, Any]:
     return order(t, t.name())
 
 
+def _packed(t: Tenant) -> dict[str, Any]:
+    return _event(t) | {"packaging": {"class": t.objects["packaging_class"]}}
+
+
 _AT = {"at": "2026-01-01T00:00:00Z", "reason": "recalled"}
 
 BODIES: dict[tuple[str, str], Body] = {
-    ("POST", "/v1/events"): Body(_event, names={("id",): "event", ("consumer",): "consumer", ("order", "id"): "order"}),
+    ("POST", "/v1/events"): Body(
+        _packed,
+        refers={("packaging", "class"): "packaging_class"},
+        names={("id",): "event", ("consumer",): "consumer", ("order", "id"): "order"},
+    ),
     ("POST", "/v1/events/batch"): Body(
         lambda t: [_event(t)], names={(0, "id"): "event", (0, "consumer"): "consumer", (0, "order", "id"): "order"}
     ),
@@ -162,7 +181,9 @@ BODIES: dict[tuple[str, str], Body] = {
     ),
     ("PATCH", "/v1/campaigns/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
     ("POST", "/v1/campaigns/{code}/simulate"): Body(
-        _event, names={("id",): "event", ("consumer",): "consumer", ("lines", 0, "gtin"): "product"}
+        _packed,
+        refers={("packaging", "class"): "packaging_class"},
+        names={("id",): "event", ("consumer",): "consumer", ("lines", 0, "gtin"): "product"},
     ),
     ("POST", "/v1/certificates"): Body(_certificate, names={("gtins", 0): "product"}),
     ("POST", "/v1/certificates/import"): Body(lambda t: [_certificate(t)], names={(0, "gtins", 0): "product"}),
@@ -179,6 +200,12 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/packaging/assets/{asset}/retire"): Body(lambda _: {"reason": "torn"}),
     ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
     ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
+    ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
+    ("PATCH", "/v1/packaging/classes/{code}"): Body(
+        lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}
+    ),
+    ("POST", "/v1/activity-kinds"): Body(_kind, names={("code",): "activity_kind"}),
+    ("PATCH", "/v1/activity-kinds/{code}"): Body(lambda _: {"name": "Another day"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),

@@ -17,14 +17,27 @@ import msgspec
 from litestar import Litestar
 from standardwebhooks import Webhook
 
+from schemas.activities import ActivityKindBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.impact import FactorBody
+from schemas.packaging_classes import PackagingClassBody
 from schemas.registries import CertificateBody, ProductBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, assets, campaigns, client_credentials, erase, impact, passwords, privacy_requests, registries
+from service.flows import (
+    administer,
+    assets,
+    campaigns,
+    client_credentials,
+    erase,
+    impact,
+    passwords,
+    privacy_requests,
+    registries,
+    vocabulary,
+)
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -143,6 +156,19 @@ async def _asset(t: Tenant) -> str:
     body = msgspec.convert({"asset": key, "class": "circular_box", "max_trips": 20}, AssetBody)
     await t.flow(assets.register_asset, body, program=t.program, change=Change())
     return key
+
+
+async def _packaging_class(t: Tenant) -> str:
+    """The program's, which its platforms share: marked as such."""
+    mark = t.program_code[:3]
+    body = PackagingClassBody(code=f"{mark}-{next(_names)}", group="baseline", name_en=f"{mark} wrap")
+    return str((await t.flow(vocabulary.create_class, body, program=t.program, change=Change())).code)
+
+
+async def _activity_kind(t: Tenant) -> str:
+    mark = t.program_code[:3]
+    body = ActivityKindBody(code=f"{mark}-{next(_names)}", name=f"{mark} day", schema={"type": "object"})
+    return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
 
 
 async def _api_key(t: Tenant) -> int:
@@ -318,6 +344,7 @@ async def _audit_request(t: Tenant) -> str:
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
+    "packaging_class": _packaging_class, "activity_kind": _activity_kind,
     "audit_subject": _platform_subject, "operator_email": _email,
     "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,

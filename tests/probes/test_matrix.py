@@ -23,7 +23,7 @@ from standardwebhooks import Webhook
 from service.api.access import ACCESS, Access, _kind
 from service.api.documentation import document
 from service.domain import secrets
-from service.store import callers
+from service.store import activity_kinds, callers, packaging_classes
 from tests.probes import recipes
 from tests.probes.documented import Documented
 from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
@@ -214,15 +214,22 @@ def _differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 # Whose is it -------------------------------------------------------------------------------------------
 
 
+REMEMBERED = {
+    callers.PLATFORM_BY_KEY, callers.ISSUER, callers.SIGNING_KEYS,
+    # What a program's events may name: read again when one names what nobody knows, and something was declared.
+    callers.VERSION, packaging_classes.OF_PROGRAM, activity_kinds.OF_PROGRAM,
+}  # fmt: skip
+
+
 class Spy:
-    """The statements that requests send to PostgreSQL, without those that look a platform up, which a process remembers."""
+    """The statements that requests send to PostgreSQL, without those whose answer a process remembers."""
 
     def __init__(self) -> None:
         self.statements: list[str] = []
         self.task = asyncio.current_task()
 
     def saw(self, statement: str) -> None:
-        if asyncio.current_task() is self.task and statement not in (callers.PLATFORM_BY_KEY, callers.ISSUER, callers.SIGNING_KEYS):
+        if asyncio.current_task() is self.task and statement not in REMEMBERED:
             self.statements.append(statement)
 
 
@@ -241,6 +248,8 @@ async def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 OF_A_PLATFORM = {"consumer", "held_consumer"}
 """What an operator names together with its platform, in a query."""
+OF_THE_PROGRAM = {"packaging_class", "activity_kind"}
+"""What the platforms of a program share."""
 
 
 def variations(
@@ -250,7 +259,7 @@ def variations(
     for place, kind in route.places().items():
         yield "of another program", [(place, foreign.objects[kind])]
         inner = place[0] == "path" and (place[1][0] != 0 or kind in OF_A_PLATFORM)
-        if caller.kind != "operator" or inner:
+        if (caller.kind != "operator" or inner) and kind not in OF_THE_PROGRAM:
             yield "of another platform", [(place, sibling.objects[kind])]
     if len(route.kinds) > 1:
         yield "of another program, all", [(("path", (i,)), foreign.objects[kind]) for i, kind in enumerate(route.kinds)]
