@@ -8,6 +8,7 @@ from msgspec import Meta
 from schemas.base import PRINTABLE, Body
 from schemas.bounds import MAX_REASON_CHARS
 from schemas.events import Balance
+from schemas.impact import ImpactRecord
 
 
 class HoldBody(Body, frozen=True, kw_only=True):
@@ -61,6 +62,7 @@ class ExportedAward(Body, frozen=True, kw_only=True):
     day: date
     due_at: datetime
     expires_on: date | None
+    impact: ImpactRecord | None
 
 
 class ExportedEvent(Body, frozen=True, kw_only=True):

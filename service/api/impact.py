@@ -79,7 +79,7 @@ async def report_on_impact(
     headers = {"Vary": "Accept"}
     if request.accept.best_match([JSON, CSV]) != CSV:
         return Response(report, headers=headers)
-    return Response(_as_csv(report).encode(), media_type=f"{CSV}; charset=utf-8", headers=headers)
+    return Response(_as_csv(report).encode(), media_type=CSV, headers=headers)
 
 
 _COLUMNS: Final = ("factor", "version", "vintage", "method", "region", "source", "awards", "awards_without_central", "mass_g", "plastic_g")

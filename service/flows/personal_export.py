@@ -3,10 +3,12 @@
 from collections import defaultdict
 from typing import Final
 
+import msgspec
 from asyncpg import Record
 from msgspec import Raw
 
 from schemas.events import Balance
+from schemas.impact import ImpactRecord
 from schemas.privacy import Export, ExportedAward, ExportedCampaign, ExportedEntry, ExportedEvent, ExportedLot, ExportedParked
 from service.domain.errors import NotFound
 from service.domain.ledger import Book, Kind
@@ -86,7 +88,8 @@ _AWARD = ("version", "line", "points", "reversed", "day", "due_at", "expires_on"
 def _events(shown: list[events.StoredEvent], awards: list[Record]) -> list[ExportedEvent]:
     of_event: dict[int, list[ExportedAward]] = defaultdict(list)
     for award in awards:
-        of_event[award["event"]].append(ExportedAward(campaign=award["code"], **{name: award[name] for name in _AWARD}))
+        impact = None if award["impact"] is None else msgspec.json.decode(award["impact"], type=ImpactRecord)
+        of_event[award["event"]].append(ExportedAward(campaign=award["code"], impact=impact, **{name: award[name] for name in _AWARD}))
     return [
         ExportedEvent(
             id=event.id, type=event.type, occurred_at=event.occurred_at, received_at=event.received_at, status=event.status,

@@ -29,7 +29,7 @@ JOIN parked p ON p.platform = r.platform AND p.consumer_hash = {hash_sql("r.plat
 WHERE r.bucket = $1 AND r.account = $2 AND r.platform = $3 ORDER BY p.number LIMIT {MAX_PARKED}
 """
 AWARDS = """
-SELECT a.event, c.code, a.version, a.line, a.points, a.reversed, a.day, a.due_at, a.expires_on
+SELECT a.event, c.code, a.version, a.line, a.points, a.reversed, a.day, a.due_at, a.expires_on, a.impact
 FROM award a JOIN campaign c ON c.id = a.campaign
 WHERE a.bucket = $1 AND a.account = $2 AND a.event = ANY($3::bigint[]) ORDER BY a.event, a.n
 """
@@ -69,7 +69,7 @@ async def parked(connection: Connection, account: int, platform: int) -> list[Re
 
 
 async def awards(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
-    """Awards of these events: event, code, version, line, points, reversed, day, due_at, expires_on."""
+    """Awards of these events: event, code, version, line, points, reversed, day, due_at, expires_on, impact (JSON)."""
     return await connection.fetch(AWARDS, bucket_of(account), account, events)
 
 

@@ -191,6 +191,8 @@ async def test_a_record_stays_when_its_factor_is_corrected(operators: Operators)
     assert (second["co2e_g"], second["record"]["version"]) == (608, 1)
     (earlier,) = impacts(await paid(operators, at="2026-02-28T23:59:59+08:00"))
     assert earlier == first, "what occurred before is reckoned as it was then, however late it comes"
+    export = (await operators.call("GET", "/v1/consumers/c/export", role="shop")).json()
+    assert [a["impact"]["version"] for e in reversed(export["events"]) for a in e["awards"]] == [0, 1, 0]
     after = await operators.fetch("SELECT event, co2e_g, plastic_g, impact FROM award ORDER BY event")
     assert after[0] == before[0]
     groups = await report(operators)
