@@ -21,6 +21,8 @@ from service.api import (
     platforms,
     privacy,
     registries,
+    station_calls,
+    stations,
     system,
 )
 from service.api.access import enforce
@@ -98,7 +100,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *registries.routes, *stations.routes, *station_calls.routes, *platforms.routes, *operators.routes, *oauth.routes,
+            *system.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

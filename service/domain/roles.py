@@ -19,6 +19,8 @@ Permission = Literal[
     "personal:hold",
     "platforms:read",
     "platforms:write",
+    "stations:read",
+    "stations:write",
     "operators:read",
     "operators:write",
     "audit:read",
@@ -31,6 +33,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "registries:read": ROLES,
     "statistics:read": ROLES,
     "platforms:read": ROLES,
+    "stations:read": ROLES,
     # ... and changes what is theirs.
     "campaigns:write": ("campaigns", "admin"),
     "registries:write": ("campaigns", "admin"),
@@ -42,6 +45,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "deliveries:replay": ("admin",),
     # Keys, people and the record of who did what.
     "platforms:write": ("admin",),
+    "stations:write": ("admin",),
     "operators:read": ("admin",),
     "operators:write": ("admin",),
     "audit:read": ("admin",),
@@ -64,6 +68,11 @@ SCOPES: dict[Scope, str] = {
     "balances:import": "take over its consumers' points from another system",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
+
+StationScope = Literal["tokens:issue", "returns:report"]
+
+STATION_SCOPES: frozenset[str] = frozenset(get_args(StationScope))
+"""What every key of a station may do."""
 
 ConsumerScope = Literal["balance:read", "redeem"]
 

@@ -39,7 +39,7 @@ from service.api.consumers import Freshness
 from service.api.events import _split
 from service.api.exchange import Exchange
 from service.api.oauth import FORM
-from service.api.platforms import _keep_old
+from service.api.platforms import keep_old_of
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
@@ -200,7 +200,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         texts(HookSecret, Password), field(SignInBody, "password", lambda n: "a" * n, email="a@b"),
         field(PasswordChangeBody, "current", lambda n: "a" * n, new="a" * 12),
     ),
-    "MAX_KEEP_OLD_DAYS": lambda n: _keep_old(f"P{n}D"),
+    "MAX_KEEP_OLD_DAYS": lambda n: keep_old_of(f"P{n}D"),
     "MAX_REDACTED_ORDERS": listed(CustomerDemand, "orders_to_redact", 1),
     "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
     "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),
