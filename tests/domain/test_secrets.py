@@ -79,7 +79,7 @@ def test_a_key_ends_in_a_checksum_that_anybody_can_compute() -> None:
         (secrets.access_token(RANDOM), "gpa_"),
     ):
         assert made.startswith(begins)
-        assert re.fullmatch(r"(gpk_live|gpk_test|gpa)_[0-9A-Za-z]{39}", made)
+        assert re.fullmatch(r"(gpk_live|gpk_test|gps_live|gps_test|gpa)_[0-9A-Za-z]{39}", made)
         number, digits = zlib.crc32(made[:-6].encode()), ""
         for _ in range(6):
             number, digit = divmod(number, 62)
