@@ -19,6 +19,7 @@ from service.domain.errors import GreenpointsError, InvalidRequest, Overloaded, 
 from service.domain.fold import Fact
 from service.domain.intake import Sender, fact_of
 from service.domain.station_returns import as_of_row, event_id, event_of, read_row, split_rows
+from service.domain.validate import MAX_AHEAD
 from service.flows import stations as flow
 from service.flows.receive import Outcome
 from service.runtime import Resources
@@ -126,6 +127,8 @@ class _Translation:
         now = resources.clock.now()
         if (now - row.occurred_at).total_seconds() > self._late_h * 3_600:
             raise InvalidRequest.at("/occurred_at", f"is more than {self._late_h} hours ago: the station reports no later")
+        if row.occurred_at > now + MAX_AHEAD:
+            raise InvalidRequest.at("/occurred_at", "is more than 5 minutes in the future")
         sender, consumer = await self._whose(row)
         event = event_of(row, station=self._caller.code, key=self._key, consumer=consumer)
         try:

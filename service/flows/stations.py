@@ -194,10 +194,13 @@ async def issue_tokens(conn: Connection, body: TokensBody, *, sealer: Sealer, pr
     Raises InvalidRequest (a window beyond the next 24 hours), NotFound, Unavailable (no master key opens the station's key).
     """
     signing, key = await open_signing(conn, sealer=sealer, program=program, station=station)
-    begins = (body.starts_at or signing.now).astimezone(UTC).replace(microsecond=0)
-    ends = begins + timedelta(seconds=body.life_s or signing.proof_life_s)
-    if begins < signing.now.replace(microsecond=0) - MAX_BEFORE:
+    asked = body.starts_at or signing.now
+    if asked < signing.now - MAX_BEFORE:
         raise InvalidRequest.at("/starts_at", "is past")
+    if asked > signing.now + MAX_AHEAD:
+        raise InvalidRequest.at("/starts_at", "is more than 24 hours from now")
+    begins = asked.astimezone(UTC).replace(microsecond=0)
+    ends = begins + timedelta(seconds=body.life_s or signing.proof_life_s)
     if ends > signing.now + MAX_AHEAD:
         raise InvalidRequest.at("/life_s", "leads beyond the next 24 hours")
     made = await asyncio.to_thread(_sign, key, code, begins, ends, body.count)

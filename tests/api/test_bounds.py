@@ -33,6 +33,7 @@ from schemas.openings import OpeningBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
 from schemas.shopify import CustomerDemand
+from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
 from service.api.bodies import read_query
 from service.api.campaigns import _events
 from service.api.consumers import Freshness
@@ -43,6 +44,7 @@ from service.api.platforms import keep_old_of
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
+from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -96,6 +98,7 @@ PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
+STATION = {"code": "c", "name": "C"}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -189,6 +192,16 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
     "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
     "MAX_REASON_CHARS": both(field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n)),
+    "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
+    "MAX_STATION_TOKENS": field(TokensBody, "count", int),
+    "MAX_PROOF_LIFE_S": both(field(TokensBody, "life_s", int), field(StationBody, "proof_life_s", int, **STATION), field(StationPatch, "proof_life_s", int)),
+    "MAX_STATION_LATE_H": both(field(StationBody, "late_h", int, **STATION), field(StationPatch, "late_h", int)),
+    "MAX_STATION_ROW_ID_CHARS": field(StationReturn, "id", lambda n: "a" * n, occurred_at=NOW),
+    "MAX_STATION_CLASSES": both(listed(StationBody, "classes", "c", **STATION), listed(StationPatch, "classes", "c")),
+    "MAX_OPENINGS": both(
+        listed(OpeningHours, "mon", ["08:00", "20:00"]), field(OpeningHours, "exceptions", lambda n: {"2026-01-01": [["08:00", "20:00"]] * n}),
+    ),
+    "MAX_SPECIAL_DAYS": field(OpeningHours, "exceptions", lambda n: {f"{year}-01-01": [] for year in range(2_000, 2_000 + n)}),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
