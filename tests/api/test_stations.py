@@ -14,7 +14,7 @@ from litestar import Litestar
 from schemas.events import PackagingReturned, Return
 from schemas.stations import StationBody
 from service.api.callers import Callers, StationCaller
-from service.domain import secrets
+from service.domain import secrets, tokens
 from service.domain.errors import Unauthenticated
 from service.domain.stations import Refused, Station, Token, judge, verify_proof
 from service.flows import administer
@@ -498,6 +498,22 @@ async def test_a_consumer_who_shows_a_token_is_who_it_counts_for(corner: Shop) -
     assert (await report(corner, row(**shown | {"occurred_at": (await facts(corner))[0].occurred_at.isoformat()})))["duplicates"] == 1
     stored = await corner.world.rows("SELECT e::text AS text FROM event e")
     assert all(shown["consumer_token"] not in one["text"] for one in stored)
+
+
+async def test_a_token_without_a_scope_says_who_it_is_and_opens_nothing(corner: Shop) -> None:
+    pem = SEALER.open(
+        (await corner.world.rows("SELECT k.private_pem FROM signing_key k JOIN platform p ON p.id = k.platform WHERE p.code = 'shop'"))[0][
+            "private_pem"
+        ]
+    )
+    now = datetime.now(UTC).timestamp()
+    shown = tokens.sign(
+        private_pem=pem, algorithm="EdDSA", kid="development", issuer="shop", reference="bea", scopes=(), now=now, ttl_s=120
+    )
+    corner.tokens["bea"] = shown
+    assert (await corner.call("GET", "/v1/me/balance", "bea")).status_code == 403
+    assert (await report(corner, row(consumer=None, consumer_token=shown)))["accepted"] == 1
+    assert await corner.balance("bea") == 60
 
 
 async def test_a_token_has_to_be_good_when_it_was_shown_and_of_a_platform_of_the_station(corner: Shop) -> None:
