@@ -19,7 +19,7 @@ from msgspec import Struct
 from service.api.callers import Callers, OperatorCaller
 from service.domain import secrets
 from service.domain.errors import NotFound
-from service.domain.roles import MAY, ConsumerScope, Permission, Scope
+from service.domain.roles import MAY, ConsumerScope, Permission, Scope, StationScope
 
 CONSUMER_TOKEN_DOTS: Final = 2
 """A JWT has three parts."""
@@ -32,6 +32,8 @@ class Access(Struct, frozen=True, kw_only=True):
     """Platforms whose key has this scope."""
     consumer: ConsumerScope | None = None
     """Consumers whose token has this scope."""
+    station: StationScope | None = None
+    """Collection stations: each of their keys may do all of it."""
     operator: Permission | Literal["signed-in"] | None = None
     """Operators whose role has this permission; `signed-in`: all of them, whatever program they act in."""
     signature: bool = False
@@ -135,6 +137,17 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/activity-kinds"): Access(platform="events:write", operator="registries:read"),
     ("GET", "/v1/activity-kinds/{code}"): Access(platform="events:write", operator="registries:read"),
     ("PATCH", "/v1/activity-kinds/{code}"): _operator("registries:write"),
+    # Collection stations
+    ("GET", "/v1/stations"): _operator("stations:read"),
+    ("POST", "/v1/stations"): _operator("stations:write"),
+    ("GET", "/v1/stations/{code}"): _operator("stations:read"),
+    ("PATCH", "/v1/stations/{code}"): _operator("stations:write"),
+    ("GET", "/v1/stations/{code}/keys"): _operator("stations:read"),
+    ("POST", "/v1/stations/{code}/keys"): _operator("stations:write"),
+    ("POST", "/v1/stations/{code}/keys/{key}/revoke"): _operator("stations:write"),
+    ("POST", "/v1/stations/{code}/keys/{key}/replace"): _operator("stations:write"),
+    ("POST", "/v1/stations/me/tokens"): Access(station="tokens:issue"),
+    ("POST", "/v1/stations/me/returns"): Access(station="returns:report"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),
@@ -200,6 +213,8 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
         case "consumer":
             assert access.consumer is not None
             await callers.consumer(authorization, access.consumer)
+        case "station":
+            await callers.station(authorization)
         case "operator":
             if access.operator is None or access.operator == "signed-in":
                 await callers.operator_login(request)
@@ -208,11 +223,13 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
             request.state.operator = proved  # `Callers.operator` need not ask again
 
 
-def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
+def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "station", "operator"]:
     """Whom to look for where several may call: by what the token looks like; without one an operator, who may have a cookie."""
     token = "" if authorization is None else authorization.partition(" ")[2]
     if access.operator and (authorization is None or secrets.is_operator_token(token)):
         return "operator"
     if access.consumer and token.count(".") == CONSUMER_TOKEN_DOTS:
         return "consumer"
+    if access.station and (secrets.is_station_key(token) or not (access.platform or access.consumer or access.operator)):
+        return "station"
     return "platform" if access.platform else "consumer" if access.consumer else "operator"

@@ -24,6 +24,8 @@ from service.api import (
     platforms,
     privacy,
     registries,
+    station_calls,
+    stations,
     system,
     vocabulary,
 )
@@ -101,9 +103,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *vocabulary.routes, *assets.routes, *impact.routes, *plastics.routes, *platforms.routes, *operators.routes,
-            *oauth.routes, *system.routes, *documentation.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
+            *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
+            *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
+            *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

@@ -51,6 +51,7 @@ class Limits:
         self._limiter = limiter
         self._trusted = read_networks(settings.trusted_proxies)
         self._consumer = _per_minute(settings.limit_consumer_per_min)
+        self._station = _per_minute(settings.limit_station_per_min)
         self._operator = _per_minute(settings.limit_operator_per_min)
         self._sign_in = _per_minute(settings.limit_sign_in_per_min)
         self._anonymous = _per_minute(settings.limit_anonymous_per_min)
@@ -70,6 +71,10 @@ class Limits:
         """A consumer, whatever token he shows."""
         if self._consumer is not None:
             self._admit(current(), "me", (platform, reference), self._consumer)
+
+    def station(self, station: int) -> None:
+        """A collection station, with whichever of its keys."""
+        self._admit(current(), "station", (station,), self._station)
 
     def operator(self, operator: int) -> None:
         """An operator."""

@@ -55,7 +55,7 @@ class CallerRefused(GreenpointsError):
     """Who calls is not let in. It is logged, with what is known of the caller; `detail` never quotes what the caller sent as proof."""
 
     caller: str | None = None
-    """The kind of caller that was expected or found: platform, consumer, operator, hook, client, sign-in."""
+    """The kind of caller that was expected or found: platform, consumer, station, operator, hook, client, sign-in."""
     platform: str | None = None
     """The code of the platform that it is about, as far as it is known."""
 

@@ -19,7 +19,7 @@ _any = msgspec.json.Decoder()
 _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 _encode = msgspec.json.Encoder().encode
 
-HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region")
+HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region", "attendant")
 """Kept only as keyed hashes: they link events for the fraud checks, and say nothing by themselves."""
 
 
@@ -82,7 +82,7 @@ def minimised(event: Event, hash_key: bytes) -> Event:
     """The event as it may be stored.
 
     Without the consumer's reference: only the vault (`consumer_reference`) knows that, so that it can be forgotten there.
-    Attributes that identify a device, an address, a payment, an ip or a region are hashed.
+    Attributes that identify a device, an address, a payment, an ip, a region or who took a return are hashed.
     """
     named = [name for name in HASHED_ATTRIBUTES if name in event.attributes]
     if not named:

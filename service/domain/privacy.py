@@ -21,7 +21,7 @@ def scrub(event: StoredEvent, *, free: bool = True, hashed: bool = True) -> Stor
     """The event without what identifies or describes a person; the same one when there is nothing of the kind.
 
     `free` goes: attributes, evidence, waybills, stations and proofs. `hashed` goes: the keyed hashes of device, address, payment,
-    ip and region. Ids, times, lines, quantities, money, packaging classes and assets stay.
+    ip, region and attendant. Ids, times, lines, quantities, money, packaging classes and assets stay.
     """
     changes: dict[str, Any] = {}
     if event.attributes:

@@ -19,6 +19,8 @@ Permission = Literal[
     "personal:hold",
     "platforms:read",
     "platforms:write",
+    "stations:read",
+    "stations:write",
     "operators:read",
     "operators:write",
     "audit:read",
@@ -34,6 +36,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "registries:read": ROLES,
     "statistics:read": ROLES,
     "platforms:read": ROLES,
+    "stations:read": ROLES,
     # ... and changes what is theirs.
     "campaigns:write": ("campaigns", "admin"),
     "registries:write": ("campaigns", "admin"),
@@ -45,6 +48,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "deliveries:replay": ("admin",),
     # Keys, people and the record of who did what.
     "platforms:write": ("admin",),
+    "stations:write": ("admin",),
     "operators:read": ("admin",),
     "operators:write": ("admin",),
     "audit:read": ("admin",),
@@ -74,6 +78,11 @@ SCOPES: dict[Scope, str] = {
     "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
+
+StationScope = Literal["tokens:issue", "returns:report"]
+
+STATION_SCOPES: frozenset[str] = frozenset(get_args(StationScope))
+"""What every key of a station may do."""
 
 ConsumerScope = Literal["balance:read", "redeem"]
 

@@ -43,6 +43,8 @@ NOT_BY_OPERATORS = {
     ("POST", "/v1/events"): "a platform reports; the ledger itself is the record",
     ("POST", "/v1/events/batch"): "a platform reports; the ledger itself is the record",
     ("POST", "/v1/hooks/{hook_id}"): "a shop delivers; the delivery log is the record",
+    ("POST", "/v1/stations/me/tokens"): "a station asks; its tokens are kept nowhere, and the ledger records those that count",
+    ("POST", "/v1/stations/me/returns"): "a station reports; the ledger itself is the record",
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
 }
 SAY_NO_MORE = {
@@ -104,6 +106,7 @@ plain(
     "POST", "/v1/platforms/{code}/signing-keys", "/v1/platforms/shop/signing-keys", {"algorithm": "EdDSA", "public_pem": PEM, "kid": "own"}
 )
 plain("POST", "/v1/platforms/{code}/hooks", "/v1/platforms/shop/hooks", {"connector": "standard", "secret": SECRET})
+plain("POST", "/v1/stations", "/v1/stations", {"code": "corner", "name": "Corner"})
 plain("POST", "/v1/operators", "/v1/operators", {"email": EMAIL, "role": "viewer", "password": PASSWORD})
 plain("POST", "/v1/deliveries/replay", "/v1/deliveries/replay", {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"})
 
@@ -189,6 +192,26 @@ async def _revoke_key(shop: Shop) -> tuple[str, Any]:
 @recipe("POST", "/v1/platforms/{code}/keys/{key}/replace")
 async def _replace_key(shop: Shop) -> tuple[str, Any]:
     return f"/v1/platforms/shop/keys/{(await made(shop, '/v1/platforms/shop/keys', {}))['id']}/replace", {"keep_old": "PT0S"}
+
+
+STATIONS = {"": "one", "keys": "two", "revoke": "three", "replace": "four"}
+
+
+def _of_station(what: str, body: Any) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        path = f"/v1/stations/{STATIONS[what]}"
+        await made(shop, "/v1/stations", {"code": STATIONS[what], "name": "Corner"})
+        if what in ("", "keys"):
+            return f"{path}/{what}".rstrip("/"), body
+        return f"{path}/keys/{(await made(shop, f'{path}/keys', {}))['id']}/{what}", body
+
+    return prepared
+
+
+RECIPES["PATCH", "/v1/stations/{code}"] = _of_station("", {"max_units": "500"})
+RECIPES["POST", "/v1/stations/{code}/keys"] = _of_station("keys", {})
+RECIPES["POST", "/v1/stations/{code}/keys/{key}/revoke"] = _of_station("revoke", None)
+RECIPES["POST", "/v1/stations/{code}/keys/{key}/replace"] = _of_station("replace", {"keep_old": "PT0S"})
 
 
 @recipe("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke")

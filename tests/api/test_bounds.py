@@ -38,19 +38,21 @@ from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
 from schemas.shopify import CustomerDemand
+from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
 from service.api.bodies import read_query
 from service.api.campaigns import _events
 from service.api.consumers import Freshness
 from service.api.events import _split
 from service.api.exchange import Exchange
 from service.api.oauth import FORM
-from service.api.platforms import _keep_old
+from service.api.platforms import keep_old_of
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
 from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.evidence import check_schema, compiled, errors_in
 from service.domain.impact import report_days
 from service.domain.plastics import Book, content_of
+from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -109,6 +111,7 @@ FACTOR: dict[str, Any] = {
     "id": "f", "what": "w", "unit": "item", "plastic_g": "1", "method": "m", "region": "CN", "vintage": 2025, "usable_for": ["mass_only"],
     "source": "s", "verification": "primary",
 }  # fmt: skip
+STATION = {"code": "c", "name": "C"}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -241,6 +244,16 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
     "MAX_EVIDENCE_VALUES": evidence,
     "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
+    "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
+    "MAX_STATION_TOKENS": field(TokensBody, "count", int),
+    "MAX_PROOF_LIFE_S": both(field(TokensBody, "life_s", int), field(StationBody, "proof_life_s", int, **STATION), field(StationPatch, "proof_life_s", int)),
+    "MAX_STATION_LATE_H": both(field(StationBody, "late_h", int, **STATION), field(StationPatch, "late_h", int)),
+    "MAX_STATION_ROW_ID_CHARS": field(StationReturn, "id", lambda n: "a" * n, occurred_at=NOW),
+    "MAX_STATION_CLASSES": both(listed(StationBody, "classes", "c", **STATION), listed(StationPatch, "classes", "c")),
+    "MAX_OPENINGS": both(
+        listed(OpeningHours, "mon", ["08:00", "20:00"]), field(OpeningHours, "exceptions", lambda n: {"2026-01-01": [["08:00", "20:00"]] * n}),
+    ),
+    "MAX_SPECIAL_DAYS": field(OpeningHours, "exceptions", lambda n: {f"{year}-01-01": [] for year in range(2_000, 2_000 + n)}),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -252,7 +265,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         texts(HookSecret, Password), field(SignInBody, "password", lambda n: "a" * n, email="a@b"),
         field(PasswordChangeBody, "current", lambda n: "a" * n, new="a" * 12),
     ),
-    "MAX_KEEP_OLD_DAYS": lambda n: _keep_old(f"P{n}D"),
+    "MAX_KEEP_OLD_DAYS": lambda n: keep_old_of(f"P{n}D"),
     "MAX_REDACTED_ORDERS": listed(CustomerDemand, "orders_to_redact", 1),
     "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
     "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),

@@ -77,11 +77,12 @@ def test_the_page_of_the_api_has_every_bound() -> None:
 def test_the_page_of_the_api_has_every_class_of_limits() -> None:
     documented = {cells[0].strip("`"): cells[3] for cells in rows("api.md", "class")}
     platform = [field.name for field in msgspec.structs.fields(PlatformLimits)]
-    assert sorted(documented) == sorted([*platform, "me", "sign_in", "anonymous"])
+    assert sorted(documented) == sorted([*platform, "me", "station", "sign_in", "anonymous"])
     numbers = {kind: re.findall(r"[\d,]+(?= a minute)", limit) for kind, limit in documented.items()}
     settings = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     for kind, setting in (
         ("me", "consumer"),
+        ("station", "station"),
         ("read", "operator"),
         ("write", "operator"),
         ("sign_in", "sign_in"),

@@ -6,6 +6,7 @@ Kinds of objects are those of `tenants.MAKERS`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from tests.probes.tenants import PASSWORD, Tenant, factor, gtin, new_pem, order
@@ -24,6 +25,8 @@ PATHS: dict[str, str] = {
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
     "/v1/platforms/{code}/hooks/{hook}": "hook",
+    "/v1/stations/{code}": "station",
+    "/v1/stations/{code}/keys/{key}": "station_key",
     "/v1/operators/{operator}": "operator",
     "/v1/operators/{operator}/tokens/{token}": "operator_token",
     "/v1/deliveries/{delivery}": "delivery",
@@ -156,6 +159,15 @@ def _packed(t: Tenant) -> dict[str, Any]:
     return _event(t) | {"packaging": {"class": t.objects["packaging_class"]}}
 
 
+def _station(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "name": "New", "platform": t.platform}
+
+
+def _returns(t: Tenant) -> list[dict[str, Any]]:
+    now = datetime.now(UTC).isoformat()
+    return [{"id": t.name(), "occurred_at": now, "class": "circular_box", "platform": t.platform, "consumer": t.name()}]
+
+
 _AT = {"at": "2026-01-01T00:00:00Z", "reason": "recalled"}
 
 BODIES: dict[tuple[str, str], Body] = {
@@ -213,6 +225,12 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/platforms/{code}/signing-keys"): Body(lambda t: {"algorithm": "EdDSA", "kid": t.name(), "public_pem": new_pem()}),
     ("POST", "/v1/platforms/{code}/hooks"): Body(lambda _: {"connector": "standard"}),
     ("PATCH", "/v1/platforms/{code}/hooks/{hook}"): Body(lambda _: {"active": True}),
+    ("POST", "/v1/stations"): Body(_station, refers={("platform",): "platform"}, names={("code",): "station"}),
+    ("PATCH", "/v1/stations/{code}"): Body(lambda _: {"max_units": 500, "opening_hours": {"mon": [["08:00", "20:00"]]}}),
+    ("POST", "/v1/stations/{code}/keys"): Body(lambda _: {}),
+    ("POST", "/v1/stations/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),
+    ("POST", "/v1/stations/me/tokens"): Body(lambda _: {"count": 2}),
+    ("POST", "/v1/stations/me/returns"): Body(_returns, refers={(0, "platform"): "platform"}, names={(0, "consumer"): "consumer"}),
     ("POST", "/v1/operators"): Body(
         lambda t: {"email": f"{t.name()}@example.com", "role": "viewer", "password": "correct horse battery"},
         unique={("email",): "operator_email"},
@@ -230,6 +248,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/campaigns/{code}/end"),
     ("POST", "/v1/certificates/{certificate}/resume"),
     ("POST", "/v1/platforms/{code}/keys/{key}/revoke"),
+    ("POST", "/v1/stations/{code}/keys/{key}/revoke"),
     ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
     ("DELETE", "/v1/consumers/{ref}"),
     ("DELETE", "/v1/consumers/{ref}/legal-hold"),
@@ -240,6 +259,14 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/plastics/periods/{period}/close"),
 }
 """Routes that change something and take no body."""
+
+PER_ROW = {
+    ("POST", "/v1/certificates/import"),
+    ("POST", "/v1/products/import"),
+    ("POST", "/v1/consumers/import"),
+    ("POST", "/v1/stations/me/returns"),
+}
+"""Routes that answer 200 and refuse row by row."""
 
 ELSEWHERE: dict[tuple[str, str], str] = {
     ("POST", "/v1/hooks/{hook_id}"): "its caller is the signature over the body: test_a_hook_takes_only_what_its_own_secret_signed",

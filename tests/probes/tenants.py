@@ -23,9 +23,10 @@ from schemas.campaigns import CampaignBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.registries import CertificateBody, ProductBody
+from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
-from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
+from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
 from service.flows import (
     administer,
     assets,
@@ -36,6 +37,7 @@ from service.flows import (
     passwords,
     privacy_requests,
     registries,
+    stations,
     vocabulary,
 )
 from service.flows.administer import Change
@@ -61,6 +63,8 @@ class Tenant:
         self.key = ""
         self.hook_secrets: dict[str, str] = {}
         """By the hook's id."""
+        self.latest_station = ""
+        """Whose key the next `station_key` is."""
         self.latest_operator = 0
         """Whose token the next `operator_token` is."""
         self.objects: dict[str, Any] = {}
@@ -249,6 +253,24 @@ async def _operator_token(t: Tenant) -> int:
     return int(made.id)
 
 
+async def _station(t: Tenant) -> str:
+    """Of the tenant's platform."""
+    t.latest_station = t.name()
+    await make_station(t, t.latest_station, platform=t.platform)
+    return t.latest_station
+
+
+async def make_station(t: Tenant, code: str, *, platform: str | None) -> str:
+    """The key of a new station; without a platform it is of the tenant's whole program."""
+    body = StationBody(code=code, name=f"{t.mark} station", platform=platform)
+    return str((await t.flow(stations.create_station, body, sealer=SEALER, program=t.program)).api_key)
+
+
+async def _station_key(t: Tenant) -> int:
+    """Of the station that was made last."""
+    return int((await t.flow(stations.create_key, program=t.program, station=t.latest_station)).id)
+
+
 async def _delivery(t: Tenant) -> str:
     """Kept because it verifies and cannot be read."""
     hook = t.objects["hook"]
@@ -346,7 +368,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
     "packaging_class": _packaging_class, "activity_kind": _activity_kind,
     "audit_subject": _platform_subject, "operator_email": _email,
-    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
+    "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
 }  # fmt: skip
@@ -448,6 +470,7 @@ class Deployment:
                  "valid_until": "2029-12-31", "gtins": [t.objects["product"], *SHARED_GTINS]}, CertificateBody, strict=False,
             )  # fmt: skip
             await self.x.flow(registries.register_certificate, copy, program=self.x.program, change=Change())
+            await make_station(self.x, t.objects["station"], platform=self.x.platform)
             same = order(self.x, t.objects["consumer"], event=t.objects["event"])
             same["order"]["id"] = t.objects["order"]
             await self.x.send("POST", "/v1/events", json=same)
@@ -476,6 +499,7 @@ class Deployment:
                 made = await a.flow(administer.create_key, program=a.program, platform=a.platform, scopes=tuple(held))
                 add(f"a key with {' '.join(sorted(held))}", f"Bearer {made.key}", "platform", holds=frozenset(held))
         await self._introduce_access_tokens()
+        await self._introduce_stations()
         for t in (a, b, x):
             token = await self._token(t, t.objects["consumer"], *CONSUMER_SCOPES)
             add(f"consumer of {t.mark}", f"Bearer {token}", "consumer", holds=CONSUMER_SCOPES, tenant=t.mark)
@@ -510,6 +534,25 @@ class Deployment:
         ended = await a.flow(administer.create_key, program=a.program, platform=a.platform)
         self._add("an access token of a revoked key", await issue(ended.key))
         await a.flow(administer.revoke_key, program=a.program, platform=a.platform, key=ended.id)
+
+    async def _introduce_stations(self) -> None:
+        a = self.a
+        self._add("an unknown station's key", "Bearer " + secrets.station_key(token_bytes(24)))
+        for t in (a, self.b, self.x):
+            key = await make_station(t, t.name(), platform=t.platform)
+            self._add(f"station of {t.mark}", f"Bearer {key}", "station", holds=STATION_SCOPES, tenant=t.mark)
+        key = await make_station(a, a.name(), platform=None)
+        self._add("station of p", f"Bearer {key}", "station", holds=STATION_SCOPES)
+        code = a.name()
+        await make_station(a, code, platform=a.platform)
+        for end in ("revoked_at = now()", "expires_at = now() - interval '1 s'"):
+            made = await a.flow(stations.create_key, program=a.program, station=code)
+            await self.fetch(f"UPDATE station_key SET {end} WHERE id = $1", made.id)
+            self._add(f"a station's key with {end.partition(' ')[0]}", f"Bearer {made.key}")
+        code = a.name()
+        key = await make_station(a, code, platform=a.platform)
+        await self.fetch("UPDATE station SET active = false WHERE code = $1", code)
+        self._add("a station that was closed down", f"Bearer {key}")
 
     async def _introduce_sessions(self) -> None:
         a = self.a
@@ -581,6 +624,7 @@ async def insert_operator(t: Tenant, email: str, role: Any, program: int | None)
 BOOKKEEPING: dict[str, set[str]] = {
     "operator_token": {"last_used_at"},
     "api_key": {"last_used_at"},
+    "station_key": {"last_used_at"},
 }
 """Columns that a refused call may change."""
 

@@ -26,7 +26,7 @@ from service.api.cursors import Name, Position, encode_cursor, read_cursor
 from service.api.events import TryOut
 from service.api.exchange import Exchange
 from service.api.paths import reference
-from service.domain import imports, tokens
+from service.domain import imports, station_returns, stations, tokens
 from service.domain.campaigns import check_campaign, compile_campaign
 from service.domain.conditions import InvalidCondition, compile_condition
 from service.domain.connectors import CONNECTORS, BadSignature, Hook, Untranslatable, translate, verify
@@ -37,6 +37,7 @@ from service.domain.openings import bounded_lines
 from service.domain.plastics import content_of
 from service.domain.registrations import check_asset, check_certificate, check_product
 from service.domain.tokens import TokenError
+from service.domain.validate import MAX_AHEAD
 from tests.probes.mutations import bodies, documents, encoded
 from tests.probes.payloads import EVENTS, NOW, SENDERS
 
@@ -324,6 +325,59 @@ def test_a_token_with_another_byte_does_not_verify(data: st.DataObject) -> None:
     other = token[:at] + data.draw(st.sampled_from("Aa0-_.=~ é\x00").filter(lambda c: c != token[at])) + token[at + 1 :]
     with pytest.raises(TokenError):
         proved_by(other)
+
+
+# Stations ----------------------------------------------------------------------------------------------
+
+STATION = stations.Station(
+    id=7, code="corner", platform=None, time_zone="Asia/Shanghai", hours=None, classes=None, max_units=None, max_mass_g=None,
+    needs_proof=True, late_h=72, active=True, public_pem=PUBLIC,
+)  # fmt: skip
+PROOF = {"iss": "corner", "nbf": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 120, "jti": "n"}
+ROW = {
+    "id": "r-1", "occurred_at": NOW.isoformat(), "class": "circular_box", "asset": "a-1", "quantity": "2", "mass_g": 10, "waybill": "w",
+    "platform": "shop", "consumer": "ada", "attendant": "mia",
+}  # fmt: skip
+
+
+@fuzz
+@given(header=bodies([{"alg": "EdDSA", "typ": "station+jwt"}]), claims=bodies([PROOF]))
+@example(header=b'{"alg":"none","typ":"station+jwt"}', claims=encoded(PROOF))
+@example(header=b'{"alg":"EdDSA","typ":"station+jwt"}', claims=b'{"iss":"corner","nbf":0,"exp":99999999999,"jti":"n"}')
+def test_a_stations_token_is_verified_or_refused(header: bytes, claims: bytes) -> None:
+    try:
+        proved = stations.verify_proof(signed(header, claims), STATION, at=NOW, now=NOW)
+    except stations.ProofError:
+        return
+    assert proved.station == "corner"
+    assert proved.valid_from - stations.LEEWAY <= NOW < proved.valid_until + stations.LEEWAY
+
+
+@fuzz
+@given(data=st.data())
+def test_a_stations_token_with_another_byte_does_not_verify(data: st.DataObject) -> None:
+    text = signed(b'{"alg":"EdDSA","typ":"station+jwt"}', encoded(PROOF))
+    assert stations.verify_proof(text, STATION, at=NOW, now=NOW).nonce == "n"
+    at = data.draw(st.integers(0, text.rindex(".") - 1))
+    other = text[:at] + data.draw(st.sampled_from("Aa0-_.=~ é\x00").filter(lambda c: c != text[at])) + text[at + 1 :]
+    with pytest.raises(stations.ProofError):
+        stations.verify_proof(other, STATION, at=NOW, now=NOW)
+
+
+@fuzz
+@given(body=bodies([[ROW] * 2, [ROW | {"consumer": None, "consumer_token": "a.b.c"}], ROW, [[]]]))
+def test_a_stations_returns_are_read_row_by_row(body: bytes) -> None:
+    key = stations.signing_key(PRIVATE)
+    for raw in answer_of(lambda: station_returns.split_rows(body)) or []:
+        row = answer_of(lambda raw=raw: station_returns.read_row(raw))  # type: ignore[misc]
+        if row is None or row.occurred_at > NOW + MAX_AHEAD:
+            continue
+        event = station_returns.event_of(row, station="corner", key=key, consumer=row.consumer)
+        assert event == station_returns.event_of(row, station="corner", key=key, consumer=row.consumer)
+        fact = answer_of(lambda event=event: fact_of(event, SENDER, now=NOW, hash_key=HASH_KEY))  # type: ignore[misc]
+        if fact is not None:
+            proof = msgspec.json.decode(fact.facts, type=Event).returns[0].proof
+            assert stations.verify_proof(proof, STATION, at=row.occurred_at, now=row.occurred_at).nonce == f"r:{row.id}"
 
 
 @fuzz
