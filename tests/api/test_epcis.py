@@ -169,3 +169,32 @@ async def test_settings_that_mean_nothing_are_refused(warehouse: Warehouse, chos
     path = f"/v1/platforms/shop/hooks/{warehouse.hook.id}"
     answer = await warehouse.shop.call("PATCH", path, json={"settings": chosen})
     assert answer.status_code == 422, answer.text
+
+
+async def register(warehouse: Warehouse, *keys: str) -> None:
+    for key in keys:
+        await warehouse.world.rows("INSERT INTO asset (program, key, class) VALUES ($1, $2, 'circular_box')", warehouse.world.program, key)
+
+
+async def assets_of(warehouse: Warehouse, event: str) -> list[str]:
+    (answer,) = await warehouse.world.rows("SELECT facts FROM event WHERE id = $1 UNION ALL SELECT facts FROM parked WHERE id = $1", event)
+    fact: dict[str, Any] = json.loads(answer["facts"])
+    assets: list[str] = fact["packaging"]["assets"]
+    return assets
+
+
+async def test_a_box_that_was_read_by_its_tag_is_the_box(warehouse: Warehouse) -> None:
+    await register(warehouse, "04012345555554987")
+    await warehouse.says(tagged())
+    assert ids(
+        await warehouse.says(shipped(1, epcList=[TAG]), shipped(2, epcList=[BOX, TAG]), shipped(3, epcList=["urn:epc:id:giai:4000001.7"]))
+    )
+    assert await assets_of(warehouse, "urn:example:event:1") == ["04012345555554987"]
+    assert await assets_of(warehouse, "urn:example:event:2") == ["04012345555554987"]
+    assert await assets_of(warehouse, "urn:example:event:3") == ["giai:40000017"]
+
+
+async def test_a_tag_that_is_told_with_what_it_is_read_on_is_known_in_time(warehouse: Warehouse) -> None:
+    await register(warehouse, "04012345555554987")
+    await warehouse.says(tagged(eventTime="2026-01-01T00:00:00Z"), shipped(1, epcList=[TAG]))
+    assert await assets_of(warehouse, "urn:example:event:1") == ["04012345555554987"]
