@@ -19,7 +19,7 @@ from schemas.bounds import (
 )
 from schemas.connectors import HookSettings
 
-ConnectorName = Literal["standard", "shopify", "woocommerce"]
+ConnectorName = Literal["standard", "shopify", "woocommerce", "epcis"]
 ScopeName = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
     "plastics:write", "plastics:read",

@@ -15,7 +15,7 @@ from schemas.connectors import HookSettings
 from schemas.deliveries import DeliveryEvent, Outcome, ReplayAnswer, ReplayResult
 from schemas.events import EventAnswer
 from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
-from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
+from service.domain.deliveries import MAX_DETAIL_CHARS, Delivery, event_of, kept_headers, outcome_of, word
 from service.domain.errors import (
     ConsumerErased,
     GreenpointsError,
@@ -29,7 +29,7 @@ from service.domain.errors import (
 from service.domain.intake import Sender, fact_of
 from service.domain.posting import Fact
 from service.domain.vocabulary import Vocabulary
-from service.flows import privacy_requests
+from service.flows import associations, privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome as CreditOutcome
@@ -61,6 +61,9 @@ class Own(Protocol):
         """Of the hook's program."""
 
 
+Tags = Callable[[Translated], Awaitable[Translated]]
+"""What `service.flows.associations.applied` does, on a connection of its own when there is something to do."""
+
 # Reading ----------------------------------------------------------------------------------------------
 
 
@@ -70,25 +73,35 @@ def hook_of(stored: StoredHook) -> Hook:
 
 
 async def facts_in(
-    stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes, own: Own
+    stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes, own: Own, tags: Tags
 ) -> tuple[Translated, list[Fact]]:
     """What a verified delivery says, and its events checked like any other.
 
-    Raises Untranslatable, also for one that breaks a rule, and what `own` raises.
+    Of events that are separate those that break a rule are named in `unread`, unless all that there is does. Raises Untranslatable, also
+    for an event that breaks a rule, and what `own` and `tags` raise.
     """
-    translated = translate(hook_of(stored), headers, body)
+    translated = await tags(translate(hook_of(stored), headers, body))
+    facts, broken = _facts(translated, stored, await own(anew=False), now=now, hash_key=hash_key)
+    if any(isinstance(error, Undeclared) for error in broken):
+        facts, broken = _facts(translated, stored, await own(anew=True), now=now, hash_key=hash_key)
+    unread = (*translated.unread, *(error.detail for error in broken))
+    if (broken and not translated.separate) or (unread and not facts and not translated.associations):
+        raise Untranslatable("; ".join(unread))
+    return msgspec.structs.replace(translated, unread=unread), facts
 
-    def facts(known: Vocabulary) -> list[Fact]:
-        sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code, own=known)
-        return [fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True) for event in translated.events]
 
-    try:
+def _facts(
+    translated: Translated, stored: StoredHook, known: Vocabulary, *, now: datetime, hash_key: bytes
+) -> tuple[list[Fact], list[InvalidRequest]]:
+    """The events as facts, and what is wrong with the others."""
+    sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code, own=known)
+    facts, broken = [], []
+    for event in translated.events:
         try:
-            return translated, facts(await own(anew=False))
-        except Undeclared:
-            return translated, facts(await own(anew=True))
-    except InvalidRequest as error:
-        raise Untranslatable(error.detail) from None
+            facts.append(fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True))
+        except InvalidRequest as error:
+            broken.append(error)
+    return facts, broken
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -118,6 +131,20 @@ def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
     return Result(outcome=outcome, detail=detail, events=events)
 
 
+def result_without_events(translated: Translated) -> Result:
+    """The outcome of a delivery that reports nothing to credit."""
+    outcome: Outcome = "noted" if translated.associations else "ignored"
+    detail = associations.NOTED if translated.associations else translated.ignored or ""
+    return with_unread(Result(outcome=outcome, detail=detail, events=[]), translated)
+
+
+def with_unread(result: Result, translated: Translated) -> Result:
+    """The same, but to be kept for a replay when a part of the delivery could not be read."""
+    if not translated.unread or result.outcome == "failed":
+        return result
+    return Result(outcome="untranslatable", detail="; ".join(translated.unread), events=result.events)
+
+
 # Keeping ----------------------------------------------------------------------------------------------
 
 
@@ -143,6 +170,10 @@ def _opened(row: store.KeptDelivery, sealer: Sealer) -> _Kept:
         named = {"x-shopify-topic": row.topic, "webhook-id": row.delivery_id, "x-shopify-webhook-id": row.delivery_id}
         return _Kept({name: value for name, value in named.items() if value is not None}, row.body)
     raise InvalidState("The body of this delivery is not kept: only those of deliveries that verified and failed are, for a time.")
+
+
+def _printable(result: Result) -> Result:
+    return msgspec.structs.replace(result, detail=word(result.detail, max_chars=MAX_DETAIL_CHARS) or "")
 
 
 def counted(results: Sequence[ReplayResult], *, dry_run: bool) -> ReplayAnswer:
@@ -250,15 +281,17 @@ class Replayer:
             opened = await asyncio.to_thread(_opened, row, self._sealer)
             own = functools.partial(self._own, stored.program)
             translated, facts = await facts_in(
-                stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key(), own=own
+                stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key(), own=own,
+                tags=functools.partial(self._tags, stored, dry_run=dry_run),
             )  # fmt: skip
             if translated.demand is not None:
                 if not dry_run:
                     await self._ask(stored, translated)
                 return Result(outcome="noted", detail=privacy_requests.NOTED, events=[])
             if not facts:
-                return Result(outcome="ignored", detail=word(translated.ignored) or "", events=[])
-            return result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
+                return _printable(result_without_events(translated))
+            result = result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
+            return _printable(with_unread(result, translated))
         except Untranslatable as error:
             return Result(outcome="untranslatable", detail=word(error.detail) or "", events=[])
         except Unsealable as error:
@@ -280,6 +313,12 @@ class Replayer:
                 conn, program=hook.program, platform=hook.platform, demand=translated.demand, source_key=translated.delivery_id,
                 grace=self._grace,
             )  # fmt: skip
+
+    async def _tags(self, stored: StoredHook, translated: Translated, *, dry_run: bool) -> Translated:
+        if not associations.concern(translated):
+            return translated
+        async with self._pool.acquire() as conn:
+            return await associations.applied(conn, stored.program, stored.platform, translated, dry_run=dry_run)
 
     async def _tried_out(self, facts: list[Fact]) -> list[CreditOutcome]:
         """What crediting would give: the real thing, rolled back. What it learns of accounts that are not there is thrown away with it."""

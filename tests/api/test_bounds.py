@@ -48,6 +48,7 @@ from service.api.oauth import FORM
 from service.api.platforms import keep_old_of
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
+from service.domain.connectors import Hook, Untranslatable, translate
 from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.evidence import check_schema, compiled, errors_in
 from service.domain.impact import report_days
@@ -178,6 +179,28 @@ def evidence(n: int) -> None:
         raise InvalidRequest.of(errors)
 
 
+def epcis_events(n: int) -> None:
+    epcis(b"[" + b",".join([b'{"type": "TransformationEvent"}'] * n) + b"]")
+
+
+def epcis_returns(n: int) -> None:
+    """One event that makes so many of ours."""
+    event = {"type": "ObjectEvent", "eventID": "e", "eventTime": NOW, "action": "OBSERVE", "bizStep": "collecting"}
+    epcis(msgspec.json.encode(event | {"epcList": [f"urn:epc:id:grai:4012345.55555.{i}" for i in range(n)]}))
+
+
+def epcis_goods(n: int) -> None:
+    event = {"type": "ObjectEvent", "eventID": "e", "eventTime": NOW, "action": "OBSERVE", "bizStep": "collecting"}
+    epcis(msgspec.json.encode(event | {"epcList": ["urn:epc:id:sgtin:4012345.011111.1"] * n}))
+
+
+def epcis(body: bytes) -> None:
+    try:
+        translate(Hook(id="h", connector="epcis", secrets=()), {}, body)
+    except Untranslatable as error:
+        raise InvalidRequest(error.detail) from None
+
+
 def if_match(n: int) -> None:
     preconditions.check('"1-1"'.ljust(n), '"1-1"')
 
@@ -268,6 +291,9 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_KEEP_OLD_DAYS": lambda n: keep_old_of(f"P{n}D"),
     "MAX_REDACTED_ORDERS": listed(CustomerDemand, "orders_to_redact", 1),
     "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
+    "MAX_STATION_RULES": listed(HookSettings, "stations", {"location": "l", "station": "s"}),
+    "MAX_EPCIS_EVENTS": both(epcis_events, epcis_returns),
+    "MAX_EPCIS_EPCS": epcis_goods,
     "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),
     "MAX_LIMIT_REQUESTS": field(RateLimit, "requests", int, per_s=1),
     "MAX_LIMIT_S": field(RateLimit, "per_s", int, requests=1),
