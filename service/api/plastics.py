@@ -92,7 +92,7 @@ async def report_on_plastics(request: AnyRequest, period: HalfYear = None) -> Re
             conn, period, program=caller.program, platform=caller.platform, format_="csv" if media == CSV else "json"
         )
     headers = {"ETag": f'"{hashlib.sha256(body).hexdigest()}"', "Vary": "Accept"}
-    return Response(body, media_type=media if media == JSON else f"{CSV}; charset=utf-8", headers=headers)
+    return Response(body, media_type=media, headers=headers)
 
 
 class _Caller(Struct, frozen=True, kw_only=True):

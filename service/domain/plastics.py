@@ -18,19 +18,11 @@ from msgspec import Struct
 from schemas.bounds import MAX_PLASTIC_LINES
 from schemas.plastics import PlasticBody, PlasticKind, PlasticLine, PlasticsReport, PlasticTotals, PlatformPlastics
 from service.domain.errors import InvalidRequest, InvalidState
+from service.domain.packaging import REFERENCE, PackagingClass
 
 FIRST_YEAR: Final = 2000
 GRAMS_PER_KG: Final = 1_000
 CSV_COLUMNS: Final = ("period", "level", "platform", "class", "merchant", "used_g", "collected_g", "avoided_g", "difference_g")
-
-REPORTABLE: Final = frozenset(
-    {
-        "plastic_mailer", "recycled_plastic_mailer", "biodegradable_plastic", "corrugated_plastic_fill", "foam_box", "woven_single_use_bag",
-        "shopping_bag", "single_use_cutlery", "declined_cutlery", "single_use_container", "original_product_pack", "tape_60mm", "slim_tape",
-        "paper_waybill",
-    }
-)  # fmt: skip
-"""Classes of the reference list that are reported as disposable plastic."""
 
 _HALF = re.compile(r"([0-9]{4})H([12])", re.ASCII)
 _RANGE = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})/([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII)
@@ -109,7 +101,15 @@ class Entry(Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, content=taken_back, reversal=True)
 
 
-def content_of(body: PlasticBody, reportable: Container[str] = REPORTABLE) -> Content:
+def reportable_classes(own: Mapping[str, PackagingClass]) -> frozenset[str]:
+    """Codes of the classes that are reported as disposable plastic: of the reference list, and of a program's own."""
+    return frozenset(code for code, found in {**own, **REFERENCE}.items() if found.reportable)
+
+
+_OF_REFERENCE: Final = reportable_classes({})
+
+
+def content_of(body: PlasticBody, reportable: Container[str] = _OF_REFERENCE) -> Content:
     """What a row says; `reportable`: classes that are reported as disposable plastic.
 
     Raises InvalidRequest: no such days, not exactly one mass, a class that is not reported, a mass that may not be negative.

@@ -1,6 +1,6 @@
 """Certificates, products and assets as registered: checked, normalised, and compared with what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from msgspec import Struct
@@ -11,7 +11,7 @@ from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest
 from service.domain.gtin import normalise_gtin
 from service.domain.identifiers import canonical_asset
-from service.domain.packaging import CLASS_CODES
+from service.domain.packaging import PackagingClass, class_of
 from service.domain.schemes import check_number
 
 
@@ -81,16 +81,19 @@ def check_product(body: ProductBody) -> Product:
     return Product(gtin=gtin, name=body.name, category=body.category, skus=skus)
 
 
-def check_asset(body: AssetBody) -> Asset:
-    """The asset by its canonical text. Raises InvalidRequest with all its errors."""
+def check_asset(body: AssetBody, own: Mapping[str, PackagingClass]) -> Asset:
+    """The asset by its canonical text. `own`: the program's own classes. Raises InvalidRequest with all its errors."""
     errors: list[FieldError] = []
     key = ""
     try:
         key = canonical_asset(body.asset)
     except ValueError as error:
         errors.append(FieldError(pointer="/asset", detail=str(error)))
-    if body.class_ not in CLASS_CODES:
+    class_ = class_of(body.class_, own)
+    if class_ is None or not class_.active:
         errors.append(FieldError(pointer="/class", detail="is not a class of packaging"))
+    elif not class_.needs_asset:
+        errors.append(FieldError(pointer="/class", detail="is a class whose pieces are not told apart"))
     _raise(errors)
     return Asset(key=key, class_=body.class_, max_trips=body.max_trips)
 

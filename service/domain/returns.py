@@ -6,7 +6,7 @@ itself while it was waiting, else a `packaging.reassigned` that we write.
 """
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,8 @@ from service.domain.identifiers import canonical_asset, canonical_waybill
 from service.domain.packaging import needs_asset
 from service.domain.posting import Account, Change, Fact, Parked, PostedAward
 from service.domain.sent import Sent
+from service.domain.station_days import StationDays
+from service.domain.stations import Refused, Token, token_claim
 from service.domain.things import item_thing, packaging_thing
 
 if TYPE_CHECKING:
@@ -52,6 +54,9 @@ class Waiting(Struct, kw_only=True, gc=False):
     """Of the consumer that it names, or that it counted for already."""
     parked: Parked | None
     """Nothing of it has counted so far; None: its event is stored."""
+    received_at: datetime
+    verdicts: dict[int, Token | Refused | None] = {}
+    """What the stations that its items name say of them."""
 
 
 class Declared(Struct, kw_only=True, gc=False):
@@ -68,6 +73,7 @@ class PackagingState(Struct, kw_only=True):
 
     assets: dict[AssetKey, Asset] = field(default_factory=dict)
     sent: Sent = field(default_factory=Sent)
+    stations: StationDays = field(default_factory=StationDays)
     waiting: dict[int, Waiting] = field(default_factory=dict)
     """By number."""
     carried: dict[tuple[int, Carried], list[PostedAward]] = field(default_factory=dict)
@@ -223,13 +229,15 @@ class Returns:
 
     def returned(self, fact: Fact, event: PackagingReturned, number: int, named: Account | None) -> EventAnswer:
         """Decide a return. It waits while nothing of it counts and an asset of it is not out, as far as is known."""
-        waiting = Waiting(number=number, fact=fact, account=None if named is None else named.id, parked=None)
+        account = None if named is None else named.id
+        waiting = Waiting(number=number, fact=fact, account=account, parked=None, received_at=self.fold.scope.now)
         self.state.waiting[number] = waiting
         backs = []
         touched = []
         for i, item in enumerate(event.returns):
             asset = self._asset(fact.program, item)
-            if asset is not None:
+            refused = isinstance(self._verdict(waiting, i, item, asset), Refused)
+            if asset is not None and not refused:
                 back = Back(event=number, item=i, at=event.occurred_at, platform=fact.platform, account=self._named(waiting))
                 asset.waiting.append(back)
                 backs.append(back)
@@ -239,12 +247,13 @@ class Returns:
             ended |= {t.back.item: (asset, t) for t in self._rematch(asset).ended if t.back is not None and t.back.event == number}
         if not ended and (backs or named is None) and all(item.asset is not None for item in event.returns):
             granter = self.fold.granter(fact, named or Account(id=0, program=fact.program))
-            self._refuse_assets(granter, fact, event, {})
+            self._refuse_assets(granter, waiting, event, {})
             return self.fold.park(fact, number, granter.refused, named)
         return self._decide(waiting, event, ended)
 
     def not_returned(self, wrong: Declared, effects: Effects, fact: Fact) -> None:
         """A return is declared wrong: its trips are still under way, and others may have ended them."""
+        assert type(wrong.event) is PackagingReturned
         touched = []
         for asset in self.state.assets.values():
             asset.waiting = [back for back in asset.waiting if back.event != wrong.number]
@@ -255,6 +264,9 @@ class Returns:
                     trip.back = trip.awarded = trip.deposit = None
                     trip.changed = True
                     touched.append(asset)
+        for i, item in enumerate(wrong.event.returns):
+            if any(award.item == i for award in wrong.awards):
+                self.state.stations.count(msgspec.structs.replace(fact, event=wrong.event), item, back=True)
         for class_, day, units in self.state.back.get(wrong.number, ()):
             self.state.sent.take_again(wrong.account, class_, day, units)
         self._settle_up(touched, effects)
@@ -315,11 +327,14 @@ class Returns:
         account = self.fold.accounts[account_id]
         fact = waiting.fact
         granter = self.fold.granter(fact, account)
-        units = self._grant(granter, event, ended)
-        self._refuse_assets(granter, fact, event, ended)
+        units = self._grant(granter, waiting, event, ended)
+        self._refuse_assets(granter, waiting, event, ended)
         change = Change(account)
         posted = self.fold.post(granter, change, fact, waiting.number)
         awarded = {award.item for award in posted}
+        for i, item in enumerate(event.returns):
+            if i in awarded:
+                self.state.stations.count(fact, item)
         program = granter.program
         for i, count in units.items():
             item = event.returns[i]
@@ -341,31 +356,54 @@ class Returns:
             assert trip.back is not None
             assert trip.back.account is not None
             granter = self.fold.granter(waiting.fact, self.fold.accounts[trip.back.account])
-            self._grant(granter, event, {i: (asset, trip)}, only=i)
+            self._grant(granter, waiting, event, {i: (asset, trip)}, only=i)
             carried = effects.post_return(trip.back.account, granter, waiting.fact)
+            if carried is not None:
+                self.state.stations.count(waiting.fact, event.returns[i])
             self._end(event, {i: (asset, trip)}, {} if carried is None else {i: carried})
 
     def _grant(
-        self, granter: Granter, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], *, only: int | None = None
+        self, granter: Granter, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], *, only: int | None = None
     ) -> dict[int, Decimal]:
         """Grant for every item that counts; the units of those without an asset."""
         units: dict[int, Decimal] = {}
         for i, item in enumerate(event.returns):
             if only is not None and i != only:
                 continue
-            if i in ended:
-                asset, trip = ended[i]
+            asset, trip = ended.get(i, (None, None))
+            verdict = self._verdict(waiting, i, item, asset)
+            if isinstance(verdict, Refused):
+                granter.refuse(verdict.code, verdict.detail, index=i)
+            elif asset is not None and trip is not None:
                 if asset.worn_out(trip):
                     granter.refuse("trip_limit", f"Trips of this asset earn {asset.max_trips} times; this is one more.", index=i)
                 else:
-                    registered = msgspec.structs.replace(item, class_=asset.class_, asset=asset.key)
-                    granter.grant("return", item_thing(event, registered, i, granter.platform_code, units=Decimal(1), claims=()))
+                    counted = msgspec.structs.replace(item, class_=asset.class_, asset=asset.key, quantity=1)
+                    self._grant_item(granter, event, counted, i, Decimal(1), (), verdict)
             elif item.asset is None and (count := self._units(granter, item, i)):
                 units[i] = count
-                granter.grant(
-                    "return", item_thing(event, item, i, granter.platform_code, units=count, claims=tuple(return_claims(item)))
-                )  # fmt: skip
+                self._grant_item(granter, event, item, i, count, tuple(return_claims(item)), verdict)
         return units
+
+    @staticmethod
+    def _grant_item(
+        granter: Granter, event: PackagingReturned, item: Return, i: int, units: Decimal, claims: tuple[Claim, ...], proof: Token | None
+    ) -> None:
+        """One token stands for all items of its event: the first that is granted takes it."""
+        if proof is not None:
+            token = token_claim(proof)
+            if not any(token in taken for taken, _ in granter.claimed):
+                claims = (*claims, token)
+        thing = item_thing(event, item, i, granter.platform_code, units=units, claims=claims)
+        thing.proved = proof is not None
+        granter.grant("return", thing)
+
+    def _verdict(self, waiting: Waiting, i: int, item: Return, asset: Asset | None) -> Token | Refused | None:
+        """What the station that an item names says of it, once."""
+        if i not in waiting.verdicts:
+            class_ = item.class_ if asset is None else asset.class_
+            waiting.verdicts[i] = self.state.stations.judge(waiting.fact, item, class_, now=waiting.received_at)
+        return waiting.verdicts[i]
 
     def _units(self, granter: Granter, item: Return, i: int) -> Decimal:
         """How many units of single-use packaging count: never more than was sent to this consumer within the program's window."""
@@ -383,13 +421,18 @@ class Returns:
             granter.refuse("more_than_shipped", f"Of this class {left.normalize():f} sent to this consumer are left to give back.", index=i)
         return min(wanted, left)
 
-    def _refuse_assets(self, granter: Granter, fact: Fact, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]) -> None:
+    def _refuse_assets(
+        self, granter: Granter, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]
+    ) -> None:  # fmt: skip
         """Say why assets do not count."""
         for i, item in enumerate(event.returns):
             if item.asset is None or i in ended:
                 continue
-            asset = self._asset(fact.program, item)
-            if asset is None:
+            asset = self._asset(waiting.fact.program, item)
+            if isinstance(verdict := waiting.verdicts.get(i), Refused):
+                if not any(refusal.return_ == i for refusal in granter.refused):
+                    granter.refuse(verdict.code, verdict.detail, index=i)
+            elif asset is None:
                 granter.refuse("asset_unknown", "This asset is not registered in the program.", index=i)
             else:
                 granter.refuse(

@@ -171,6 +171,17 @@ def token_claim(token: Token) -> Claim:
     return Claim(Kind.TOKEN, f"{token.station}:{token.nonce}")
 
 
+def claimed_by(text: str) -> Claim | None:
+    """What a text would claim if it were a token; nothing of it is verified. None: it is none."""
+    if len(text) > MAX_PROOF_CHARS or not text.isascii() or text.count(".") != 2:
+        return None
+    try:
+        claims = msgspec.json.decode(_decoded(text.split(".")[1]), type=_Claims)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return Claim(Kind.TOKEN, f"{claims.iss}:{claims.jti}")
+
+
 def allowed(station: Station, used: Used, *, units: Decimal, mass_g: Decimal) -> bool:
     """Whether so much more fits into the station's day; a mass that nobody knows is 0. What is taken back always fits."""
     return _fits(station.max_units, used.units, units) and _fits(station.max_mass_g, used.mass_g, mass_g)

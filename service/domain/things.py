@@ -40,6 +40,8 @@ class Thing(Struct, kw_only=True, gc=False):
     """Id of the event that told how the order was really packed; None: as was chosen at checkout."""
     claims: tuple[Claim, ...] = ()
     """What it earns by, once in the whole program."""
+    proved: bool = False
+    """A registered station took it, and its token says so."""
     counted: bool = False
     """An award has its impact: the next ones have none."""
 
@@ -128,6 +130,7 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     "packaging.parcels": lambda thing: thing.packaging.parcels if thing.packaging else 0,
     "item.class": lambda thing: thing.item.class_ or "",
     "item.asset": lambda thing: thing.item.asset or "",
+    "item.proved": lambda thing: thing.proved,
     "item.station": lambda thing: thing.item.station or "",
     "item.quantity": lambda thing: float(thing.quantity),
     "item.mass_g": lambda thing: float(thing.mass_g or 0),

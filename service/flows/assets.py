@@ -4,7 +4,7 @@ An asset is registered once: its class and limit of trips stay. Trips are opened
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Final, Literal
@@ -19,10 +19,11 @@ from schemas.registries import ImportAnswer, ImportResult
 from service.domain.asset_states import Fact, State, next_state
 from service.domain.errors import InvalidRequest, InvalidState, NotFound
 from service.domain.identifiers import canonical_asset
+from service.domain.packaging import PackagingClass
 from service.domain.registrations import Asset, check_asset
 from service.flows.administer import BY_COMMAND, Change
 from service.store import assets as store
-from service.store import audit, locks
+from service.store import audit, locks, packaging_classes
 from service.store.campaigns import raise_catalogue_version
 from service.store.connection import Connection
 
@@ -40,7 +41,7 @@ async def register_asset(conn: Connection, body: AssetBody, *, program: int, cha
 
     Raises InvalidRequest (no identifier, no class), InvalidState (registered with other content).
     """
-    asset = check_asset(body)
+    asset = check_asset(body, await packaging_classes.of_program(conn, program))
     async with conn.transaction():
         new = bool(await store.register(conn, program=program, assets=[asset]))
         if new:
@@ -81,10 +82,11 @@ async def _import(
     counts: Counter[str] = Counter()
     results: list[ImportResult] = []
     remaining = iter(rows)
+    own = await packaging_classes.of_program(conn, program)
     done = 0
     async with conn.transaction():
         while chunk := list(islice(remaining, CHUNK_ROWS)):
-            answered = await _register(conn, program, done, chunk)
+            answered = await _register(conn, program, done, chunk, own)
             counts.update(result.status for result in answered)
             if max_rejected is not None:
                 answered = [result for result in answered if result.status == "rejected"][: max_rejected - len(results)]
@@ -102,14 +104,16 @@ async def _import(
     )  # fmt: skip
 
 
-async def _register(conn: Connection, program: int, first: int, rows: Sequence[AssetBody | FieldError]) -> list[ImportResult]:
+async def _register(
+    conn: Connection, program: int, first: int, rows: Sequence[AssetBody | FieldError], own: Mapping[str, PackagingClass]
+) -> list[ImportResult]:
     """What becomes of some rows, numbered from `first`, in their order."""
     results: dict[int, ImportResult] = {}
     checked: dict[int, Asset] = {}
     state: dict[str, Asset] = {}
     for n, row in enumerate(rows, first):
         try:
-            checked[n] = check_asset(_usable(row))
+            checked[n] = check_asset(_usable(row), own)
             state.setdefault(checked[n].key, checked[n])
         except InvalidRequest as error:
             results[n] = ImportResult(row=n, status="rejected", errors=error.errors)

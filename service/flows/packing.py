@@ -24,8 +24,10 @@ from service.domain.identifiers import canonical_asset
 from service.domain.keys import platform_key
 from service.domain.posting import Fact, OrderKey, Parked
 from service.domain.returns import Declared, PackagingState, Waiting, parcel_claims, return_claims
+from service.domain.station_days import StationDays, proof_claims
 from service.domain.usage import Usage
 from service.store import packaging as store
+from service.store import stations
 from service.store.connection import Connection
 
 _events = msgspec.json.Decoder(Event)
@@ -63,7 +65,8 @@ def claims_of(fact: Fact, account: int, catalogue: Catalogue) -> list[Claim]:
     if type(event) is OrderPaid or type(event) is OrderFulfilled:
         return parcel_claims(fact.platform, event) if event.packaging is not None else []
     if type(event) is PackagingReturned:
-        return [claim for item in event.returns if item.asset is None for claim in return_claims(item)]
+        claims = [claim for item in event.returns if item.asset is None for claim in return_claims(item)]
+        return [*claims, *(claim for item in event.returns for claim in proof_claims(item))]
     if type(event) is ActivityCompleted:
         program = catalogue.programs.get(fact.program)
         return activity_claims(event, {} if program is None else program.activity_kinds, account)
@@ -135,7 +138,9 @@ async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, 
         parked = None
         if r["facts"] is not None:
             parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
-        state.waiting.setdefault(r["number"], Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked))
+        received_at = r["received_at"] or r["stored_at"]
+        waiting = Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at)
+        state.waiting.setdefault(r["number"], waiting)
         state.assets[r["program"], r["asset"]].waiting.append(
             Back(event=r["number"], item=r["item"], at=r["occurred_at"], platform=r["platform"], account=r["account"])
         )
@@ -149,7 +154,9 @@ async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, 
         for r in await store.returned_facts(connection, list(counting)):
             program = counting[r["account"], r["number"]]
             fact = _fact(program, r["platform"], r["code"], r["facts"])
-            state.waiting[r["number"]] = Waiting(number=r["number"], fact=fact, account=r["account"], parked=None)
+            state.waiting[r["number"]] = Waiting(
+                number=r["number"], fact=fact, account=r["account"], parked=None, received_at=r["received_at"]
+            )
             met.accounts.add(r["account"])
             met.owners.append((fact, r["account"]))
     state.numbers = (
@@ -165,6 +172,32 @@ def _fact(program: int, platform: int, code: str, facts: str) -> Fact:
     return Fact(
         program=program, platform=platform, platform_code=code, event=_events.decode(facts), facts=facts.encode(), request_hash=b""
     )  # fmt: skip
+
+
+async def read_stations(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
+    """The collection stations that returns name; the catalogue is held, so none changes meanwhile."""
+    codes: dict[int, set[str]] = {}
+    for fact in facts:
+        if type(fact.event) is PackagingReturned:
+            for item in fact.event.returns:
+                if item.station is not None:
+                    codes.setdefault(fact.program, set()).add(item.station)
+    if not codes:
+        return
+    registered = {
+        (program, code): station
+        for program, names in codes.items()
+        for code, station in (await stations.read_stations(connection, program=program, codes=sorted(names))).items()
+    }
+    programs = frozenset([program for program in codes if await stations.has_stations(connection, program)])
+    met.state.stations = StationDays(registered, programs)
+
+
+async def lock_station_days(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
+    """What counted at these stations on these days so far, under lock."""
+    keys = {key for fact in facts if type(fact.event) is PackagingReturned for key in met.state.stations.keys(fact, fact.event)}
+    if keys:
+        met.state.stations.used = await stations.lock_station_days(connection, sorted(keys))
 
 
 # What belongs to accounts, once they are locked -----------------------------------------------------------
@@ -253,6 +286,9 @@ async def write(connection: Connection, fold: Fold, met: Met, claims: Claims) ->
         await store.settle_claims(connection, released=claims.released, taken=claims.changed(), left=claims.left())
     if state.sent.changes or state.sent.back:
         await store.write_sent(connection, state.sent.changes, state.sent.back)
+    if state.stations.added:
+        full = await stations.add_station_days(connection, state.stations.added)
+        assert not full, "the days were locked when it was decided that they take it"
     written = [s for s in fold.stored if isinstance(s.fact.event, PackagingReassigned)]
     if written:
         await store.register_written(

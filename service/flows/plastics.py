@@ -14,9 +14,21 @@ from zoneinfo import ZoneInfo
 from schemas.plastics import ClosedPeriod, PeriodHashes, PlasticBody, PlasticResult, PlasticsAnswer, PlasticsReport
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest, InvalidState, NotFound
-from service.domain.plastics import Book, Content, Period, Sum, as_csv, as_json, content_of, half_of, half_year, make_report
+from service.domain.plastics import (
+    Book,
+    Content,
+    Period,
+    Sum,
+    as_csv,
+    as_json,
+    content_of,
+    half_of,
+    half_year,
+    make_report,
+    reportable_classes,
+)
 from service.flows.administer import Change
-from service.store import audit, locks
+from service.store import audit, locks, packaging_classes
 from service.store import plastics as store
 from service.store.callers import Platform
 from service.store.connection import Connection
@@ -32,12 +44,13 @@ async def report(conn: Connection, rows: Sequence[PlasticBody | FieldError], *, 
     """Enter each row, or correct what it said before, in order; safe to repeat. A bad row stops no other."""
     results: dict[int, PlasticResult] = {}
     given: dict[int, tuple[str, Content]] = {}
+    reportable = reportable_classes(await packaging_classes.of_program(conn, platform.program))
     for n, row in enumerate(rows):
         if isinstance(row, FieldError):
             results[n] = _rejected(n, None, InvalidRequest(row.detail, [row]))
             continue
         try:
-            given[n] = row.id, content_of(row)
+            given[n] = row.id, content_of(row, reportable)
         except InvalidRequest as error:
             results[n] = _rejected(n, row.id, error)
     if given:

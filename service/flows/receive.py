@@ -480,9 +480,15 @@ async def _fold(
     lots = await store.open_lots(connection, sorted(settled)) if settled else {}
     theirs = list(_with_accounts(facts, orders, references, buyers))
     await packing.read_sent(connection, met, [*theirs, *met.owners], declared=declared)
+    returns = [*facts, *(fact for fact, _ in met.owners)]
+    if declared is not None:
+        returns.append(msgspec.structs.replace(facts[0], event=declared.event))
+    await packing.read_stations(connection, met, returns)
     claims = await packing.read_claims(
         connection, [*theirs, *met.owners, *_shipments(facts, orders, declared)], knowledge.catalogue, dry=dry
     )
+    if not dry:
+        await packing.lock_station_days(connection, met, returns)
     locked = False
     if early is not None and early.reading is not None and _holds(early, early.reading):
         reading, usage, catalogue = early.reading, early.usage, early.catalogue

@@ -69,7 +69,7 @@ def _trip(r: Record) -> Trip:
 
 # Of a consumer who was erased nothing counts any more.
 WAITING = f"""
-SELECT x.*, l.code, p.id, p.type, p.received_at, p.facts, p.answer, e.facts AS stored_facts
+SELECT x.*, l.code, p.id, p.type, p.received_at, p.facts, p.answer, e.facts AS stored_facts, e.received_at AS stored_at
 FROM unnest($1::int[], $2::text[], $3::timestamptz[]) AS w (program, asset, since)
 CROSS JOIN LATERAL (
     SELECT r.program, r.asset, r.number, r.item, r.platform, r.occurred_at, r.bucket, r.account FROM waiting_return r
@@ -82,7 +82,7 @@ LEFT JOIN parked p ON p.number = x.number AND p.program = x.program
 LEFT JOIN event e ON e.bucket = x.bucket AND e.account = x.account AND e.number = x.number
 """
 RETURNED_FACTS = """
-SELECT e.number, e.account, e.platform, l.code, e.facts
+SELECT e.number, e.account, e.platform, l.code, e.facts, e.received_at
 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, number) JOIN event e USING (bucket, account, number)
 JOIN platform l ON l.id = e.platform
 """

@@ -12,8 +12,7 @@ import pytest
 from schemas.plastics import PlasticBody
 from service.domain import imports
 from service.domain.errors import InvalidRequest, InvalidState
-from service.domain.packaging import CLASS_CODES
-from service.domain.plastics import REPORTABLE, Book, Content, Sum, as_csv, as_json, content_of, grams, half_year, make_report, period_of
+from service.domain.plastics import Book, Content, Sum, as_csv, as_json, content_of, grams, half_year, make_report, period_of
 
 ROW: dict[str, Any] = {"id": "r", "period": "2026H1", "class": "plastic_mailer", "kind": "used", "mass_g": "12.5"}
 TODAY = date(2026, 7, 1)
@@ -101,10 +100,6 @@ def test_what_a_row_must_not_say(changes: dict[str, Any], pointer: str) -> None:
 def test_what_cannot_be_read(changes: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         content(**changes)
-
-
-def test_reportable_classes_are_classes() -> None:
-    assert REPORTABLE <= CLASS_CODES
 
 
 def test_a_correction_takes_the_entry_before_back() -> None:

@@ -209,7 +209,7 @@ TAMPERING = [
     # number 6
     (change("event", 'facts = replace(facts, \'"quantity":"1"\', \'"quantity":"2"\')', "id LIKE '%r-late'"), "targets"),
     (change("event", "facts = replace(facts, '{', '[')", "id LIKE '%r-late'"), "targets"),
-    (change("event", "type = 'activity.completed'", "id LIKE '%r-late'"), "targets"),
+    (change("event", "type = 'packaging.reassigned'", "id LIKE '%r-late'"), "targets"),
     (change("award", "reversed = reversed + 1", "campaign = 1 AND points > reversed"), "settlements caps_and_budgets targets statistics"),
     (change("parked", "order_id = (SELECT max(order_id) FROM event WHERE version > 0 AND platform = parked.platform)"), "targets"),
     # number 7
