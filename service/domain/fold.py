@@ -139,7 +139,8 @@ class Fold:
         effects.finish()
         if not effects.posted and not effects.taken:
             effects.refused.append(Refusal(code="nothing_to_reverse", detail="The event that it declares wrong has no points left."))
-        return self.store(fact, number, effects.change, effects.posted, effects.refused, taken=effects.taken)
+        shown = Account(id=0, program=fact.program) if type(wrong.event) is PackagingReturned else account  # it may be another platform's
+        return self.store(fact, number, effects.change, effects.posted, effects.refused, taken=effects.taken, shown=shown)
 
     # An order and what depends on it
 

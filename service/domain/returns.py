@@ -26,12 +26,13 @@ from schemas.events import (
     Return,
 )
 from service.domain.assets import Asset, AssetKey, Back, Rematch, Trip, rematch
+from service.domain.catalogue import Program
 from service.domain.claims import Claim, Kind
 from service.domain.granting import Granter
 from service.domain.identifiers import canonical_asset, canonical_waybill
 from service.domain.packaging import needs_asset
 from service.domain.posting import Account, Change, Fact, Parked, PostedAward
-from service.domain.sent import Sent
+from service.domain.sent import Sent, SentKey
 from service.domain.station_days import StationDays
 from service.domain.stations import Refused, Token, token_claim
 from service.domain.things import item_thing, packaging_thing
@@ -80,6 +81,12 @@ class PackagingState(Struct, kw_only=True):
     """(account, what carries them) → awards of returned assets."""
     back: dict[int, list[tuple[str, date, Decimal]]] = field(default_factory=dict)
     """Event that is declared wrong → (class, day, units) that it counts as given back."""
+    short: dict[SentKey, list[Back]] = field(default_factory=dict)
+    """Returns of single-use packaging of which nothing had been sent so far."""
+    decided: list[tuple[SentKey, Back]] = field(default_factory=list)
+    """Those of them that wait no more."""
+    waits: list[tuple[SentKey, Back]] = field(default_factory=list)
+    """Those that wait from now on."""
     numbers: Iterator[int] = iter(())
     """For events that we write."""
 
@@ -207,7 +214,21 @@ class Returns:
                 touched.append(asset)
         if packaging.class_ is not None and not needs_asset(packaging.class_, granter.program.packaging_classes):
             self.state.sent.send(account.id, packaging.class_, granter.day, Decimal(packaging.parcels))
+            self._decide_short((account.id, packaging.class_), granter.program)
         self._settle_up(touched, effects)
+
+    def _decide_short(self, key: SentKey, program: Program) -> None:
+        """What came back before it was known to be sent counts now, the earliest first."""
+        window = program.return_window_days
+        for back in sorted(self.state.short.get(key, ()), key=lambda b: (b.at, b.event)):
+            waiting = self.state.waiting[back.event]
+            day = back.at.astimezone(program.zone).date()
+            if waiting.parked is not None and (window is None or self.state.sent.left(*key, day, window_days=window)):
+                event = waiting.fact.event
+                assert type(event) is PackagingReturned
+                self._decide(waiting, event, {})
+            if waiting.parked is None:
+                self.state.decided.append((key, back))
 
     def not_shipped(self, wrong: Declared, effects: Effects, fact: Fact) -> None:
         """A shipment is declared wrong: its trips never were."""
@@ -245,11 +266,29 @@ class Returns:
         ended: dict[int, tuple[Asset, Trip]] = {}
         for asset in touched:
             ended |= {t.back.item: (asset, t) for t in self._rematch(asset).ended if t.back is not None and t.back.event == number}
-        if not ended and (backs or named is None) and all(item.asset is not None for item in event.returns):
+        short = self._short(waiting, event, named)
+        waits = bool(backs or short) or named is None
+        if not ended and waits and all(item.asset is not None or i in short for i, item in enumerate(event.returns)):
+            self.state.waits += short.values()
             granter = self.fold.granter(fact, named or Account(id=0, program=fact.program))
             self._refuse_assets(granter, waiting, event, {})
             return self.fold.park(fact, number, granter.refused, named)
         return self._decide(waiting, event, ended)
+
+    def _short(self, waiting: Waiting, event: PackagingReturned, named: Account | None) -> dict[int, tuple[SentKey, Back]]:
+        """Items without an asset that wait, because nothing of their class was sent to this consumer as far as is known; by position."""
+        found: dict[int, tuple[SentKey, Back]] = {}
+        if named is None:
+            return found
+        granter = self.fold.granter(waiting.fact, named)
+        window, own = granter.program.return_window_days, granter.program.packaging_classes
+        for i, item in enumerate(event.returns):
+            if item.asset is None and item.class_ is not None and window is not None and not needs_asset(item.class_, own):
+                refused = isinstance(self._verdict(waiting, i, item, None), Refused)
+                if not refused and not self.state.sent.left(named.id, item.class_, granter.day, window_days=window):
+                    back = Back(event=waiting.number, item=i, at=event.occurred_at, platform=waiting.fact.platform, account=named.id)
+                    found[i] = ((named.id, item.class_), back)
+        return found
 
     def not_returned(self, wrong: Declared, effects: Effects, fact: Fact) -> None:
         """A return is declared wrong: its trips are still under way, and others may have ended them."""
@@ -343,12 +382,10 @@ class Returns:
                     account.id, item.class_, granter.day, count, window_days=program.return_window_days, event=waiting.number, item=i
                 )  # fmt: skip
         deposits = self._end(event, ended, {i: (waiting.number, i) for i in ended if i in awarded})
-        named = None if waiting.account is None else self.fold.accounts.get(waiting.account)
+        # The balance of the consumer that was named, and nobody else's.
+        shown = Account(id=0, program=fact.program) if waiting.account is None else self.fold.accounts[waiting.account]
         waiting.account, parked, waiting.parked = account.id, waiting.parked, None
-        return self.fold.store(
-            fact, waiting.number, change, posted, granter.refused, parked=parked, deposits=deposits,
-            shown=account if named is None or named is account else named,
-        )  # fmt: skip
+        return self.fold.store(fact, waiting.number, change, posted, granter.refused, parked=parked, deposits=deposits, shown=shown)
 
     def _grant_again(self, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], effects: Effects) -> None:
         """Grant for items of a return that is stored: its awards are carried by the event that makes them count."""
@@ -426,6 +463,10 @@ class Returns:
     ) -> None:  # fmt: skip
         """Say why assets do not count."""
         for i, item in enumerate(event.returns):
+            if item.asset is None and not ended and waiting.number in {back.event for _, back in self.state.waits}:
+                granter.refuse(
+                    "not_shipped", "Nothing of this class was shipped to this consumer, as far as is known; it waits for that.", index=i
+                )
             if item.asset is None or i in ended:
                 continue
             asset = self._asset(waiting.fact.program, item)

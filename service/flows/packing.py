@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
+from asyncpg import Record
 from msgspec import Struct, field
 
 from schemas.events import (
@@ -24,6 +25,7 @@ from service.domain.identifiers import canonical_asset
 from service.domain.keys import platform_key
 from service.domain.posting import Fact, OrderKey, Parked
 from service.domain.returns import Declared, PackagingState, Waiting, parcel_claims, return_claims
+from service.domain.sent import SentKey
 from service.domain.station_days import StationDays, proof_claims
 from service.domain.usage import Usage
 from service.store import packaging as store
@@ -131,19 +133,10 @@ async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, 
         return
     state = met.state
     for r in await store.waiting(connection, since):
-        text = r["facts"] or r["stored_facts"]
-        if text is None:
-            continue
-        fact = _fact(r["program"], r["platform"], r["code"], text)
-        parked = None
-        if r["facts"] is not None:
-            parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
-        received_at = r["received_at"] or r["stored_at"]
-        waiting = Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at)
-        state.waiting.setdefault(r["number"], waiting)
-        state.assets[r["program"], r["asset"]].waiting.append(
-            Back(event=r["number"], item=r["item"], at=r["occurred_at"], platform=r["platform"], account=r["account"])
-        )
+        back, waiting = _waiting(r)
+        if waiting is not None:
+            state.waiting.setdefault(back.event, waiting)
+            state.assets[r["program"], r["asset"]].waiting.append(back)
     counting = {
         (trip.back.account, trip.back.event): key[0]
         for key, at in since.items()
@@ -162,6 +155,20 @@ async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, 
     state.numbers = (
         itertools.count(-1, -1) if dry else _spare(await store.numbers(connection, len(state.waiting))) if state.waiting else iter(())
     )
+
+
+def _waiting(r: Record) -> tuple[Back, Waiting | None]:
+    """A returned item that waits, and its event; None where nothing is left of that."""
+    back = Back(event=r["number"], item=r["item"], at=r["occurred_at"], platform=r["platform"], account=r["account"])
+    text = r["facts"] or r["stored_facts"]
+    if text is None:
+        return back, None
+    fact = _fact(r["program"], r["platform"], r["code"], text)
+    parked = None
+    if r["facts"] is not None:
+        parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
+    received_at = r["received_at"] or r["stored_at"]
+    return back, Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at)
 
 
 def _spare(numbers: list[int]) -> Iterator[int]:
@@ -200,6 +207,12 @@ async def lock_station_days(connection: Connection, met: Met, facts: Iterable[Fa
         met.state.stations.used = await stations.lock_station_days(connection, sorted(keys))
 
 
+def _waiting_key(program: int, key: SentKey) -> AssetKey:
+    """Where returns of single-use packaging wait: no asset is written in capitals."""
+    account, class_ = key
+    return program, f"SENT:{account}:{class_}"
+
+
 # What belongs to accounts, once they are locked -----------------------------------------------------------
 
 
@@ -217,6 +230,25 @@ async def read_awards(connection: Connection, met: Met) -> set[int]:
         if award.settled:
             settled.add(account)
     return settled
+
+
+async def read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]]) -> None:
+    """Returns of single-use packaging that shipments may let count. `facts`: each with its account."""
+    since: dict[AssetKey, datetime] = {}
+    keys: dict[AssetKey, SentKey] = {}
+    for fact, account in facts:
+        event = fact.event
+        if type(event) is OrderFulfilled and event.packaging is not None and event.packaging.class_ is not None:
+            key = (account, event.packaging.class_)
+            at = _waiting_key(fact.program, key)
+            began = event.occurred_at - timedelta(days=1)  # what comes back counts from the local day on which it was sent
+            since[at], keys[at] = min(since.get(at, began), began), key
+    for r in await store.waiting(connection, since) if since else ():
+        back, waiting = _waiting(r)
+        if waiting is not None:
+            met.state.waiting.setdefault(back.event, waiting)
+            met.state.short.setdefault(keys[r["program"], r["asset"]], []).append(back)
+            met.owners.append((waiting.fact, back.account or 0))
 
 
 async def read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]], *, declared: Declared | None) -> None:
@@ -282,6 +314,9 @@ async def write(connection: Connection, fold: Fold, met: Met, claims: Claims) ->
         }
         if stored:
             await store.name_waiting(connection, sorted(stored))
+    more_short = [(_waiting_key(state.waiting[back.event].fact.program, key), back) for key, back in state.waits]
+    gone_short = [(_waiting_key(state.waiting[back.event].fact.program, key), back) for key, back in state.decided]
+    await store.write_waiting(connection, more=more_short, gone=gone_short)
     if claims.asked or claims.released:
         await store.settle_claims(connection, released=claims.released, taken=claims.changed(), left=claims.left())
     if state.sent.changes or state.sent.back:

@@ -479,6 +479,7 @@ async def _fold(
         settled |= {account for account, award in awards if award.settled}
     lots = await store.open_lots(connection, sorted(settled)) if settled else {}
     theirs = list(_with_accounts(facts, orders, references, buyers))
+    await packing.read_short(connection, met, theirs)
     await packing.read_sent(connection, met, [*theirs, *met.owners], declared=declared)
     returns = [*facts, *(fact for fact, _ in met.owners)]
     if declared is not None:
@@ -658,7 +659,7 @@ def _paid_first(facts: Sequence[Fact]) -> Sequence[Fact]:
 
 
 def _turn(fact: Fact) -> int:
-    if type(fact.event) is PackagingReturned and packing.names_assets(fact.event):
+    if type(fact.event) is PackagingReturned:
         return 2  # after the shipments, which it may depend on
     return 0 if _opens_account(fact) else 1
 
