@@ -34,7 +34,7 @@ from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable
 from service.store import access_tokens, stations
 from service.store import callers as store
-from service.store.connection import UNREACHABLE, Connection, Pool
+from service.store.connection import UNREACHABLE, Connection, Pool, reading
 
 MAX_REMEMBERED: Final = 8_192
 """Callers of each kind that a process remembers; the one unused for longest makes room."""
@@ -509,7 +509,7 @@ class Callers:
             raise Overloaded("Too many callers are being looked up; try again in a moment.")
         self._lookups += 1
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._turns, self._pool.acquire() as conn:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._turns, reading(self._pool) as conn:
                 return await load(conn)
         except UNREACHABLE:
             raise Unavailable("The database cannot be asked who is calling; try again in a moment.") from None

@@ -251,6 +251,8 @@ class Returns:
     def returned(self, fact: Fact, event: PackagingReturned, number: int, named: Account | None) -> EventAnswer:
         """Decide a return. It waits while nothing of it counts and an asset of it is not out, as far as is known."""
         account = None if named is None else named.id
+        if named is not None:
+            self.fold.accounts.setdefault(named.id, named)  # a dry run may name somebody whom nobody knows
         waiting = Waiting(number=number, fact=fact, account=account, parked=None, received_at=self.fold.scope.now)
         self.state.waiting[number] = waiting
         backs = []

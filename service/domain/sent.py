@@ -73,7 +73,7 @@ class Sent:
     def left(self, account: int, class_: str, day: date, *, window_days: int) -> Decimal:
         """How many units can be given back on a local day."""
         first = day - timedelta(days=window_days)
-        return sum((one.units - one.returned for one in self._days[account, class_] if first <= one.day <= day), Decimal(0))
+        return sum((one.units - one.returned for one in self._days.get((account, class_), ()) if first <= one.day <= day), Decimal(0))
 
     def take_again(self, account: int, class_: str, day: date, units: Decimal) -> None:
         """A return was declared wrong: what it counted as given back is still out."""

@@ -32,7 +32,8 @@ HOURS = {"mon": [["08:00", "12:00"], ["14:00", "20:00"]], "fri": [["22:00", "02:
 @pytest.fixture
 async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     made = await Shop(app, client, World(app.state.resources.pool)).found()
-    await made.world.campaign(code="boxes", action="return", when="item.class == 'circular_box'", award={"kind": "per_unit", "points": 30})
+    await made.world.rows("UPDATE program SET return_window_days = NULL")
+    await made.world.campaign(code="boxes", action="return", when="item.class == 'foam_box'", award={"kind": "per_unit", "points": 30})
     return made
 
 
@@ -338,7 +339,7 @@ async def test_without_the_master_key_of_its_secret_a_station_gets_503(corner: S
 
 def row(name: str = "r1", **changes: Any) -> dict[str, Any]:
     at = datetime.now(UTC).isoformat()
-    return {"id": name, "occurred_at": at, "class": "circular_box", "quantity": 2, "consumer": "ada"} | changes
+    return {"id": name, "occurred_at": at, "class": "foam_box", "quantity": 2, "consumer": "ada"} | changes
 
 
 async def report(shop: Shop, *rows: Any, who: str = "corner") -> dict[str, Any]:

@@ -267,7 +267,13 @@ async def test_batches_hooks_dry_runs_and_simulations_know_them_too(shop: Shop) 
     await made(shop, KINDS, KIND)
     await made(shop, CLASSES, CLASS)
     await shop.world.campaign(code="cups", action="activity", when="activity.name == 'cup_day'", award={"kind": "fixed", "points": 5})
-    events = [cup_day("b-1", litres=1), cup_day("b-2", litres=0), packed("unheard"), packed("milk_crate"), cup_day("b-3", litres="1")]
+    events = [
+        cup_day("b-1", litres=1, cup="m-1"),
+        cup_day("b-2", litres=0),
+        packed("unheard"),
+        packed("milk_crate"),
+        cup_day("b-3", litres="1"),
+    ]
     answer = (await shop.call("POST", "/v1/events/batch", "shop", json=events)).json()
     assert (answer["accepted"], answer["rejected"]) == (2, 3)
     assert [result.get("points", result.get("status")) for result in answer["results"]] == [5, 422, 422, 10, 422]
@@ -284,7 +290,7 @@ async def test_batches_hooks_dry_runs_and_simulations_know_them_too(shop: Shop) 
     assert (await shop.call("POST", f"/v1/deliveries/{row['id']}/replay")).json()["outcome"] == "ignored"
     tried = await shop.call("POST", "/v1/campaigns/cups/simulate", json=[cup_day("s-1", litres=1)])
     assert tried.json()["points"] == 5
-    dry = await shop.call("POST", "/v1/events?dry_run=true", "shop", json=cup_day("d-1", litres=1))
+    dry = await shop.call("POST", "/v1/events?dry_run=true", "shop", json=cup_day("d-1", litres=1, cup="m-2"))
     assert (dry.status_code, dry.json()["points"]) == (200, 5)
 
 

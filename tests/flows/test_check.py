@@ -134,7 +134,7 @@ async def test_a_world_in_which_everything_happened_is_clean(lived: World, proje
     assert [i.number for i in report.invariants] == list(range(1, 11))
     (held,) = await lived.rows("SELECT sum(debt) AS debt, count(*) AS accounts FROM account")
     assert report.checked["accounts"] == held["accounts"]
-    assert report.checked["refunded_orders"] == 5
+    assert report.checked["refunded_orders"] == 8
 
 
 def one(sql: str, table: str, where: str = "true") -> str:

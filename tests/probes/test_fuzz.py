@@ -210,7 +210,7 @@ def test_an_import_of_assets_is_read_row_by_row_whole_or_as_it_comes(body: bytes
         rows += answer_of(lambda: list(imports.asset_lines(bounded_lines(lines), format_))) or []
     for row in rows:
         if not hasattr(row, "pointer"):
-            answer_of(lambda row=row: check_asset(row))  # type: ignore[misc]
+            answer_of(lambda row=row: check_asset(row, {}))  # type: ignore[misc]
 
 
 # Campaigns ---------------------------------------------------------------------------------------------
