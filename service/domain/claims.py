@@ -68,6 +68,13 @@ class NotAsked(RuntimeError):
 class Claims:
     """The claims that a batch may take: asked for first, then read and sealed, then taken and released."""
 
+    @classmethod
+    def none(cls) -> "Claims":
+        """Of a batch that may take none, but perhaps releases some."""
+        claims = cls()
+        claims.seal({})
+        return claims
+
     def __init__(self) -> None:
         self._holders: dict[ClaimKey, Holder | None] = {}
         self._were: dict[ClaimKey, Holder | None] = {}

@@ -11,8 +11,10 @@ from msgspec import Struct, field
 from schemas.events import (
     ActivityCompleted,
     Event,
+    OrderCancelled,
     OrderFulfilled,
     OrderPaid,
+    OrderRefunded,
     PackagingReassigned,
     PackagingReturned,
 )
@@ -45,6 +47,12 @@ class Met(Struct, kw_only=True):
     """Returns that may be awarded in this batch, each with an account that they may count for."""
     were: dict[AssetKey, list[Back]] = field(default_factory=dict)
     """What waited for each asset before, as far as it was read."""
+
+
+def concerns(event: Event) -> bool:
+    """Whether an event may be about packaging, or earn by a claim."""
+    kind = type(event)
+    return event.packaging is not None if kind is OrderPaid else kind is not OrderRefunded and kind is not OrderCancelled  # type: ignore[union-attr]
 
 
 def names_assets(event: Event) -> bool:
@@ -181,32 +189,6 @@ def _fact(program: int, platform: int, code: str, facts: str) -> Fact:
     )  # fmt: skip
 
 
-async def read_stations(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
-    """The collection stations that returns name; the catalogue is held, so none changes meanwhile."""
-    codes: dict[int, set[str]] = {}
-    for fact in facts:
-        if type(fact.event) is PackagingReturned:
-            for item in fact.event.returns:
-                if item.station is not None:
-                    codes.setdefault(fact.program, set()).add(item.station)
-    if not codes:
-        return
-    registered = {
-        (program, code): station
-        for program, names in codes.items()
-        for code, station in (await stations.read_stations(connection, program=program, codes=sorted(names))).items()
-    }
-    programs = frozenset([program for program in codes if await stations.has_stations(connection, program)])
-    met.state.stations = StationDays(registered, programs)
-
-
-async def lock_station_days(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
-    """What counted at these stations on these days so far, under lock."""
-    keys = {key for fact in facts if type(fact.event) is PackagingReturned for key in met.state.stations.keys(fact, fact.event)}
-    if keys:
-        met.state.stations.used = await stations.lock_station_days(connection, sorted(keys))
-
-
 def _waiting_key(program: int, key: SentKey) -> AssetKey:
     """Where returns of single-use packaging wait: no asset is written in capitals."""
     account, class_ = key
@@ -216,8 +198,8 @@ def _waiting_key(program: int, key: SentKey) -> AssetKey:
 # What belongs to accounts, once they are locked -----------------------------------------------------------
 
 
-async def read_awards(connection: Connection, met: Met) -> set[int]:
-    """The awards of returns that count and may not any more; the accounts where some of them have settled."""
+async def read_awards(connection: Connection, met: Met, declared: Declared | None) -> set[int]:
+    """The awards of returns that may count no more, and of what is declared wrong; the accounts where some of them have settled."""
     state = met.state
     carriers = {
         (trip.back.account, trip.awarded[0])
@@ -229,10 +211,32 @@ async def read_awards(connection: Connection, met: Met) -> set[int]:
         state.carried.setdefault((account, (award.event, award.item or 0)), []).append(award)
         if award.settled:
             settled.add(account)
+    if declared is not None:
+        declared.awards += [award for _, award in await store.awards(connection, [(declared.account, declared.number)])]
+        if any(award.settled for award in declared.awards):
+            settled.add(declared.account)
     return settled
 
 
-async def read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]]) -> None:
+async def read(
+    connection: Connection, met: Met, facts: Sequence[Fact], theirs: Sequence[tuple[Fact, int]], catalogue: Catalogue, *,
+    declared: Declared | None, dry: bool,
+) -> Claims:  # fmt: skip
+    """What was sent, stations, and the claims, which are then kept for this batch. `theirs`: facts, each with its account."""
+    await _read_short(connection, met, theirs)
+    theirs = [*theirs, *met.owners]
+    await _read_sent(connection, met, theirs, declared=declared)
+    returns = [fact for fact in (*facts, *(fact for fact, _ in met.owners)) if type(fact.event) is PackagingReturned]
+    if declared is not None:
+        returns.append(msgspec.structs.replace(facts[0], event=declared.event))
+    await _read_stations(connection, met, returns)
+    claims = await _read_claims(connection, theirs, catalogue, dry=dry)
+    if not dry:
+        await _lock_station_days(connection, met, returns)
+    return claims
+
+
+async def _read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]]) -> None:
     """Returns of single-use packaging that shipments may let count. `facts`: each with its account."""
     since: dict[AssetKey, datetime] = {}
     keys: dict[AssetKey, SentKey] = {}
@@ -251,7 +255,7 @@ async def read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fac
             met.owners.append((waiting.fact, back.account or 0))
 
 
-async def read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]], *, declared: Declared | None) -> None:
+async def _read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]], *, declared: Declared | None) -> None:
     """What was sent to those who give single-use packaging back. `facts`: each with its account."""
     sent = met.state.sent
     if declared is not None:
@@ -269,7 +273,7 @@ async def read_sent(connection: Connection, met: Met, facts: Iterable[tuple[Fact
         sent.seal(await store.sent(connection, sent.asked, everything=declared is not None))
 
 
-async def read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]], catalogue: Catalogue, *, dry: bool) -> Claims:
+async def _read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]], catalogue: Catalogue, *, dry: bool) -> Claims:
     """Who holds what these facts may earn by; what is free is kept for this batch."""
     claims = Claims()
     for fact, account in facts:
@@ -277,6 +281,32 @@ async def read_claims(connection: Connection, facts: Iterable[tuple[Fact, int]],
             claims.ask(fact.program, found)
     claims.seal(await store.place_claims(connection, claims.asked, lock=not dry) if claims.asked else {})
     return claims
+
+
+async def _read_stations(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
+    """The collection stations that returns name; the catalogue is held, so none changes meanwhile."""
+    codes: dict[int, set[str]] = {}
+    for fact in facts:
+        if type(fact.event) is PackagingReturned:
+            for item in fact.event.returns:
+                if item.station is not None:
+                    codes.setdefault(fact.program, set()).add(item.station)
+    if not codes:
+        return
+    registered = {
+        (program, code): station
+        for program, names in codes.items()
+        for code, station in (await stations.read_stations(connection, program=program, codes=sorted(names))).items()
+    }
+    programs = frozenset([program for program in codes if await stations.has_stations(connection, program)])
+    met.state.stations = StationDays(registered, programs)
+
+
+async def _lock_station_days(connection: Connection, met: Met, facts: Iterable[Fact]) -> None:
+    """What counted at these stations on these days so far, under lock."""
+    keys = {key for fact in facts if type(fact.event) is PackagingReturned for key in met.state.stations.keys(fact, fact.event)}
+    if keys:
+        met.state.stations.used = await stations.lock_station_days(connection, sorted(keys))
 
 
 def ask_windows(met: Met, usage: Usage, catalogue: Catalogue) -> None:

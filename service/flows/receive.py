@@ -24,7 +24,7 @@ from schemas.events import (
 )
 from schemas.problems import FieldError
 from service.domain.catalogue import Catalogue
-from service.domain.claims import NotAsked
+from service.domain.claims import Claims, NotAsked
 from service.domain.errors import ConsumerErased, GreenpointsError, IdReused, InvalidRequest
 from service.domain.fold import Fold, OrderState
 from service.domain.granting import Scope
@@ -457,14 +457,10 @@ async def _fold(
     declares wrong.
     """
     await _read_parked(connection, facts, orders)
-    buyers = {key: order.account for key, order in orders.items() if order.account is not None}
-    buyers |= {
-        fact.order_key: references[_reference(fact)]
-        for fact in reversed(facts)
-        if type(fact.event) is OrderPaid and fact.order_key is not None and fact.order_key not in buyers and _reference(fact) in references
-    }
+    packed = declared is not None or _are_packed(facts, orders)
+    buyers = _buyers(facts, references, orders) if packed else {}
     if early is None:
-        met = await packing.meet(connection, facts, orders, buyers, declared=declared, dry=dry)
+        met = await packing.meet(connection, facts, orders, buyers, declared=declared, dry=dry) if packed else packing.Met()
         ids = {a for f in facts if (a := references.get(_reference(f)))} | met.accounts
         ids |= {o.account for o in orders.values() if o.account is not None}
         if declared is not None:
@@ -472,24 +468,15 @@ async def _fold(
         accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     else:
         met, accounts = packing.Met(), early.accounts
-    settled = await _read_orders(connection, orders) | await packing.read_awards(connection, met)
-    if declared is not None:
-        awards = await store_packaging.awards(connection, [(declared.account, declared.number)])
-        declared.awards += [award for _, award in awards]
-        settled |= {account for account, award in awards if award.settled}
+    settled = await _read_orders(connection, orders)
+    if packed:
+        settled |= await packing.read_awards(connection, met, declared)
     lots = await store.open_lots(connection, sorted(settled)) if settled else {}
-    theirs = list(_with_accounts(facts, orders, references, buyers))
-    await packing.read_short(connection, met, theirs)
-    await packing.read_sent(connection, met, [*theirs, *met.owners], declared=declared)
-    returns = [*facts, *(fact for fact, _ in met.owners)]
-    if declared is not None:
-        returns.append(msgspec.structs.replace(facts[0], event=declared.event))
-    await packing.read_stations(connection, met, returns)
-    claims = await packing.read_claims(
-        connection, [*theirs, *met.owners, *_shipments(facts, orders, declared)], knowledge.catalogue, dry=dry
-    )
-    if not dry:
-        await packing.lock_station_days(connection, met, returns)
+    if packed:
+        theirs = [*_with_accounts(facts, orders, references, buyers), *_shipments(facts, orders, declared)]
+        claims = await packing.read(connection, met, facts, theirs, knowledge.catalogue, declared=declared, dry=dry)
+    else:
+        claims = Claims.none()
     locked = False
     if early is not None and early.reading is not None and _holds(early, early.reading):
         reading, usage, catalogue = early.reading, early.usage, early.catalogue
@@ -501,6 +488,21 @@ async def _fold(
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
     scope = Scope(catalogue=catalogue, products=products, usage=usage, claims=claims, now=as_of or reading.now)
     return Fold(scope, accounts=accounts, orders=orders, lots=lots, packaging=met.state), met, locked
+
+
+def _are_packed(facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> bool:
+    """Whether anything is to be known of packaging or claims; of goods alone nothing is."""
+    return any(packing.concerns(fact.event) for fact in facts) or any(order.parked for order in orders.values())
+
+
+def _buyers(facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState]) -> dict[OrderKey, int]:
+    """The account of each order that has one, or gets one by what is paid in this batch. The first report counts."""
+    buyers = {
+        fact.order_key: references[_reference(fact)]
+        for fact in reversed(facts)
+        if type(fact.event) is OrderPaid and fact.order_key is not None and _reference(fact) in references
+    }
+    return buyers | {key: order.account for key, order in orders.items() if order.account is not None}
 
 
 def _with_accounts(

@@ -205,9 +205,12 @@ ORDER_CAPS = f"""
 WITH {_LIMITS}
 SELECT format('account %s: campaign %s awarded %s points for event %s, more than its cap of %s per order', w.account, w.campaign,
               sum(w.points), w.event, l.per_order) AS words
-FROM award w JOIN limits l USING (campaign, version)
+FROM award w JOIN limits l USING (campaign, version) JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
 WHERE l.per_order IS NOT NULL
-GROUP BY w.bucket, w.account, w.event, w.campaign, l.per_order HAVING sum(w.points) > l.per_order::bigint
+-- Some events carry awards for others, each with a cap of its own.
+GROUP BY w.bucket, w.account, w.event, w.campaign, l.per_order,
+         CASE WHEN e.type IN ('order.fulfilled', 'event.error_declared', 'packaging.reassigned') THEN concat(w.line, ':', w.item) END
+HAVING sum(w.points) > l.per_order::bigint
 """
 BUDGETS = f"""
 WITH {_LIMITS}, days AS MATERIALIZED (
