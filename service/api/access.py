@@ -16,7 +16,7 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from service.api.callers import Callers, OperatorCaller
+from service.api.callers import Callers, OperatorCaller, PlatformCaller
 from service.domain import secrets
 from service.domain.errors import NotFound
 from service.domain.roles import MAY, ConsumerScope, Permission, Scope, StationScope
@@ -209,7 +209,9 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
     match _kind(access, authorization):
         case "platform":
             assert access.platform is not None
-            (await callers.platform(authorization)).require(access.platform)
+            platform = await callers.platform(authorization)
+            platform.require(access.platform)
+            request.state.caller = platform
         case "consumer":
             assert access.consumer is not None
             await callers.consumer(authorization, access.consumer)
@@ -220,7 +222,13 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
                 await callers.operator_login(request)
                 return
             proved: OperatorCaller = await callers.operator(request, *MAY[access.operator])
-            request.state.operator = proved  # `Callers.operator` need not ask again
+            request.state.operator = request.state.caller = proved  # `Callers.operator` need not ask again
+
+
+def proven(request: Request[Any, Any, Any]) -> PlatformCaller | OperatorCaller:
+    """Who calls a route that platforms and operators may call, as `enforce` has proved them."""
+    caller: PlatformCaller | OperatorCaller = request.state.caller
+    return caller
 
 
 def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "station", "operator"]:

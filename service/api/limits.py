@@ -55,8 +55,8 @@ class Limits:
         self._operator = _per_minute(settings.limit_operator_per_min)
         self._sign_in = _per_minute(settings.limit_sign_in_per_min)
         self._anonymous = _per_minute(settings.limit_anonymous_per_min)
-        self._crowded: OrderedDict[str, float] = OrderedDict()
-        """Addresses whose limit was used up, and until when."""
+        self._crowded: OrderedDict[str, None] = OrderedDict()
+        """Addresses whose limit was used up, the one that is longest here first."""
 
     # Callers who proved who they are. Each raises RateLimited.
 
@@ -96,7 +96,7 @@ class Limits:
         visit.fields += fields(kind, limit, standing)
         if not standing.admitted:
             raise RateLimited(
-                f"{limit.requests:,} requests in {limit.per_s} s are admitted ({kind}); come back in {standing.after_s} s.",
+                f"Admitted are {limit.requests:,} per {limit.per_s} s ({kind}); come back in {standing.after_s} s.",
                 retry_after_s=standing.after_s,
             )
 
@@ -136,7 +136,7 @@ class Limits:
         try:
             self._admit(visit, "anonymous", (address,), self._anonymous)
         except RateLimited:
-            self._crowded[address] = 0.0
+            self._crowded[address] = None
             if len(self._crowded) > MAX_CROWDED:
                 self._crowded.popitem(last=False)
             raise

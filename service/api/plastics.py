@@ -1,7 +1,7 @@
 """The plastics ledger: rows of platforms, closing by operators, the half-yearly report."""
 
 import hashlib
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from litestar import Request, Response, get, post
 from litestar.params import FromPath, QueryParameter
@@ -11,13 +11,14 @@ from schemas.base import PRINTABLE
 from schemas.bounds import MAX_CODE_CHARS, MAX_IMPORT_BYTES, MAX_KEY_CHARS
 from schemas.pages import Page
 from schemas.plastics import ClosedPeriod, PlasticBody, PlasticEntry, PlasticsAnswer, PlasticsReport
+from service.api.access import proven
 from service.api.bodies import read_body
-from service.api.callers import callers_of
+from service.api.callers import OperatorCaller, callers_of
 from service.api.changes import change_by, change_by_platform
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, page_of, read_cursor
 from service.api.database import connection
 from service.api.registries import format_of
-from service.domain import imports, secrets
+from service.domain import imports
 from service.domain.errors import InvalidRequest, NotFound
 from service.domain.roles import MAY
 from service.flows import administer, plastics
@@ -41,7 +42,7 @@ async def report_plastics(request: AnyRequest, platform: PlatformCode = None) ->
 
     For the platform itself, or for an operator who names the platform.
     """
-    caller = await _caller(request, platform, "plastics:write")
+    caller = _caller(request, platform)
     if caller.code is None:
         raise InvalidRequest.at("/platform", "an operator names the platform")
     format_ = format_of(request)
@@ -61,7 +62,7 @@ async def list_plastics(
     limit: Limit = DEFAULT_LIMIT,
 ) -> Page[PlasticEntry]:
     """List the entries of the ledger, oldest first: rows as they were reported, and the reversals of what was corrected."""
-    caller = await _caller(request, platform, "plastics:read")
+    caller = _caller(request, platform)
     after = read_cursor(cursor, Position, 0)
     async with connection(request) as conn:
         found = await plastics.entries(
@@ -85,7 +86,7 @@ async def report_on_plastics(request: AnyRequest, period: HalfYear = None) -> Re
 
     JSON or CSV by `Accept`; `ETag` is the SHA-256 of the body. A closed period is always the same bytes. A platform sees its own part.
     """
-    caller = await _caller(request, None, "plastics:read")
+    caller = _caller(request, None)
     media = request.accept.best_match([JSON, CSV]) or JSON
     async with connection(request) as conn:
         body = await plastics.read_report(
@@ -104,14 +105,11 @@ class _Caller(Struct, frozen=True, kw_only=True):
     change: Change
 
 
-async def _caller(request: AnyRequest, platform: str | None, needs: Literal["plastics:read", "plastics:write"]) -> _Caller:
+def _caller(request: AnyRequest, platform: str | None) -> _Caller:
     """Raises NotFound for a platform that names another."""
-    callers, authorization = callers_of(request), request.headers.get("authorization")
-    if authorization is None or secrets.is_operator_token(authorization.partition(" ")[2]):
-        operator = await callers.operator(request, *MAY[needs])
-        return _Caller(program=operator.program, platform=None, code=platform, change=change_by(operator))
-    caller = await callers.platform(authorization)
-    caller.require(needs)
+    caller = proven(request)
+    if isinstance(caller, OperatorCaller):
+        return _Caller(program=caller.program, platform=None, code=platform, change=change_by(caller))
     if platform not in (None, caller.code):
         raise NotFound("There is no such platform.")
     return _Caller(program=caller.program, platform=caller.platform, code=caller.code, change=change_by_platform(caller.code))

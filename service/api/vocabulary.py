@@ -8,12 +8,12 @@ from litestar.params import FromPath
 from schemas.activities import ActivityKindAnswer, ActivityKindBody, ActivityKindPatch
 from schemas.packaging_classes import PackagingClassAnswer, PackagingClassBody, PackagingClassPatch
 from schemas.pages import Page
+from service.api.access import proven
 from service.api.bodies import decode_body
 from service.api.callers import callers_of
 from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, page_of, read_cursor
 from service.api.database import connection
-from service.domain import secrets
 from service.domain.errors import NotFound
 from service.domain.roles import MAY
 from service.flows import vocabulary
@@ -39,7 +39,7 @@ async def create_class(request: AnyRequest) -> PackagingClassAnswer:
 @get("/v1/packaging/classes", tags=CLASSES, opt={"answer": Page[PackagingClassAnswer]})
 async def list_classes(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[PackagingClassAnswer]:
     """List the packaging classes that events may name by code: the reference list and the program's own, retired ones too."""
-    program = await _reader(request)
+    program = proven(request).program
     after = read_cursor(cursor, Name, "")
     async with connection(request) as conn:
         rows = await vocabulary.packaging_classes_page(conn, program=program, after=after, limit=limit + 1)
@@ -49,7 +49,7 @@ async def list_classes(request: AnyRequest, cursor: Cursor = None, limit: Limit 
 @get("/v1/packaging/classes/{code:str}", tags=CLASSES, opt={"answer": PackagingClassAnswer})
 async def read_class(request: AnyRequest, code: FromPath[str]) -> PackagingClassAnswer:
     """Read one packaging class: what it does, what proves it, whether it counts as disposable plastic."""
-    program = await _reader(request)
+    program = proven(request).program
     async with connection(request) as conn:
         return await vocabulary.packaging_class(conn, _code(code), program=program)
 
@@ -78,7 +78,7 @@ async def create_kind(request: AnyRequest) -> ActivityKindAnswer:
 @get("/v1/activity-kinds", tags=ACTIVITIES, opt={"answer": Page[ActivityKindAnswer]})
 async def list_kinds(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[ActivityKindAnswer]:
     """List the activities that events may name by code: those that are built in and the program's own, retired ones too."""
-    program = await _reader(request)
+    program = proven(request).program
     after = read_cursor(cursor, Name, "")
     async with connection(request) as conn:
         rows = await vocabulary.kinds_page(conn, program=program, after=after, limit=limit + 1)
@@ -88,7 +88,7 @@ async def list_kinds(request: AnyRequest, cursor: Cursor = None, limit: Limit = 
 @get("/v1/activity-kinds/{code:str}", tags=ACTIVITIES, opt={"answer": ActivityKindAnswer})
 async def read_kind(request: AnyRequest, code: FromPath[str]) -> ActivityKindAnswer:
     """Read one activity: the schema of its evidence, what it needs, what earns once."""
-    program = await _reader(request)
+    program = proven(request).program
     async with connection(request) as conn:
         return await vocabulary.kind(conn, _code(code), program=program)
 
@@ -100,18 +100,6 @@ async def change_kind(request: AnyRequest, code: FromPath[str]) -> ActivityKindA
     body = await decode_body(request, ActivityKindPatch)
     async with connection(request) as conn:
         return await vocabulary.change_kind(conn, _code(code), body, program=caller.program, change=change_by(caller))
-
-
-async def _reader(request: AnyRequest) -> int:
-    """The program of a platform or an operator."""
-    authorization = request.headers.get("authorization")
-    token = "" if authorization is None else authorization.partition(" ")[2]
-    callers = callers_of(request)
-    if secrets.is_platform_proof(token):
-        platform = await callers.platform(authorization)
-        platform.require("events:write")
-        return platform.program
-    return (await callers.operator(request, *MAY["registries:read"])).program
 
 
 def _code(code: str) -> str:
