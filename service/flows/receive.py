@@ -260,6 +260,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         declared = Declared(number=found["number"], account=found["account"], event=_event_decoder.decode(found["facts"]), awards=[])
         if type(declared.event) not in _DECLARABLE:
             declared = Declared(number=0, account=declared.account, event=event, awards=[])
+            fact.order_key = None  # it changes nothing of the order, which may be somebody else's
         orders: dict[OrderKey, OrderState] = {}
         if fact.order_key is not None:
             order = orders[fact.order_key] = OrderState(found["account"])
