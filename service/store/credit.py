@@ -300,7 +300,7 @@ SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.camp
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
 JOIN award a ON a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
-JOIN campaign c ON c.id = a.campaign
+JOIN campaign c ON c.id = a.campaign AND c.action IN ('purchase', 'packaging')
 ORDER BY a.event, a.n
 """
 
