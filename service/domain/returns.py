@@ -229,6 +229,7 @@ class Returns:
             if waiting.parked is not None and (window is None or self.state.sent.left(*key, day, window_days=window)):
                 event = waiting.fact.event
                 assert type(event) is PackagingReturned
+                waiting.account = key[0]  # where recipients earn, what waits with an asset does not say whom it names
                 self._decide(waiting, event, {})
             if waiting.parked is None:
                 self.state.decided.append((key, back))
