@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from itertools import zip_longest
 
+import msgspec
 from msgspec import Struct
 
 from service.domain.asset_states import State
@@ -104,24 +105,25 @@ class Rematch(Struct, kw_only=True, gc=False):
     ended: list[Trip]
     """Trips that a waiting return ends now."""
     undone: list[tuple[Back, tuple[int, int] | None]]
-    """Returns that end no trip any more, with the event and item that carried their awards: they wait again."""
+    """Returns as they ended a trip, with the event and item that carried their awards: they wait again, and may end another."""
 
 
-def rematch(asset: Asset, *, may_end: Callable[[Back, Trip], bool]) -> Rematch:
+def rematch(asset: Asset, *, may_end: Callable[[Back, Trip], bool], may_move: Callable[[Back, Trip], bool]) -> Rematch:
     """Give every return to the trip in whose time it happened. `may_end`: whether the program lets this return count for this trip.
 
-    Returns that count stay where they can, move with their awards where their trip turned out to be another, and go before those that wait.
+    Returns that count stay where they can, move with their awards where their trip turned out to be another (`may_move`: and theirs is
+    the same consumer), and go before those that wait.
     """
     legs = asset.legs()
     counting = [(trip, trip.back, trip.awarded, trip.deposit) for trip in asset.trips if trip.back is not None]
     home: dict[int, tuple[Back, tuple[int, int] | None, tuple[str, str] | None]] = {}
     for was, back, awarded, deposit in sorted(counting, key=lambda c: c[1].event):
         at = next((trip for trip in reversed(legs) if trip.shipped_at <= back.at), None)
-        if at is not None and (id(at) not in home or was is at):  # whoever ended this very trip stays
+        if at is not None and (was is at or (id(at) not in home and may_move(back, at))):  # whoever ended this very trip stays
             home[id(at)] = (back, awarded, deposit)
     kept = {id(back) for back, _, _ in home.values()}
     undone = [(back, awarded) for _, back, awarded, _ in counting if id(back) not in kept]
-    asset.waiting += [back for back, _ in undone]
+    asset.waiting += [msgspec.structs.replace(back) for back, _ in undone]
     for trip in asset.trips:
         ends = home.get(id(trip), (None, None, None))
         if trip.back is not ends[0]:

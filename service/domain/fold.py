@@ -226,7 +226,7 @@ class Fold:
             if event.packaging is not None and not any(a.action == "packaging" and a.line == line and a.left for a in order.awards):
                 granter = self.granter(fact, account, event=event)
                 self.returns.pack(granter, event, event.packaging)
-                order.awards += effects.post(granter, fact)
+                order.awards += effects.post(granter, fact, item=len(effects.posted) + 1)
         self._reverse(order, effects, number)
 
     def _nothing(self, fact: Fact, number: int, account: Account, code: str, detail: str, parked: Parked | None) -> EventAnswer:

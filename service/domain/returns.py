@@ -54,7 +54,9 @@ class Waiting(Struct, kw_only=True, gc=False):
     account: int | None
     """Of the consumer that it names, or that it counted for already."""
     parked: Parked | None
-    """Nothing of it has counted so far; None: its event is stored."""
+    """Nothing of it has counted so far; None: its event is stored, or `new`."""
+    new: bool = False
+    """It is just coming in."""
     received_at: datetime
     verdicts: dict[int, Token | Refused | None] = {}
     """What the stations that its items name say of them."""
@@ -116,21 +118,22 @@ class Effects:
         self._cause = cause
         self._others: dict[tuple[int, int], _Other] = {}
 
-    def post(self, granter: Granter, fact: Fact) -> list[PostedAward]:
-        """Awards for the event's own account."""
-        posted = self._fold.post(granter, self.change, fact, self._number, first=len(self.posted))
+    def post(self, granter: Granter, fact: Fact, *, item: int | None = None) -> list[PostedAward]:
+        """Awards for the event's own account. `item`: what tells them from others that it carries, and what they earn by."""
+        posted = self._fold.post(granter, self.change, fact, self._number, first=len(self.posted), item=item)
         self.posted += posted
         return posted
 
-    def post_return(self, account: int, granter: Granter, fact: Fact) -> Carried | None:
-        """Awards for a return of an earlier event; what carries them (None: there are none)."""
+    def post_return(self, account: int, granter: Granter, fact: Fact) -> tuple[Carried | None, list[PostedAward]]:
+        """Awards for a return of an earlier event, and what carries them (None: there are none)."""
         own = account == self.change.account.id
         target: Effects | _Other = self if own else self._other(account, fact)
         number = self._number if isinstance(target, Effects) else target.number
-        item = len(target.posted)
-        posted = self._fold.post(granter, target.change, fact, number, first=item, item=item)
+        first = len(target.posted)
+        item = first + 1  # 0 is what the event earns by itself
+        posted = self._fold.post(granter, target.change, fact, number, first=first, item=item)
         target.posted += posted
-        return (number, item) if posted else None
+        return (number, item) if posted else None, posted
 
     def take_back(self, account: int, awards: list[PostedAward], fact: Fact) -> None:
         """All that is left of the awards of one return. `fact`: of the platform that hears of it."""
@@ -226,6 +229,7 @@ class Returns:
             if waiting.parked is not None and (window is None or self.state.sent.left(*key, day, window_days=window)):
                 event = waiting.fact.event
                 assert type(event) is PackagingReturned
+                waiting.account = key[0]  # where recipients earn, what waits with an asset does not say whom it names
                 self._decide(waiting, event, {})
             if waiting.parked is None:
                 self.state.decided.append((key, back))
@@ -253,7 +257,7 @@ class Returns:
         account = None if named is None else named.id
         if named is not None:
             self.fold.accounts.setdefault(named.id, named)  # a dry run may name somebody whom nobody knows
-        waiting = Waiting(number=number, fact=fact, account=account, parked=None, received_at=self.fold.scope.now)
+        waiting = Waiting(number=number, fact=fact, account=account, parked=None, new=True, received_at=self.fold.scope.now)
         self.state.waiting[number] = waiting
         backs = []
         touched = []
@@ -300,13 +304,18 @@ class Returns:
             asset.waiting = [back for back in asset.waiting if back.event != wrong.number]
             for trip in asset.trips:
                 if trip.back is not None and trip.back.event == wrong.number:
-                    if trip.awarded is not None and trip.awarded[0] != wrong.number:
-                        effects.take_back(wrong.account, self.state.carried.get((wrong.account, trip.awarded), []), fact)
+                    if trip.awarded is not None:
+                        self.state.stations.count(
+                            msgspec.structs.replace(fact, event=wrong.event), wrong.event.returns[trip.back.item], back=True
+                        )
+                    owner = trip.back.account
+                    if owner is not None and trip.awarded is not None and trip.awarded[0] != wrong.number:
+                        effects.take_back(owner, self.state.carried.get((owner, trip.awarded), []), fact)
                     trip.back = trip.awarded = trip.deposit = None
                     trip.changed = True
                     touched.append(asset)
         for i, item in enumerate(wrong.event.returns):
-            if any(award.item == i for award in wrong.awards):
+            if item.asset is None and any(award.item == i for award in wrong.awards):
                 self.state.stations.count(msgspec.structs.replace(fact, event=wrong.event), item, back=True)
         for class_, day, units in self.state.back.get(wrong.number, ()):
             self.state.sent.take_again(wrong.account, class_, day, units)
@@ -320,11 +329,9 @@ class Returns:
         for asset in assets:
             result = self._rematch(asset)
             for back, awarded in result.undone:
-                waiting = self.state.waiting[back.event]
-                assert back.account is not None
                 if awarded is not None:
-                    effects.take_back(back.account, self.state.carried.get((back.account, awarded), []), waiting.fact)
-            for trip in result.ended:
+                    self._take_trip_back(back, awarded, effects)
+            for trip in [*result.ended, *self._within_limit_now(asset, result.ended, effects)]:
                 assert trip.back is not None
                 counting.setdefault(trip.back.event, {})[trip.back.item] = (asset, trip)
         for number, ended in counting.items():
@@ -336,23 +343,61 @@ class Returns:
             else:
                 self._grant_again(waiting, event, ended, effects)
 
+    def _within_limit_now(self, asset: Asset, ended: list[Trip], effects: Effects) -> list[Trip]:
+        """Trips that may earn now, because one before them never was; where one before them was not known, they turn out to be too many."""
+        found: list[Trip] = []
+        if asset.max_trips is None:
+            return found
+        for trip in asset.legs():
+            if trip.back is None or trip.back.event not in self.state.waiting or any(trip is one for one in ended):
+                continue
+            if asset.worn_out(trip) and trip.awarded is not None:
+                self._take_trip_back(trip.back, trip.awarded, effects)
+                trip.awarded, trip.changed = None, True
+            elif trip.awarded is None and not asset.worn_out(trip):
+                trip.changed = True
+                found.append(trip)
+        return found
+
+    def _take_trip_back(self, back: Back, awarded: Carried, effects: Effects) -> None:
+        """What a return earned for a trip."""
+        waiting = self.state.waiting[back.event]
+        assert back.account is not None
+        assert type(waiting.fact.event) is PackagingReturned
+        effects.take_back(back.account, self.state.carried.get((back.account, awarded), []), waiting.fact)
+        self.state.stations.count(waiting.fact, waiting.fact.event.returns[back.item], back=True)
+
     def _rematch(self, asset: Asset) -> Rematch:
-        result = rematch(asset, may_end=self._may_end)
+        result = rematch(asset, may_end=self._may_end, may_move=self._may_move)
         asset.restate()
         return result
 
     def _may_end(self, back: Back, trip: Trip) -> bool:
-        """Whether a return may count for a trip; one that nobody is named in counts for the consumer of its first."""
-        if back.event not in self.state.waiting:
+        """Whether a return may count for a trip; where recipients earn, all that counts of it at first counts for the same one."""
+        waiting = self.state.waiting.get(back.event)
+        if waiting is None:
             return False  # not read: more wait than could ever count
-        if back.account is None:
-            back.account = self._account_of.setdefault(back.event, trip.account)
-        if back.event in self._account_of or self._recipients_earn(self.state.waiting[back.event]):
-            return back.account == trip.account
-        return True
+        if not self._recipients_earn(waiting):
+            return True
+        first = trip.account
+        if waiting.new or waiting.parked is not None:
+            first = self._account_of.setdefault(back.event, trip.account)
+        back.account = first
+        return first == trip.account
+
+    def _may_move(self, back: Back, trip: Trip) -> bool:
+        """Whether a return that counts goes on counting as it does, for another trip."""
+        waiting = self.state.waiting.get(back.event)
+        return waiting is None or back.account == trip.account or not self._recipients_earn(waiting)
 
     def _recipients_earn(self, waiting: Waiting) -> bool:
-        return self.fold.scope.catalogue.programs[waiting.fact.program].return_earner == "recipient"
+        """Whether a return counts for whoever its trip was shipped to: as the program says, or because it names nobody.
+
+        Once something of it counts it is theirs: of what is stored nobody knows whom it named.
+        """
+        undecided = waiting.new or waiting.parked is not None
+        program = self.fold.scope.catalogue.programs[waiting.fact.program]
+        return program.return_earner == "recipient" or (undecided and waiting.account is None)
 
     def _named(self, waiting: Waiting) -> int | None:
         return None if self._recipients_earn(waiting) else waiting.account
@@ -372,10 +417,9 @@ class Returns:
         self._refuse_assets(granter, waiting, event, ended)
         change = Change(account)
         posted = self.fold.post(granter, change, fact, waiting.number)
+        for award in posted:  # a later fact of the same batch may take it back
+            self.state.carried.setdefault((account.id, (waiting.number, award.item or 0)), []).append(award)
         awarded = {award.item for award in posted}
-        for i, item in enumerate(event.returns):
-            if i in awarded:
-                self.state.stations.count(fact, item)
         program = granter.program
         for i, count in units.items():
             item = event.returns[i]
@@ -386,7 +430,7 @@ class Returns:
         deposits = self._end(event, ended, {i: (waiting.number, i) for i in ended if i in awarded})
         # The balance of the consumer that was named, and nobody else's.
         shown = Account(id=0, program=fact.program) if waiting.account is None else self.fold.accounts[waiting.account]
-        waiting.account, parked, waiting.parked = account.id, waiting.parked, None
+        waiting.account, parked, waiting.parked, waiting.new = account.id, waiting.parked, None, False
         return self.fold.store(fact, waiting.number, change, posted, granter.refused, parked=parked, deposits=deposits, shown=shown)
 
     def _grant_again(self, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], effects: Effects) -> None:
@@ -396,21 +440,22 @@ class Returns:
             assert trip.back.account is not None
             granter = self.fold.granter(waiting.fact, self.fold.accounts[trip.back.account])
             self._grant(granter, waiting, event, {i: (asset, trip)}, only=i)
-            carried = effects.post_return(trip.back.account, granter, waiting.fact)
+            carried, posted = effects.post_return(trip.back.account, granter, waiting.fact)
             if carried is not None:
-                self.state.stations.count(waiting.fact, event.returns[i])
+                self.state.carried[trip.back.account, carried] = posted
             self._end(event, {i: (asset, trip)}, {} if carried is None else {i: carried})
 
     def _grant(
         self, granter: Granter, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]], *, only: int | None = None
     ) -> dict[int, Decimal]:
-        """Grant for every item that counts; the units of those without an asset."""
+        """Grant for every item that counts, each seeing what those before it took; the units of those without an asset."""
         units: dict[int, Decimal] = {}
+        given: dict[str | None, Decimal] = {}
         for i, item in enumerate(event.returns):
             if only is not None and i != only:
                 continue
             asset, trip = ended.get(i, (None, None))
-            verdict = self._verdict(waiting, i, item, asset)
+            verdict = self.state.stations.still(waiting.fact, item, self._verdict(waiting, i, item, asset))
             if isinstance(verdict, Refused):
                 granter.refuse(verdict.code, verdict.detail, index=i)
             elif asset is not None and trip is not None:
@@ -419,9 +464,12 @@ class Returns:
                 else:
                     counted = msgspec.structs.replace(item, class_=asset.class_, asset=asset.key, quantity=1)
                     self._grant_item(granter, event, counted, i, Decimal(1), (), verdict)
-            elif item.asset is None and (count := self._units(granter, item, i)):
+            elif item.asset is None and (count := self._units(granter, item, i, given.get(item.class_, Decimal(0)))):
                 units[i] = count
                 self._grant_item(granter, event, item, i, count, tuple(return_claims(item)), verdict)
+            if any(granted.index == i for granted in granter.granted):
+                self.state.stations.count(waiting.fact, item)
+                given[item.class_] = given.get(item.class_, Decimal(0)) + units.get(i, Decimal(0))
         return units
 
     @staticmethod
@@ -444,8 +492,11 @@ class Returns:
             waiting.verdicts[i] = self.state.stations.judge(waiting.fact, item, class_, now=waiting.received_at)
         return waiting.verdicts[i]
 
-    def _units(self, granter: Granter, item: Return, i: int) -> Decimal:
-        """How many units of single-use packaging count: never more than was sent to this consumer within the program's window."""
+    def _units(self, granter: Granter, item: Return, i: int, given: Decimal) -> Decimal:
+        """How many units of single-use packaging count: never more than was sent to this consumer within the program's window.
+
+        `given`: units of the same class that items before it in the same event count as.
+        """
         assert item.class_ is not None
         if not granter.meets("return"):
             return Decimal(0)
@@ -455,7 +506,7 @@ class Returns:
         wanted, window = Decimal(item.quantity), granter.program.return_window_days
         if window is None:
             return wanted
-        left = self.state.sent.left(granter.account, item.class_, granter.day, window_days=window)
+        left = self.state.sent.left(granter.account, item.class_, granter.day, window_days=window) - given
         if left < wanted:
             granter.refuse("more_than_shipped", f"Of this class {left.normalize():f} sent to this consumer are left to give back.", index=i)
         return min(wanted, left)

@@ -43,6 +43,14 @@ class StationDays:
         more = units_of(item)
         return verdict if stations.allowed(station, used, units=more.units, mass_g=more.mass_g) else _FULL
 
+    def still(self, fact: Fact, item: Return, verdict: Token | Refused | None) -> Token | Refused | None:
+        """A verdict, after what other items have taken of the station's day since it was given."""
+        station = self.registered.get((fact.program, item.station or ""))
+        if station is None or isinstance(verdict, Refused):
+            return verdict
+        used, more = self.used.get((fact.program, station.id, station.day_of(fact.event.occurred_at)), Used()), units_of(item)
+        return verdict if stations.allowed(station, used, units=more.units, mass_g=more.mass_g) else _FULL
+
     def count(self, fact: Fact, item: Return, *, back: bool = False) -> None:
         """An item counted, or was declared wrong after all."""
         station = self.registered.get((fact.program, item.station or ""))

@@ -1,7 +1,8 @@
 """What a credit batch has to know of packaging: assets and their trips, returns that wait, claims, what was sent; and writing it again."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -47,6 +48,14 @@ class Met(Struct, kw_only=True):
     """Returns that may be awarded in this batch, each with an account that they may count for."""
     were: dict[AssetKey, list[Back]] = field(default_factory=dict)
     """What waited for each asset before, as far as it was read."""
+    told: dict[AssetKey, set[tuple[int, int]]] = field(default_factory=dict)
+    """platform, account: who may have to be told of a change in the trips of each asset."""
+
+    def may_count(self, key: AssetKey, fact: Fact, owners: set[int]) -> None:
+        """A return of an earlier event may be awarded in this batch, or lose its awards: these are locked, and told."""
+        self.accounts |= owners
+        self.owners += [(fact, owner) for owner in owners]
+        self.told.setdefault(key, set()).update((fact.platform, owner) for owner in owners)
 
 
 def concerns(event: Event) -> bool:
@@ -113,7 +122,7 @@ async def meet(
         elif declared is not None:
             ended = [trip.shipped_at for trip in state.assets[key].trips if trip.back is not None and trip.back.event == declared.number]
             since[key] = min([event.occurred_at, *ended])
-    await _read_waiting(connection, met, since, dry=dry)
+    await _read_waiting(connection, met, since, shippers)
     for fact, event, key in named:
         if type(event) is PackagingReturned and declared is None:
             _recipients(met, fact, event, key, shippers.get(key, set()))
@@ -122,8 +131,10 @@ async def meet(
         for back in asset.waiting:
             recipients = shippers.get(key, set()) | {trip.account for trip in asset.legs()}
             owners = recipients if back.account is None else {back.account}
-            met.owners += [(state.waiting[back.event].fact, owner) for owner in owners]
-            met.accounts |= owners
+            met.may_count(key, state.waiting[back.event].fact, owners)
+    times = Counter(key for _, event, key in named if declared is not None or type(event) is not PackagingReturned)
+    told = sum(times[key] * len(owners) for key, owners in met.told.items())
+    state.numbers = itertools.count(-1, -1) if dry else iter(await store.numbers(connection, told) if told else ())
     return met
 
 
@@ -135,7 +146,9 @@ def _recipients(met: Met, fact: Fact, event: PackagingReturned, key: AssetKey, s
     met.owners += [(fact, owner) for owner in owners]
 
 
-async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, datetime], *, dry: bool) -> None:
+async def _read_waiting(
+    connection: Connection, met: Met, since: dict[AssetKey, datetime], shippers: dict[AssetKey, set[int]]
+) -> None:  # fmt: skip
     """Returns that a shipment may let count, and those that count now and may not any more."""
     if not since:
         return
@@ -145,24 +158,21 @@ async def _read_waiting(connection: Connection, met: Met, since: dict[AssetKey, 
         if waiting is not None:
             state.waiting.setdefault(back.event, waiting)
             state.assets[r["program"], r["asset"]].waiting.append(back)
-    counting = {
-        (trip.back.account, trip.back.event): key[0]
-        for key, at in since.items()
-        for trip in state.assets[key].trips
-        if trip.back is not None and trip.back.account is not None and trip.back.at >= at
-    }
+    counting = [
+        (key, trip.back) for key, at in since.items() for trip in state.assets[key].trips if trip.back is not None and trip.back.at >= at
+    ]
     if counting:
-        for r in await store.returned_facts(connection, list(counting)):
-            program = counting[r["account"], r["number"]]
-            fact = _fact(program, r["platform"], r["code"], r["facts"])
+        programs = {(back.platform, back.event): key[0] for key, back in counting}
+        for r in await store.returned_facts(connection, list(programs)):
+            fact = _fact(programs[r["platform"], r["number"]], r["platform"], r["code"], r["facts"])
             state.waiting[r["number"]] = Waiting(
                 number=r["number"], fact=fact, account=r["account"], parked=None, received_at=r["received_at"]
             )
-            met.accounts.add(r["account"])
-            met.owners.append((fact, r["account"]))
-    state.numbers = (
-        itertools.count(-1, -1) if dry else _spare(await store.numbers(connection, len(state.waiting))) if state.waiting else iter(())
-    )
+    for key, back in (*counting, *((asset, back) for asset in since for back in state.assets[asset].waiting)):
+        if (waiting := state.waiting.get(back.event)) is not None and waiting.parked is None and back.account is not None:
+            # It counts for somebody, and may count for whom the trip before was shipped to, or the one that is shipped now.
+            before = [trip.account for trip in state.assets[key].legs() if trip.shipped_at <= back.at][-2:]
+            met.may_count(key, waiting.fact, {back.account, *before, *shippers.get(key, ())})
 
 
 def _waiting(r: Record) -> tuple[Back, Waiting | None]:
@@ -177,10 +187,6 @@ def _waiting(r: Record) -> tuple[Back, Waiting | None]:
         parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
     received_at = r["received_at"] or r["stored_at"]
     return back, Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at)
-
-
-def _spare(numbers: list[int]) -> Iterator[int]:
-    return iter(numbers)
 
 
 def _fact(program: int, platform: int, code: str, facts: str) -> Fact:
@@ -326,6 +332,13 @@ def ask_windows(met: Met, usage: Usage, catalogue: Catalogue) -> None:
 # Write ------------------------------------------------------------------------------------------------------
 
 
+def _with_its_event(back: Back, state: PackagingState) -> Back:
+    """What waits again waits with the account of its stored event, whomever it counted for."""
+    waiting = state.waiting[back.event]
+    stored = waiting.parked is None and not waiting.new
+    return msgspec.structs.replace(back, account=waiting.account) if stored else back
+
+
 async def write(connection: Connection, fold: Fold, met: Met, claims: Claims) -> None:
     """Write what the fold decided about packaging."""
     state = met.state
@@ -338,7 +351,7 @@ async def write(connection: Connection, fold: Fold, met: Met, claims: Claims) ->
             known = {(b.event, b.item) for b in were}
             more += [(key, back) for back in are if (back.event, back.item) not in known]
             gone += [(key, back) for back in were if (back.event, back.item) not in kept]
-        await store.write_waiting(connection, more=more, gone=gone)
+        await store.write_waiting(connection, more=[(key, _with_its_event(back, state)) for key, back in more], gone=gone)
         stored = {
             (s.fact.program, s.number, s.account) for s in fold.stored if names_assets(s.fact.event) and s.fact.event.TYPE == _RETURNED
         }

@@ -260,6 +260,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         declared = Declared(number=found["number"], account=found["account"], event=_event_decoder.decode(found["facts"]), awards=[])
         if type(declared.event) not in _DECLARABLE:
             declared = Declared(number=0, account=declared.account, event=event, awards=[])
+            fact.order_key = None  # it changes nothing of the order, which may be somebody else's
         orders: dict[OrderKey, OrderState] = {}
         if fact.order_key is not None:
             order = orders[fact.order_key] = OrderState(found["account"])
@@ -391,6 +392,8 @@ async def _open(
         opening = await store.open_batch(connection, keys, [], [], [])
     if opening.vault_version != vault_version:
         raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
+    if opening.orders and len(opening.events) < len(batch.distinct):
+        await _forget_orders(connection, batch, opening)
     if len(opening.orders) < len(order_keys):
         asked = {fact.order_key for fact in batch.distinct if fact.key in opening.events}  # a mere repeat asks nothing
         registered = sorted(key for key, order in order_keys.items() if order in asked and key not in opening.orders)
@@ -405,6 +408,18 @@ async def _open(
                 orders[order_keys[key]].erased = erased
                 orders[order_keys[key]].registered_before = True
     return opening.events, orders, early
+
+
+async def _forget_orders(connection: Connection, batch: _Batch, opening: store.Opening) -> None:
+    """An order that only a fact names which counts for nothing (its id was declared wrong before it came) was not reported."""
+    new = [fact for fact in batch.distinct if fact.key in opening.events and fact.order_key is not None]
+    about = {(fact.program, platform_key(*fact.order_key)): False for fact in new if fact.order_key is not None}
+    about |= {
+        (fact.program, platform_key(*fact.order_key)): True for fact in new if fact.order_key is not None and type(fact.event) is OrderPaid
+    }
+    unpaid = [key for key in sorted(opening.orders) if not about.get(key)]
+    if unpaid:
+        await store.forget_orders(connection, unpaid, kept=[key in about for key in unpaid])
 
 
 def _keys(batch: _Batch, accounts: dict[Reference, int]) -> tuple[list[store.NewKey], dict[tuple[int, str], OrderKey]]:

@@ -344,14 +344,14 @@ WHERE (t.void AND t.returned_event IS NOT NULL) OR t.returned_at < t.shipped_at 
 """
 RETURNS = """
 SELECT format('account %s: an award for returned packaging stands with event %s, item %s, which ended %s trips', w.account, w.event, w.item,
-              count(DISTINCT (t.program, t.asset, t.shipped_event))) AS words
+              count(DISTINCT (t.program, t.asset, t.shipped_event)) FILTER (WHERE t.asset IS NOT NULL)) AS words
 FROM award w
 JOIN campaign p ON p.id = w.campaign AND p.action = 'return'
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
 LEFT JOIN trip t ON t.awarded_event = w.event AND t.awarded_item = w.item AND t.returned_account = w.account
 WHERE w.reversed < w.points AND w.item IS NOT NULL
-  AND (e.type <> 'packaging.returned' OR (e.facts::jsonb -> 'returns' -> w.item::int -> 'asset') IS NOT NULL)
-GROUP BY w.account, w.event, w.item HAVING count(DISTINCT (t.program, t.asset, t.shipped_event)) <> 1
+  AND (e.type <> 'packaging.returned' OR (e.facts::jsonb -> 'returns' -> w.item::int ->> 'asset') IS NOT NULL)
+GROUP BY w.account, w.event, w.item HAVING count(DISTINCT (t.program, t.asset, t.shipped_event)) FILTER (WHERE t.asset IS NOT NULL) <> 1
 """
 SENT = """
 SELECT format('account %s: %s of class %s sent on %s count as given back, its returns say %s', account, coalesce(s.returned, 0), class, day,

@@ -220,6 +220,19 @@ async def stored_answers(connection: Connection, wanted: Sequence[tuple[int, str
     return {(r["program"], r["key"]): (r["request_hash"], r["answer"]) for r in rows}
 
 
+FORGET_ORDERS = """
+WITH w AS (SELECT * FROM unnest($1::int[], $2::text[], $3::bool[]) AS w (program, key, kept)), gone AS (
+    DELETE FROM registry r USING w WHERE r.program = w.program AND r.kind = 2 AND r.key = w.key AND NOT w.kept
+)
+UPDATE registry r SET bucket = NULL, account = NULL FROM w WHERE r.program = w.program AND r.kind = 2 AND r.key = w.key AND w.kept
+"""
+
+
+async def forget_orders(connection: Connection, orders: Sequence[tuple[int, str]], *, kept: Sequence[bool]) -> None:
+    """Undo, in the transaction that registered them, the keys of orders (program, order key); of those `kept` only the account."""
+    await connection.execute(FORGET_ORDERS, [o[0] for o in orders], [o[1] for o in orders], kept)
+
+
 # The key of an order begins with its platform's id.
 LOCK_ORDERS = """
 SELECT r.program, r.key, r.account,
@@ -300,7 +313,7 @@ SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.camp
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
 JOIN award a ON a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
-JOIN campaign c ON c.id = a.campaign
+JOIN campaign c ON c.id = a.campaign AND c.action IN ('purchase', 'packaging')
 ORDER BY a.event, a.n
 """
 

@@ -83,7 +83,7 @@ LEFT JOIN event e ON e.bucket = x.bucket AND e.account = x.account AND e.number 
 """
 RETURNED_FACTS = """
 SELECT e.number, e.account, e.platform, l.code, e.facts, e.received_at
-FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, number) JOIN event e USING (bucket, account, number)
+FROM unnest($1::int[], $2::bigint[]) AS w (platform, number) JOIN event e USING (platform, number)
 JOIN platform l ON l.id = e.platform
 """
 
@@ -98,8 +98,8 @@ async def waiting(connection: Connection, since: dict[AssetKey, datetime]) -> li
 
 
 async def returned_facts(connection: Connection, events: Sequence[tuple[int, int]]) -> list[Record]:
-    """number, account, platform and facts of returns that count: (account, number)."""
-    return await connection.fetch(RETURNED_FACTS, [bucket_of(e[0]) for e in events], [e[0] for e in events], [e[1] for e in events])
+    """number, account, platform and facts of returns that count: (platform, number)."""
+    return await connection.fetch(RETURNED_FACTS, [e[0] for e in events], [e[1] for e in events])
 
 
 INSERT_TRIPS = """

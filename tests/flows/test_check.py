@@ -75,7 +75,7 @@ async def pack(world: World, returned: dict[str, Any]) -> None:
     """A box on two trips, one of them declared wrong; single-use packaging that comes back; a return that waits."""
     await world.rows("INSERT INTO asset (program, key, class) VALUES ($1, 'box1', 'circular_box')", world.program)
     orders = [order_paid(f"c-{n}") for n in (2, 2, 5)]
-    at = orders[0]["occurred_at"]
+    at = returned["occurred_at"]
     sent = [
         {"id": f"sent-{n}", "type": "order.fulfilled", "occurred_at": at, "order": order["order"], "packaging": packaging}
         for n, (order, packaging) in enumerate(
@@ -150,6 +150,13 @@ def delete(table: str, where: str = "true") -> str:
     return one(f"DELETE FROM {table}", table, where)
 
 
+COPY_OF_A_TRIP = """
+    INSERT INTO trip (program, asset, shipped_event, shipped_at, platform, order_id, bucket, account, returned_event, returned_item,
+                      returned_at, returned_bucket, returned_account, returned_platform, awarded_event, awarded_item)
+    SELECT program, 'box2', shipped_event, shipped_at, platform, order_id, bucket, account, returned_event, returned_item,
+           returned_at, returned_bucket, returned_account, returned_platform, awarded_event, awarded_item
+    FROM trip WHERE awarded_event IS NOT NULL
+"""
 TAMPERING = [
     # number 1
     (change("entry", "amount = amount + 1", "book = 4"), "double_entry settlements statistics"),
@@ -220,6 +227,19 @@ TAMPERING = [
     (change("registry", "number = number + 1000000", "kind = 1"), "counted_once"),
     (delete("parked"), "counted_once"),
     ("INSERT INTO registry (program, kind, key) VALUES (1, 1, 'lost')", "counted_once"),
+    # number 7, of packaging
+    (
+        "INSERT INTO claim SELECT program, kind, sha256(fingerprint), bucket, account, event + 1000000, item FROM claim LIMIT 1",
+        "counted_once",
+    ),
+    (change("claim", "item = item + 1"), "counted_once"),
+    (change("trip", "returned_at = shipped_at - interval '1 second'", "returned_at IS NOT NULL"), "counted_once"),
+    (change("trip", "awarded_item = awarded_item + 7", "awarded_event IS NOT NULL"), "counted_once"),
+    (change("trip", "awarded_event = NULL, awarded_item = NULL", "awarded_event IS NOT NULL"), "counted_once"),
+    (COPY_OF_A_TRIP, "counted_once"),
+    (change("packaging_sent", "returned = returned - 1", "returned > 0"), "counted_once"),
+    (change("packaging_back", "units = units + 1"), "counted_once"),
+    (delete("packaging_back"), "counted_once"),
     # number 9
     ("WITH a AS (UPDATE award SET due_at = due_at - interval '15 days') UPDATE due SET due_at = due_at - interval '15 days'", "deadlines"),
     (change("parked", "received_at = now() - interval '91 days'"), "deadlines"),
@@ -239,7 +259,8 @@ TAMPERING = [
 
 
 TABLES = sorted(
-    "account award budget campaign_consumer campaign_version cap_usage due entry event lot lot_use opening parked registry rollup".split()
+    "account award budget campaign_consumer campaign_version cap_usage claim due entry event lot lot_use opening packaging_back packaging_sent "
+    "parked registry rollup trip".split()
 )
 
 

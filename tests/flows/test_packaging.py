@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from schemas.stations import StationBody
 from service.flows.knowledge import Knowledge
+from service.flows.stations import create_station
 from tests import books
+from tests.sealer import SEALER
 from tests.worlds import World, order_paid
 
 pytestmark = pytest.mark.anyio
@@ -316,6 +319,17 @@ async def test_what_is_declared_wrong_before_it_comes_never_counts(green: World)
     await sound(green)
 
 
+async def test_an_order_that_was_declared_wrong_before_it_came_is_none(green: World) -> None:
+    event = paid("o-1", "ann")
+    await green.credit(wrong(event))
+    (late,) = await green.send(event)
+    assert late.replayed
+    assert (await green.credit(fulfilled("o-1", BOX)))["status"] == "parked"
+    assert (await green.credit(event | {"id": "o-1:paid-again"}))["status"] == "ignored"
+    assert await kept(green) == {"shop:ann": 5}, "the shipment that had waited for it"
+    await sound(green)
+
+
 async def test_another_report_of_a_shipment_counts_where_the_first_is_declared_wrong(green: World) -> None:
     first, second = fulfilled("o-1", BOX, waybill="w-1"), fulfilled("o-1", BOX, at=1.2, waybill="w-1")
     await green.credit(paid("o-1", "ann"))
@@ -367,3 +381,53 @@ async def test_any_order_of_arrival_ends_the_same(world: World, omit: tuple[str,
         await world.rows("DELETE FROM consumer_reference WHERE reference LIKE 'eve%'")
     assert set(results) == {results[0]}, [(r, " ".join(x for x in o if x not in omit)) for o, r in zip(orders, results, strict=True)]
     await sound(world)
+
+
+# One event that names something twice ----------------------------------------------------------------------
+
+
+async def test_items_of_one_return_share_what_was_sent(green: World) -> None:
+    await green.send(paid("o-1", "ann"), fulfilled("o-1", class_="paper_mailer", parcels=1))
+    many = returned("ann") | {"returns": [{"class": "paper_mailer", "quantity": 1, "waybill": f"w-{n}"} for n in range(5)]}
+    answer = await green.credit(many)
+    assert answer["points"] == 50
+    assert [(r["return"], r["code"]) for r in answer["refused"]] == [(n, "more_than_shipped") for n in range(1, 5)]
+    await sound(green)
+
+
+async def test_items_of_one_return_share_what_its_station_takes_that_day(green: World) -> None:
+    await green.send(paid("o-1", "ann"), fulfilled("o-1", class_="paper_mailer", parcels=5))
+    async with green.pool.acquire() as connection:
+        await create_station(
+            connection, StationBody(code="corner", name="Corner", max_units=2, needs_proof=False, late_h=720), sealer=SEALER, program=green.program
+        )  # fmt: skip
+    many = returned("ann") | {"returns": [{"class": "paper_mailer", "station": "corner", "waybill": f"w-{n}"} for n in range(3)]}
+    answer = await green.credit(many)
+    assert answer["points"] == 100
+    assert [(r["return"], r["code"]) for r in answer["refused"]] == [(2, "station_limit")]
+    await sound(green)
+
+
+async def test_a_trip_that_is_known_late_moves_the_limit(green: World) -> None:
+    await asset(green, "box2", max_trips=1)
+    await green.send(paid("o-2", "bob"), fulfilled("o-2", "box2", at=3))
+    await green.credit(returned("bob", "box2", at=4))
+    assert await kept(green) == {"shop:bob": 55}
+    early = fulfilled("o-1", "box2", at=1)
+    await green.send(paid("o-1", "ann"), early)
+    assert await kept(green) == {"shop:ann": 5, "shop:bob": 5}, "it was the second trip"
+    await green.credit(wrong(early))
+    assert await kept(green) == {"shop:bob": 55}
+    await sound(green)
+
+
+async def test_what_a_shipment_carries_for_an_earlier_return_is_not_of_its_order(green: World) -> None:
+    """The corrected shipment carries the award of a return that was stored before: cancelling the order takes back its packaging only."""
+    first = fulfilled("o-1", BOX)
+    await green.send(paid("o-1", "ann"), first)
+    await green.credit(returned("ann", BOX))
+    await green.credit(wrong(first))
+    await green.credit(fulfilled("o-1", BOX, at=1.5))
+    await green.credit({"id": "o-1:cancelled", "type": "order.cancelled", "occurred_at": day(6), "order": {"id": "o-1"}})
+    assert await kept(green) == {"shop:ann": 50}
+    await sound(green)
