@@ -56,6 +56,8 @@ class Waiting(Struct, kw_only=True, gc=False):
     parked: Parked | None
     """Nothing of it has counted so far; None: its event is stored."""
     received_at: datetime
+    names_another: bool = False
+    """It waits for the consumer that something was shipped to, and names one: whoever brought it."""
     verdicts: dict[int, Token | Refused | None] = {}
     """What the stations that its items name say of them."""
 
