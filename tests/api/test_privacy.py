@@ -243,7 +243,9 @@ async def test_an_export_has_ones_own_side_of_packaging_and_nobody_elses(shop: S
     assert [e["shipped"] for e in theirs["events"] if e["shipped"]] == [[{"asset": "box2", "declared_wrong": False}]]
     account = (await shop.world.rows("SELECT account FROM consumer_reference WHERE reference = 'bob'"))[0]["account"]
     ada = (await shop.world.rows("SELECT account FROM consumer_reference WHERE reference = 'ada' ORDER BY platform"))[0]["account"]
-    await shop.world.rows("UPDATE consumer_reference SET bucket = $1 & 1023, account = $1 WHERE account = $2", ada, account)
+    await shop.world.rows(
+        "UPDATE consumer_reference SET bucket = ($1::bigint & 1023)::smallint, account = $1 WHERE account = $2", ada, account
+    )
     shared = (await shop.call("GET", "/v1/consumers/ada/export")).json()
     assert shared["packaging_sent"] == [], "an account that platforms share: it may be what the other one sent"
 
