@@ -317,8 +317,8 @@ async def _declare_unapplied(
 ) -> Received:  # fmt: skip
     """What is declared wrong has not come, or waits: it will never count."""
     now: datetime = await connection.fetchval("SELECT now()")
+    _scrub(fact)  # it is about nobody whom an erasure would find it by
     if found["scrubbed_at"] is not None:
-        _scrub(fact)
         await _forget_hashes(connection, [fact])
     detail = "It was declared wrong before it counted."
     refused = [Refusal(code="declared_wrong", detail=detail)]
