@@ -447,6 +447,28 @@ async def kept(shop: Shop) -> list[list[str]]:
     return [sorted(json.loads(row["facts"]).get("attributes", {})) for row in rows]
 
 
+async def test_of_packaging_what_is_old_is_forgotten_and_still_counts(shop: Shop) -> None:
+    await shop.world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 5})
+    for key in ("box1", "box2"):
+        await asset(shop.world, key)
+    about = {"attributes": {"note": "Ada rang", "ip": "198.51.100.7"}}
+    free = {"waybill": "SF-ADA", "proof": "Ada smiles", "station": "near Ada"}
+    sent = fulfilled("o-1", "box1", waybill="SF-ADA") | about
+    for event in (paid("o-1", "ada"), sent, returned("bob", "box1", **free) | about, returned("ada", "box2", **free) | about):
+        await shop.credit(event)
+    await shop.credit(wrong(sent) | about)
+    await age(shop, 800)
+    assert await retain(shop, attributes=730, fraud_attributes=400) > 0
+    rows = await shop.world.rows("SELECT type, facts FROM event UNION ALL SELECT type, facts FROM parked")
+    assert {row["type"] for row in rows} == {
+        "order.paid", "order.fulfilled", "packaging.returned", "event.error_declared", "packaging.reassigned",
+    }  # fmt: skip
+    assert not any("ADA" in row["facts"].upper() or "h:" in row["facts"] for row in rows)
+    await shop.credit(fulfilled("o-1", "box2"))
+    assert (await shop.call("GET", "/v1/consumers/ada/balance")).json()["pending"] == 15, "the box that it waited for was really shipped"
+    await shop.unharmed()
+
+
 async def test_what_is_old_is_forgotten_kind_by_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 2)
     attributes = {"note": "ring twice", "address": "Elm 1"}
