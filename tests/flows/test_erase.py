@@ -272,6 +272,20 @@ async def test_of_an_account_that_platforms_share_the_erased_name_takes_its_own_
     assert await green.rows("SELECT id FROM parked") == [{"id": early["id"]}]
 
 
+async def test_the_rest_of_a_return_that_counted_in_part_waits_no_more(green: World) -> None:
+    await asset(green, "box2")
+    await green.send(order_fact("o-1", "d"), fulfilled("o-1", BOX))
+    assert (await green.credit(brought("c", BOX, "box2")))["points"] == 50
+    account, market = (await accounts(green))["c"], green.platforms["market"].platform
+    await green.rows("INSERT INTO consumer_reference VALUES ($1, 'm', $2, $3) RETURNING 1", market, account & 1023, account)
+    await erase(green)
+    await finish(green)
+    await green.send(fulfilled("o-1", "box2"), knowledge=Knowledge())
+    assert await pending(green, account) == 50
+    assert await green.rows("SELECT 1 FROM waiting_return") == []
+    await unharmed(green)
+
+
 async def test_what_comes_back_from_who_was_erased_is_kept_without_anything_free(green: World) -> None:
     await green.send(order_fact("o-1", "c"), fulfilled("o-1", BOX))
     account = await erase(green)
