@@ -58,6 +58,8 @@ class Waiting(Struct, kw_only=True, gc=False):
     new: bool = False
     """It is just coming in."""
     received_at: datetime
+    names_another: bool = False
+    """It waits for the consumer that something was shipped to, and names one: whoever brought it."""
     verdicts: dict[int, Token | Refused | None] = {}
     """What the stations that its items name say of them."""
 

@@ -186,7 +186,10 @@ def _waiting(r: Record) -> tuple[Back, Waiting | None]:
     if r["facts"] is not None:
         parked = Parked(number=r["number"], fact=fact, received_at=r["received_at"], answer=r["answer"])
     received_at = r["received_at"] or r["stored_at"]
-    return back, Waiting(number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at)
+    named = r["named"] and r["account"] is None
+    return back, Waiting(
+        number=r["number"], fact=fact, account=r["account"], parked=parked, received_at=received_at, names_another=named
+    )  # fmt: skip
 
 
 def _fact(program: int, platform: int, code: str, facts: str) -> Fact:

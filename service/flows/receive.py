@@ -195,7 +195,7 @@ async def _receive(
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
         late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
         for fact in late:
-            fact.facts = _encoder.encode(scrub(msgspec.structs.replace(fact.event, consumer=None)))
+            _scrub(fact)
         fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
@@ -204,10 +204,10 @@ async def _receive(
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
+        late += await _keep_little(connection, fold, accounts)
         written = await _write(connection, fold, met, stripe, vault_version)
         if late:
-            for program in {fact.program for fact in late}:
-                await vault.forget_hashes(connection, program, [fact.key[1] for fact in late if fact.program == program])
+            await _forget_hashes(connection, late)
     if learnt:
         knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts}, vault_version)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
@@ -223,6 +223,35 @@ def _received(fold: Fold, outcomes: list[Outcome]) -> Received:
         outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted),
         credited=[(s.number, s.fact.event.TYPE, s.answer.status) for s in (*fold.stored, *fold.parked) if s.first_answer is None],
     )  # fmt: skip
+
+
+def _scrub(fact: Fact) -> None:
+    """Keep nothing free of it."""
+    fact.facts = _encoder.encode(scrub(msgspec.structs.replace(fact.event, consumer=None)))
+
+
+async def _forget_hashes(connection: Connection, facts: Sequence[Fact]) -> None:
+    for program in {fact.program for fact in facts}:
+        await vault.forget_hashes(connection, program, [fact.key[1] for fact in facts if fact.program == program])
+
+
+async def _keep_little(connection: Connection, fold: Fold, named: dict[Reference, int]) -> list[Fact]:
+    """Scrub returns that count for somebody who was erased, or for somebody else than they name: no erasure would find them later."""
+    packaging = fold.packaging
+    returns = [
+        stored for stored in fold.stored if packaging.assets
+        and type(stored.fact.event) is PackagingReturned and stored.account != named.get(_reference(stored.fact))
+    ]  # fmt: skip
+    if not returns:
+        return []
+    gone = await vault.unknown(connection, {stored.account for stored in returns})
+    little = [
+        stored.fact for stored in returns
+        if stored.account in gone or stored.fact.event.consumer is not None or packaging.waiting[stored.number].names_another
+    ]  # fmt: skip
+    for fact in little:
+        _scrub(fact)
+    return little
 
 
 async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, stripe: int) -> Received:
@@ -269,10 +298,15 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
         if not met.accounts | {declared.account} <= fold.accounts.keys():
             raise _Contended
+        late = [fact] if await vault.is_erased(connection, declared.account, fact.platform) else []
+        for each in late:
+            _scrub(each)
         fold.declare_wrong(fact, event, number, declared)
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
+        late += await _keep_little(connection, fold, {})
         written = await _write(connection, fold, met, stripe, vault_version)
+        await _forget_hashes(connection, late)
         if type(declared.event) is PackagingReturned:
             await store_packaging.forget_waiting(connection, program, declared.number)
             await store_packaging.forget_back(connection, declared.account, declared.number)
@@ -284,6 +318,9 @@ async def _declare_unapplied(
 ) -> Received:  # fmt: skip
     """What is declared wrong has not come, or waits: it will never count."""
     now: datetime = await connection.fetchval("SELECT now()")
+    _scrub(fact)  # it is about nobody whom an erasure would find it by
+    if found["scrubbed_at"] is not None:
+        await _forget_hashes(connection, [fact])
     detail = "It was declared wrong before it counted."
     refused = [Refusal(code="declared_wrong", detail=detail)]
     answer = EventAnswer(id=event.id, status="ignored", points=0, available_at=None, awards=[], refused=refused, balance=Balance())

@@ -69,7 +69,8 @@ def _trip(r: Record) -> Trip:
 
 # Of a consumer who was erased nothing counts any more.
 WAITING = f"""
-SELECT x.*, l.code, p.id, p.type, p.received_at, p.facts, p.answer, e.facts AS stored_facts, e.received_at AS stored_at
+SELECT x.*, l.code, p.id, p.type, p.received_at, p.facts, p.answer, p.consumer_hash IS NOT NULL AS named,
+       e.facts AS stored_facts, e.received_at AS stored_at
 FROM unnest($1::int[], $2::text[], $3::timestamptz[]) AS w (program, asset, since)
 CROSS JOIN LATERAL (
     SELECT r.program, r.asset, r.number, r.item, r.platform, r.occurred_at, r.bucket, r.account FROM waiting_return r
@@ -91,8 +92,8 @@ JOIN platform l ON l.id = e.platform
 async def waiting(connection: Connection, since: dict[AssetKey, datetime]) -> list[Record]:
     """The earliest returns that wait for each asset and happened from that time on.
 
-    program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer) or
-    stored (stored_facts).
+    program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer, named:
+    whether it names somebody) or stored (stored_facts).
     """
     return await connection.fetch(WAITING, [k[0] for k in since], [k[1] for k in since], list(since.values()))
 
@@ -359,7 +360,7 @@ async def forget_back(connection: Connection, account: int, event: int) -> None:
 
 FIND_DECLARED = """
 SELECT r.number, e.bucket, e.account, e.type, e.order_id, e.facts, p.type AS parked_type, p.order_id AS parked_order, p.facts AS parked_facts,
-       p.declared_wrong
+       p.declared_wrong, p.scrubbed_at
 FROM registry r
 LEFT JOIN event e ON e.platform = $2 AND e.number = r.number
 LEFT JOIN parked p ON p.number = r.number AND p.program = r.program

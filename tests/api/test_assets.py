@@ -297,8 +297,8 @@ async def test_the_policy_about_returns_is_the_programs(operators: Operators) ->
     assert len(await operators.fetch("SELECT 1 FROM audit WHERE action = 'packaging_policy.change'")) == 2
 
 
-async def test_looking_an_asset_up_for_a_return_needs_its_key_only(operators: Operators) -> None:
-    """However many assets, trips and waiting returns there are: the statements' plans, with 200,000 of each loaded."""
+async def test_looking_an_asset_up_needs_its_key_only(operators: Operators) -> None:
+    """However many assets and trips there are: the statements' plans, with 200,000 of each loaded. tests/flows has those of returns."""
     async with operators.pool.acquire() as conn:
         await conn.execute(
             "INSERT INTO asset (program, key, class) SELECT $1, 'box' || n, 'circular_box' FROM generate_series(1, 200000) n",
@@ -309,24 +309,13 @@ async def test_looking_an_asset_up_for_a_return_needs_its_key_only(operators: Op
             " SELECT $1, 'box' || n, n, now(), $2, 'o' || n, 1, 1 FROM generate_series(1, 200000) n",
             operators.program, operators.platform,
         )  # fmt: skip
-        await conn.execute(
-            "INSERT INTO waiting_return (program, asset, number, item, platform, occurred_at)"
-            " SELECT $1, 'box' || n, n, 0, $2, now() FROM generate_series(1, 200000) n",
-            operators.program, operators.platform,
-        )  # fmt: skip
-        await conn.execute("ANALYZE asset, trip, waiting_return")
+        await conn.execute("ANALYZE asset, trip")
         keys = [f"box{n}" for n in range(1, 200_000, 4_000)]
         for statement, values, indexes in (
             (store.GET, (operators.program, "box77"), {"asset_pkey", "trip_pkey"}),
             (store.LOCK, (operators.program, "box77"), {"asset_pkey"}),
             (store.REGISTERED, (operators.program, keys), {"asset_pkey"}),
             (store.TRIPS, (operators.program, "box77", 100), {"trip_pkey"}),
-            ("SELECT * FROM trip WHERE program = $1 AND asset = ANY($2::text[])", (operators.program, keys), {"trip_pkey"}),
-            (
-                "SELECT * FROM waiting_return WHERE program = $1 AND asset = ANY($2::text[])",
-                (operators.program, keys),
-                {"waiting_return_pkey"},
-            ),
         ):
             (plan,) = json.loads(await conn.fetchval(f"EXPLAIN (FORMAT JSON) {statement}", *values))
             nodes = list(_nodes(plan["Plan"]))
