@@ -34,6 +34,9 @@ CREATE TABLE trip (
     returned_at      timestamptz,
     returned_bucket  smallint,                         -- of the consumer that it counts for
     returned_account bigint,
+    returned_platform integer,                         -- that reported it
+    awarded_event    bigint,                           -- the event that carries its awards; null: it earned nothing
+    awarded_item     smallint,
     deposit          numeric,                          -- what is to be paid out for this return, in major units
     deposit_currency text,
     PRIMARY KEY (program, asset, shipped_event),
@@ -82,6 +85,17 @@ CREATE TABLE packaging_sent (
     returned numeric NOT NULL DEFAULT 0 CHECK (returned BETWEEN 0 AND units),
     PRIMARY KEY (bucket, account, class, day)
 ) WITH (fillfactor = 80);
+-- Which of it a return counts as given back.
+CREATE TABLE packaging_back (
+    bucket  smallint NOT NULL,
+    account bigint NOT NULL,
+    event   bigint NOT NULL,
+    item    smallint NOT NULL,
+    class   text NOT NULL,
+    day     date NOT NULL,                             -- on which it was sent
+    units   numeric NOT NULL CHECK (units > 0),
+    PRIMARY KEY (bucket, account, event, item, day)
+);
 
 -- Which item of its event an award is for, and the impact that was recorded with it (JSON of schemas.impact.ImpactRecord, pinned).
 ALTER TABLE award ADD COLUMN item smallint, ADD COLUMN impact text;
@@ -90,3 +104,9 @@ CREATE TYPE new_award_2 AS (
     line text, points bigint, reversed bigint, day date, due_at timestamptz, expires_on date, certificate bigint,
     item smallint, co2e_g bigint, plastic_g bigint, impact text
 );
+
+-- An award for how an order was really packed names the event that told so. What was told and counted for nothing, because checkout
+-- had earned before, stays without effect: from now on what was really used stands in place of what was chosen at checkout.
+UPDATE award a SET line = e.id FROM event e
+WHERE e.bucket = a.bucket AND e.account = a.account AND e.number = a.event AND e.type = 'order.fulfilled' AND a.line IS NULL;
+UPDATE event SET facts = ((facts::jsonb) - 'packaging')::text WHERE type = 'order.fulfilled' AND version = 0 AND points = 0;

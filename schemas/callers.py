@@ -19,9 +19,10 @@ from schemas.bounds import (
 )
 from schemas.connectors import HookSettings
 
-ConnectorName = Literal["standard", "shopify", "woocommerce"]
+ConnectorName = Literal["standard", "shopify", "woocommerce", "epcis"]
 ScopeName = Literal[
-    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import"
+    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
+    "plastics:write", "plastics:read",
 ]  # fmt: skip
 RoleName = Literal["viewer", "analyst", "campaigns", "fraud", "admin"]
 AlgorithmName = Literal["EdDSA", "ES256", "RS256"]

@@ -5,7 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct, field
 
 from schemas.base import Code
-from schemas.bounds import MAX_PACKAGING_RULES, MAX_TEXT_CHARS
+from schemas.bounds import MAX_PACKAGING_RULES, MAX_STATION_RULES, MAX_TEXT_CHARS
 
 _Wanted = Annotated[str, Meta(min_length=1, max_length=MAX_TEXT_CHARS, pattern=r"\S")]
 
@@ -46,7 +46,20 @@ class ShippingLineRule(_PackagingRule, frozen=True, kw_only=True, tag="shipping_
 PackagingRule = NoteAttributeRule | PropertyRule | ShippingLineRule
 
 
+class StationRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which collection station an EPCIS read point or business location is: a GLN as a URN or a Digital Link, or any other URI."""
+
+    location: _Wanted
+    station: Code
+
+
 class HookSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one hook may be told; `{}` is a hook without settings. Of the packaging rules the first that matches wins."""
+    """What one hook may be told; `{}` is a hook without settings. Of the packaging rules the first that matches wins.
+
+    `order_transaction_type` (EPCIS): which type of business transaction is the order; without it the first of `po`, `desadv` and `inv`
+    that is there, then one without a type.
+    """
 
     packaging: Annotated[list[PackagingRule], Meta(max_length=MAX_PACKAGING_RULES)] = []
+    order_transaction_type: Code | None = None
+    stations: Annotated[list[StationRule], Meta(max_length=MAX_STATION_RULES)] = []

@@ -12,7 +12,8 @@ Verdict = Literal["verified", "bad_signature", "stale", "unread"]
 """What the sender proved. `stale`: a genuine signature would be too old or too new; `unread`: the body was too large or compressed."""
 
 Outcome = Literal["credited", "duplicate", "ignored", "noted", "untranslatable", "failed", "overloaded", "unavailable", "refused"]
-"""What came of it. `noted`: a privacy request, which workers carry out; `untranslatable` and `failed` were answered 200 and are kept;
+"""What came of it. `noted`: a privacy request, which workers carry out, or which tag is on which asset; `untranslatable` (perhaps only
+some of its events) and `failed` were answered 200 and are kept;
 after `overloaded` and `unavailable` (503) the sender delivers again; `refused` proved nothing."""
 
 

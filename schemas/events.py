@@ -16,6 +16,7 @@ from schemas.bounds import (
     MAX_QUANTITY,
     MAX_TEXT_CHARS,
 )
+from schemas.impact import ImpactRecord
 
 # Printable like `schemas.base.Key`, but checked for the whole event at once (service.domain.validate): a pattern for each of a
 # dozen texts would be a third of the time that decoding takes.
@@ -56,9 +57,9 @@ class Line(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Packaging(Struct, frozen=True, kw_only=True):
-    """How an order was packed: chosen at checkout, or used at fulfilment."""
+    """How an order was packed: chosen at checkout, or used at fulfilment. Without a class, the registered one of its assets counts."""
 
-    class_: Text = field(name="class")
+    class_: Text | None = field(name="class", default=None)
     parcels: Annotated[int, Meta(ge=1, le=MAX_PARCELS)] = 1
     waybill: Key | None = None
     assets: Annotated[list[Key], Meta(max_length=MAX_PARCEL_ASSETS)] = []
@@ -80,10 +81,17 @@ class Refund(Struct, frozen=True, kw_only=True):
     amount: MoneyText | None = None
 
 
-class Return(Struct, frozen=True, kw_only=True, gc=False):
-    """Packaging that came back. `mass_g` is grams."""
+class Deposit(Struct, frozen=True, kw_only=True, gc=False):
+    """Money that the sender pays back for a returned asset, if this return is the one that counts."""
 
-    class_: Text = field(name="class")
+    amount: MoneyText
+    currency: Currency
+
+
+class Return(Struct, frozen=True, kw_only=True, gc=False):
+    """Packaging that came back. `mass_g` is grams. With an asset, the class is the registered one, whatever stands here."""
+
+    class_: Text | None = field(name="class", default=None)
     asset: Key | None = None
     quantity: DecimalInput = 1
     mass_g: DecimalInput | None = None
@@ -91,6 +99,15 @@ class Return(Struct, frozen=True, kw_only=True, gc=False):
     order: Key | None = None
     station: Key | None = None
     proof: Annotated[str, Meta(max_length=MAX_PROOF_CHARS)] | None = None
+    deposit: Deposit | None = None
+
+
+class Declaration(Struct, frozen=True, kw_only=True):
+    """What EPCIS 2.0 calls an error declaration: an earlier event is wrong, and perhaps others stand in its place."""
+
+    event: Key
+    reason: Literal["did_not_occur", "incorrect_data"]
+    corrected_by: Annotated[list[Key], Meta(max_length=MAX_LINES)] = []
 
 
 class _Fact(Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -146,7 +163,7 @@ class OrderRefunded(_OrderFact, frozen=True, kw_only=True, tag="order.refunded",
 
 
 class PackagingReturned(_Fact, frozen=True, kw_only=True, tag="packaging.returned", omit_defaults=True):
-    """Packaging came back."""
+    """Packaging came back. Without a consumer it counts for those that its assets were shipped to."""
 
     TYPE = "packaging.returned"
     returns: Annotated[list[Return], Meta(min_length=1, max_length=MAX_LINES)]
@@ -160,14 +177,36 @@ class ActivityCompleted(_Fact, frozen=True, kw_only=True, tag="activity.complete
     evidence: dict[str, Any] = {}
 
 
-Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted
+class EventErrorDeclared(_Fact, frozen=True, kw_only=True, tag="event.error_declared", omit_defaults=True):
+    """An order.fulfilled, packaging.returned or activity.completed of the same platform is declared wrong: what it earned goes back."""
+
+    TYPE = "event.error_declared"
+    error: Declaration
+
+
+Event = OrderPaid | OrderFulfilled | OrderCancelled | OrderRefunded | PackagingReturned | ActivityCompleted | EventErrorDeclared
+
+
+class PackagingReassigned(_Fact, frozen=True, kw_only=True, tag="packaging.reassigned", omit_defaults=True):
+    """Not reported by anybody: what another event changed of the returns of a consumer that it is not about."""
+
+    TYPE = "packaging.reassigned"
+    cause: Literal["shipment", "error_declared"]
+
+
+StoredEvent = Event | PackagingReassigned
+"""What the ledger holds."""
 
 
 class Impact(Body, frozen=True, kw_only=True, gc=False):
-    """Grams of CO2e and of plastic avoided."""
+    """Grams of CO2e avoided (the central number; 0 where there is none) and of plastic avoided or collected; negative: taken back.
+
+    `record` says by which factor, with the range and the source; of several awards for one thing the first has it.
+    """
 
     co2e_g: int = 0
     plastic_g: int = 0
+    record: ImpactRecord | UnsetType = UNSET
 
 
 class Balance(Body, frozen=True, kw_only=True, gc=False):
@@ -204,8 +243,20 @@ class Refusal(Body, frozen=True, kw_only=True, gc=False):
     campaign: str | UnsetType = UNSET
 
 
+class DepositDue(Body, frozen=True, kw_only=True, gc=False):
+    """The deposit that is to be paid back for a returned asset: once per trip, by the same record that points are awarded by."""
+
+    return_: int = field(name="return")
+    asset: str
+    amount: str
+    currency: str
+
+
 class EventAnswer(Body, frozen=True, kw_only=True):
-    """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold."""
+    """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold.
+
+    `deposits` is there where a return named some, with those that are to be paid back.
+    """
 
     id: str
     status: Status
@@ -214,6 +265,7 @@ class EventAnswer(Body, frozen=True, kw_only=True):
     awards: list[Award]
     refused: list[Refusal]
     balance: Balance
+    deposits: list[DepositDue] | UnsetType = UNSET
 
 
 class BatchAnswer(Body, frozen=True, kw_only=True):

@@ -3,11 +3,12 @@
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from schemas.base import PRINTABLE, Body
 from schemas.bounds import MAX_REASON_CHARS
 from schemas.events import Balance
+from schemas.impact import ImpactRecord
 
 
 class HoldBody(Body, frozen=True, kw_only=True):
@@ -51,20 +52,66 @@ class PrivacyRequestAnswer(Body, frozen=True, kw_only=True):
 
 
 class ExportedAward(Body, frozen=True, kw_only=True):
-    """What a campaign granted for an event; `reversed` of its points were taken back."""
+    """What a campaign granted for an event, or its line or returned item; `reversed` of its points were taken back."""
 
     campaign: str
     version: int
     line: str | None
+    item: int | None
     points: int
     reversed: int
     day: date
     due_at: datetime
     expires_on: date | None
+    impact: ImpactRecord | None
+
+
+class ExportedShipment(Body, frozen=True, kw_only=True):
+    """A reusable asset that an event shipped to the person; `declared_wrong`: it was not, as was said later."""
+
+    asset: str
+    declared_wrong: bool
+
+
+class ExportedReturn(Body, frozen=True, kw_only=True):
+    """A reusable asset whose trip item `item` (from 0) of an event ended, with the deposit that is due for it."""
+
+    item: int
+    asset: str
+    deposit: str | None
+    currency: str | None
+
+
+class ExportedGivenBack(Body, frozen=True, kw_only=True):
+    """Single-use packaging that item `item` of an event counts as given back."""
+
+    item: int
+    class_: str = field(name="class")
+    units: str
+
+
+class ExportedClaim(Body, frozen=True, kw_only=True):
+    """What earns once in the program and item `item` of an event holds (a waybill, a serial number, a receipt); the text is not kept."""
+
+    item: int
+    kind: str
+
+
+class ExportedSent(Body, frozen=True, kw_only=True):
+    """Single-use packaging of a class that was sent on a day, and what of it is back."""
+
+    class_: str = field(name="class")
+    day: date
+    units: str
+    returned: str
 
 
 class ExportedEvent(Body, frozen=True, kw_only=True):
-    """One event: `facts` as they are kept, `answer` as it was given; `status` and `awards` as they are now."""
+    """One event: `facts` as they are kept, `answer` as it was given; `status` and all that follows as they are now.
+
+    The answer to a return of an asset is shown without its balance: it is that of whoever brought it, and may be another person's.
+    `waits`: items that count once their shipment is reported.
+    """
 
     id: str
     type: str
@@ -75,6 +122,11 @@ class ExportedEvent(Body, frozen=True, kw_only=True):
     facts: Any
     answer: Any
     awards: list[ExportedAward]
+    shipped: list[ExportedShipment]
+    returned: list[ExportedReturn]
+    given_back: list[ExportedGivenBack]
+    waits: list[int]
+    claims: list[ExportedClaim]
 
 
 class ExportedEntry(Body, frozen=True, kw_only=True):
@@ -111,19 +163,22 @@ class ExportedCampaign(Body, frozen=True, kw_only=True):
 
 
 class ExportedParked(Body, frozen=True, kw_only=True):
-    """An event that waits for its order."""
+    """An event that waits for its order; of a return `waits`, the items that wait for their shipment. Declared wrong, it never counts."""
 
     id: str
     type: str
     occurred_at: datetime
     received_at: datetime
     facts: Any
+    waits: list[int]
+    declared_wrong: bool
 
 
 class Export(Body, frozen=True, kw_only=True):
     """Everything that is held about a platform's consumer. `balance` is the whole account's, the rest is what this platform reported.
 
-    The newest 500 events come first, each page with its awards, ledger entries and lots; `next_cursor` asks for older ones.
+    The newest 500 events come first, each page with its awards, packaging, ledger entries and lots; `next_cursor` asks for older ones.
+    `packaging_sent` is counted for the account: it is empty where the account is shared with another platform.
     """
 
     platform: str
@@ -134,6 +189,7 @@ class Export(Body, frozen=True, kw_only=True):
     legal_hold_since: datetime | None
     campaigns: list[ExportedCampaign]
     parked: list[ExportedParked]
+    packaging_sent: list[ExportedSent]
     events: list[ExportedEvent]
     entries: list[ExportedEntry]
     lots: list[ExportedLot]

@@ -82,7 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     retain_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 730
     """How long events keep their free attributes, evidence, waybills, stations and proofs; 0: for ever."""
     retain_fraud_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
-    """How long events keep the hashes of device, address, payment, ip and region; 0: for ever."""
+    """How long events keep the hashes of device, address, payment, ip, region and attendant; 0: for ever."""
     retain_parked_days: Annotated[int, Meta(ge=0, le=36_500)] = 365
     """How long what was parked and ignored keeps anything free; 0: for ever."""
     retain_exports_days: Annotated[int, Meta(ge=0, le=36_500)] = 30
@@ -97,6 +97,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Requests a minute of one consumer, whatever tokens he shows; 0: no limit."""
     limit_operator_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 6_000
     """Requests a minute of one operator, reading and writing each; 0: no limit."""
+    limit_station_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 600
+    """Requests a minute of one collection station, with all its keys; 0: no limit."""
     limit_sign_in_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 30
     """Attempts a minute to sign in from one address; 0: no limit."""
     limit_anonymous_per_min: Annotated[int, Meta(ge=0, le=10**9)] = 600

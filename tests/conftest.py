@@ -94,7 +94,7 @@ _numbers = itertools.count(1)
 def empty_database(postgres_port: int) -> Iterator[str]:
     """The DSN of a database without any table, dropped afterwards."""
     name = f"test_{next(_numbers)}"
-    _do(_on_server(postgres_port, f"CREATE DATABASE {name}"))
+    _do(_on_server(postgres_port, f"CREATE DATABASE {name} STRATEGY file_copy"))
     yield _dsn(postgres_port, name)
     _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
 
@@ -103,7 +103,8 @@ def empty_database(postgres_port: int) -> Iterator[str]:
 def database(postgres_port: int) -> Iterator[str]:
     """The DSN of a migrated database of this test's own, dropped afterwards."""
     name = f"test_{next(_numbers)}"
-    _do(_on_server(postgres_port, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}"))
+    # Copying files takes a third of the time that writing them through the WAL takes, where nothing is synced anyway.
+    _do(_on_server(postgres_port, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
     yield _dsn(postgres_port, name)
     _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
 

@@ -42,6 +42,8 @@ class Award:
     on_hold: bool
     settled: bool = False
     packaging: bool = False
+    sent: bool = False
+    """For how the order was really packed, not for what was chosen at checkout."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Order:
     consumer: str = ""
     refunds: dict[str, Fact] = field(default_factory=dict)
     cancelled: bool = False
+    sent: bool = False
+    """It was told how it was really packed."""
     awards: list[Award] = field(default_factory=list)
     waiting: list[Fact] = field(default_factory=list)
 
@@ -143,12 +147,17 @@ class Model:
 
     def _about(self, order: Order, fact: Fact) -> Expected:
         if fact["type"] == "order.fulfilled":
-            if order.cancelled or any(a.packaging for a in order.awards):
-                return Expected("ignored")
-            granted = self._grant(fact, order.consumer, self._things(fact))
-            order.awards += granted
+            order.sent = True
             taken = self._take_back(order)
-            return Expected("pending", sum(a.points for a in granted) - taken) if granted else Expected("ignored")
+            granted: list[Award] = []
+            if not order.cancelled and not any(
+                a.sent and a.kept for a in order.awards
+            ):  # without a waybill an order's packaging earns once
+                granted = self._grant(fact, order.consumer, self._things(fact))
+                order.awards += granted
+                taken += self._take_back(order)
+            status = "pending" if granted else "settled" if taken else "ignored"
+            return Expected(status, sum(a.points for a in granted) - taken)
         if fact["type"] == "order.refunded":
             if fact["refund"]["id"] in order.refunds:
                 return Expected("ignored")
@@ -197,7 +206,10 @@ class Model:
                     points = min(points, limit - used)
                 if points > 0:
                     here[campaign.code] = points
-                    award = Award(campaign.code, consumer, line, points, points, day, campaign.on_hold, packaging=action == "packaging")
+                    award = Award(
+                        campaign.code, consumer, line, points, points, day, campaign.on_hold, packaging=action == "packaging",
+                        sent=fact["type"] == "order.fulfilled",
+                    )  # fmt: skip
                     granted.append(award)
                     self._count(award, points)
         self.awards += granted
@@ -227,7 +239,8 @@ class Model:
         """Bring every award of the order down to what the facts leave of it; what is missing after spending becomes debt."""
         account, total = self.accounts[order.consumer], 0
         for award in order.awards:
-            back = award.kept - floor(award.points * self._share(order, award.line))
+            superseded = award.packaging and order.sent and not award.sent
+            back = award.kept - (0 if superseded else floor(award.points * self._share(order, award.line)))
             if back <= 0:
                 continue
             award.kept -= back

@@ -32,7 +32,8 @@ class World:
         """API keys, by the platform's code."""
         self._numbers = itertools.count(1)
 
-    async def found(self) -> "World":
+    async def found(self, *, returns_compared: bool = True) -> "World":
+        """A program with two platforms. Not `returns_compared`: single-use packaging earns whether it was sent or not."""
         async with self.pool.acquire() as conn:
             program = await administer.create_program(conn, code="green", name="Green", currency="leaves", time_zone="Asia/Shanghai")
             self.program = program.id
@@ -43,6 +44,8 @@ class World:
                 platform = await administer.find_platform(conn, program=program.id, code=code)
                 self.platforms[code] = Sender(program=program.id, platform=platform.id, platform_code=code)
             await self.certify(conn, "06901234567892", "TP-01", "paper")
+            if not returns_compared:
+                await conn.execute("UPDATE program SET return_window_days = NULL")
         return self
 
     async def certify(self, conn: Any, gtin: str, sku: str, category: str) -> None:

@@ -16,10 +16,10 @@ from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from msgspec import Struct
 
-from service.api.callers import Callers, OperatorCaller
+from service.api.callers import Callers, OperatorCaller, PlatformCaller
 from service.domain import secrets
 from service.domain.errors import NotFound
-from service.domain.roles import MAY, ConsumerScope, Permission, Scope
+from service.domain.roles import MAY, ConsumerScope, Permission, Scope, StationScope
 
 CONSUMER_TOKEN_DOTS: Final = 2
 """A JWT has three parts."""
@@ -32,6 +32,8 @@ class Access(Struct, frozen=True, kw_only=True):
     """Platforms whose key has this scope."""
     consumer: ConsumerScope | None = None
     """Consumers whose token has this scope."""
+    station: StationScope | None = None
+    """Collection stations: each of their keys may do all of it."""
     operator: Permission | Literal["signed-in"] | None = None
     """Operators whose role has this permission; `signed-in`: all of them, whatever program they act in."""
     signature: bool = False
@@ -106,6 +108,46 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/products"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}"): _operator("registries:read"),
     ("GET", "/v1/products/{gtin}/certificates"): _operator("registries:read"),
+    # Impact
+    ("POST", "/v1/impact-factors"): _operator("registries:write"),
+    ("GET", "/v1/impact-factors"): _operator("registries:read"),
+    ("GET", "/v1/impact-factors/{factor}"): _operator("registries:read"),
+    ("GET", "/v1/reports/impact"): _operator("statistics:read"),
+    # Packaging
+    ("POST", "/v1/packaging/assets"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/import"): _operator("registries:write"),
+    ("GET", "/v1/packaging/assets"): _operator("registries:read"),
+    ("GET", "/v1/packaging/assets/{asset}"): _operator("registries:read"),
+    ("POST", "/v1/packaging/assets/{asset}/inspect"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/retire"): _operator("registries:write"),
+    ("POST", "/v1/packaging/assets/{asset}/lose"): _operator("registries:write"),
+    ("GET", "/v1/packaging-policy"): _operator("registries:read"),
+    ("PATCH", "/v1/packaging-policy"): _operator("registries:write"),
+    # Plastics
+    ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
+    ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
+    ("POST", "/v1/plastics/periods/{period}/close"): _operator("plastics:close"),
+    ("GET", "/v1/reports/plastics"): Access(platform="plastics:read", operator="plastics:read"),
+    # What events may name
+    ("POST", "/v1/packaging/classes"): _operator("registries:write"),
+    ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),
+    ("GET", "/v1/packaging/classes/{code}"): Access(platform="events:write", operator="registries:read"),
+    ("PATCH", "/v1/packaging/classes/{code}"): _operator("registries:write"),
+    ("POST", "/v1/activity-kinds"): _operator("registries:write"),
+    ("GET", "/v1/activity-kinds"): Access(platform="events:write", operator="registries:read"),
+    ("GET", "/v1/activity-kinds/{code}"): Access(platform="events:write", operator="registries:read"),
+    ("PATCH", "/v1/activity-kinds/{code}"): _operator("registries:write"),
+    # Collection stations
+    ("GET", "/v1/stations"): _operator("stations:read"),
+    ("POST", "/v1/stations"): _operator("stations:write"),
+    ("GET", "/v1/stations/{code}"): _operator("stations:read"),
+    ("PATCH", "/v1/stations/{code}"): _operator("stations:write"),
+    ("GET", "/v1/stations/{code}/keys"): _operator("stations:read"),
+    ("POST", "/v1/stations/{code}/keys"): _operator("stations:write"),
+    ("POST", "/v1/stations/{code}/keys/{key}/revoke"): _operator("stations:write"),
+    ("POST", "/v1/stations/{code}/keys/{key}/replace"): _operator("stations:write"),
+    ("POST", "/v1/stations/me/tokens"): Access(station="tokens:issue"),
+    ("POST", "/v1/stations/me/returns"): Access(station="returns:report"),
     # Platforms, operators, the audit
     ("GET", "/v1/platforms"): _operator("platforms:read"),
     ("POST", "/v1/platforms"): _operator("platforms:write"),
@@ -167,23 +209,35 @@ async def _prove(request: Request[Any, Any, Any], access: Access) -> None:
     match _kind(access, authorization):
         case "platform":
             assert access.platform is not None
-            (await callers.platform(authorization)).require(access.platform)
+            platform = await callers.platform(authorization)
+            platform.require(access.platform)
+            request.state.caller = platform
         case "consumer":
             assert access.consumer is not None
             await callers.consumer(authorization, access.consumer)
+        case "station":
+            await callers.station(authorization)
         case "operator":
             if access.operator is None or access.operator == "signed-in":
                 await callers.operator_login(request)
                 return
             proved: OperatorCaller = await callers.operator(request, *MAY[access.operator])
-            request.state.operator = proved  # `Callers.operator` need not ask again
+            request.state.operator = request.state.caller = proved  # `Callers.operator` need not ask again
 
 
-def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "operator"]:
+def proven(request: Request[Any, Any, Any]) -> PlatformCaller | OperatorCaller:
+    """Who calls a route that platforms and operators may call, as `enforce` has proved them."""
+    caller: PlatformCaller | OperatorCaller = request.state.caller
+    return caller
+
+
+def _kind(access: Access, authorization: str | None) -> Literal["platform", "consumer", "station", "operator"]:
     """Whom to look for where several may call: by what the token looks like; without one an operator, who may have a cookie."""
     token = "" if authorization is None else authorization.partition(" ")[2]
     if access.operator and (authorization is None or secrets.is_operator_token(token)):
         return "operator"
     if access.consumer and token.count(".") == CONSUMER_TOKEN_DOTS:
         return "consumer"
+    if access.station and (secrets.is_station_key(token) or not (access.platform or access.consumer or access.operator)):
+        return "station"
     return "platform" if access.platform else "consumer" if access.consumer else "operator"

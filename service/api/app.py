@@ -9,19 +9,25 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import (
+    assets,
     campaigns,
     consumers,
     deliveries,
     documentation,
     events,
     hooks,
+    impact,
     moves,
     oauth,
     operators,
+    plastics,
     platforms,
     privacy,
     registries,
+    station_calls,
+    stations,
     system,
+    vocabulary,
 )
 from service.api.access import enforce
 from service.api.application import Application
@@ -97,8 +103,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes, *campaigns.routes,
-            *registries.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *documentation.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
+            *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
+            *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
+            *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

@@ -1,4 +1,4 @@
-"""Who is calling (CONTRACT §3.1): platforms by API key, consumers by a token that a platform signed, operators by token.
+"""Who is calling (CONTRACT §3.1): platforms and stations by key, consumers by a token that a platform signed, operators by token.
 
 One `Callers` per process remembers, bounded, who has proved what, so that the hot path costs a dictionary look-up. It is allowed
 to forget at any time and does so when `callers_version` has risen, within the seconds between two calls of `refresh`.
@@ -26,13 +26,15 @@ from service.domain.errors import CallerRefused, Forbidden, NotFound, Overloaded
 from service.domain.limits import Limit
 from service.domain.roles import ConsumerScope, Role, Scope
 from service.domain.tokens import Algorithm, TokenError, VerificationKey
+from service.domain.vocabulary import Vocabulary
 from service.flows.administer import choose_program
 from service.flows.jwks import FRESH_S, KeySets, KeySetUnavailable
 from service.flows.master_key import open_hook
+from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable
-from service.store import access_tokens
+from service.store import access_tokens, stations
 from service.store import callers as store
-from service.store.connection import UNREACHABLE, Connection, Pool
+from service.store.connection import UNREACHABLE, Connection, Pool, reading
 
 MAX_REMEMBERED: Final = 8_192
 """Callers of each kind that a process remembers; the one unused for longest makes room."""
@@ -48,7 +50,12 @@ REFRESH_TIMEOUT_S: Final = 2.0
 """With the 2 s between two calls this stays below the 5 s after which a revoked key must be refused."""
 
 PROGRAM_HEADER: Final = "X-Greenpoints-Program"
-OPAQUE_PREFIXES: Final = (secrets.PLATFORM_KEY_PREFIX, secrets.ACCESS_TOKEN_PREFIX, secrets.OPERATOR_TOKEN_PREFIX)
+OPAQUE_PREFIXES: Final = (
+    secrets.PLATFORM_KEY_PREFIX,
+    secrets.ACCESS_TOKEN_PREFIX,
+    secrets.STATION_KEY_PREFIX,
+    secrets.OPERATOR_TOKEN_PREFIX,
+)
 """What is no consumer token, from its beginning."""
 
 log = structlog.get_logger("greenpoints.callers")
@@ -86,6 +93,17 @@ class ConsumerCaller(Struct, frozen=True, kw_only=True):
         """Raises Forbidden when the token lacks the scope."""
         if scope not in self.scopes:
             raise Forbidden(f"This consumer token lacks the scope {scope!r}.").about("consumer", self.code)
+
+
+class StationCaller(Struct, frozen=True, kw_only=True):
+    """A collection station; `platform` None: it serves the whole program. `key`: the station's key that proved it."""
+
+    station: int
+    program: int
+    code: str
+    platform: int | None
+    platform_code: str | None
+    key: int
 
 
 class OperatorCaller(Struct, frozen=True, kw_only=True):
@@ -140,9 +158,12 @@ class Callers:
         self._consumers = _Remembered[ConsumerCaller](MAX_REMEMBERED)
         self._issuers = _Remembered[_Issuer](MAX_REMEMBERED)
         self._hooks = _Remembered[store.Hook](MAX_REMEMBERED)
+        self._stations = _Remembered[StationCaller](MAX_REMEMBERED)
         self._unknown = _Remembered[str](MAX_REMEMBERED)
+        self._vocabularies = _Remembered[tuple[int, Vocabulary]](MAX_REMEMBERED)
         self._used_keys: set[int] = set()
         self._used_operator_tokens: set[int] = set()
+        self._used_station_keys: set[int] = set()
 
     # Platforms
 
@@ -238,6 +259,26 @@ class Callers:
             self._consumers.put(authorization, caller, min(claims.expires_at, key_expires_at))
         return caller
 
+    async def presented(self, token: str, *, program: int, at: float) -> ConsumerCaller | None:
+        """The consumer of this program whom a token named at that time (seconds since 1970), as somebody else shows it; None: nobody.
+
+        Remembers nothing and counts no request of the consumer's. Raises Unavailable, Overloaded.
+        """
+        try:
+            unverified = tokens.read(token)
+            issuer = await self._issuer(unverified.issuer)
+            if issuer.program != program:
+                return None
+            key, _ = await self._verification_key(issuer, unverified.kid)
+            claims = tokens.verify(token, key=key, issuer=issuer.code, now=at)
+        except TokenError:
+            return None
+        except KeySetUnavailable as error:
+            raise Unavailable(str(error)) from None
+        return ConsumerCaller(
+            platform=issuer.platform, program=issuer.program, code=issuer.code, reference=claims.reference, scopes=claims.scopes
+        )
+
     async def _issuer(self, code: str) -> _Issuer:
         if (known := self._issuers.get(code, self._clock())) is not None:
             return known
@@ -265,6 +306,41 @@ class Callers:
             if (key := await self._key_sets.find(url, algorithm, kid)) is not None:
                 return key, self._clock() + FRESH_S
         raise TokenError("The platform has no key with the consumer token's `kid`.")
+
+    # Stations
+
+    async def station(self, authorization: str | None) -> StationCaller:
+        """The active collection station behind the Authorization header.
+
+        Raises Unauthenticated, Forbidden (a caller of another kind), RateLimited, Unavailable, Overloaded.
+        """
+        caller = None if authorization is None else self._stations.get(authorization, self._clock())
+        if caller is None:
+            with _named("station"):
+                token = _bearer(authorization)
+                if not secrets.is_station_key(token):
+                    raise await self._refusal(token, "This route is for collection stations: send a station's key (gps_…).")
+                caller = await self._station(token, str(authorization))
+        self._used_station_keys.add(caller.key)
+        _is_known()
+        if self._limits is not None:
+            self._limits.station(caller.station)
+        return caller
+
+    async def _station(self, token: str, authorization: str) -> StationCaller:
+        generation = self._generation
+        found = await self._known_or_ask(token, lambda conn: stations.station_by_key(conn, secrets.token_hash(token)))
+        if found is None:
+            raise Unauthenticated("The station's key is unknown, expired or revoked.")
+        if secrets.is_test_station_key(token) != found.sandbox:
+            raise Unauthenticated("Test keys are for sandboxes, and sandboxes for test keys.").about("station", found.platform_code)
+        caller = StationCaller(
+            station=found.station, program=found.program, code=found.code, platform=found.platform, platform_code=found.platform_code,
+            key=found.key,
+        )  # fmt: skip
+        if generation == self._generation:
+            self._stations.put(authorization, caller, found.expires_at.timestamp() if found.expires_at else float("inf"))
+        return caller
 
     # Operators
 
@@ -337,6 +413,29 @@ class Callers:
         if self._limits is not None and (limits := read_limits(hook.limits)):
             self._limits.hook(hook.id, limits)
 
+    # What their events may name
+
+    async def vocabulary(self, program: int, *, anew: bool = False) -> Vocabulary:
+        """The program's own packaging classes and activities. `anew`: as PostgreSQL has them now, for what was not known a moment ago.
+
+        Asking anew costs one number as long as nothing was declared. What is retired or changed may be known as it was for as long as a
+        revoked key. Raises Unavailable, Overloaded.
+        """
+        name = str(program)
+        known = self._vocabularies.get(name, 0.0)
+        if known is not None and not anew:
+            return known[1]
+
+        async def read(conn: Connection) -> tuple[int, Vocabulary]:
+            version = await store.version(conn)  # first: what is read after it is of this version or newer
+            return known if known is not None and known[0] == version else (version, await vocabulary_of(conn, program))
+
+        generation = self._generation
+        found = await self._ask(read)
+        if generation == self._generation:
+            self._vocabularies.put(name, found, float("inf"))
+        return found[1]
+
     # Keeping up
 
     async def refresh(self) -> None:
@@ -355,21 +454,24 @@ class Callers:
 
     async def write_used(self) -> None:
         """Write down which keys and tokens were used since the last time; call it every 30 s. Raises nothing: what fails is tried again."""
-        keys, operator_tokens = self._used_keys, self._used_operator_tokens
-        if not keys and not operator_tokens:
+        keys, operator_tokens, station_keys = self._used_keys, self._used_operator_tokens, self._used_station_keys
+        if not keys and not operator_tokens and not station_keys:
             return
-        self._used_keys, self._used_operator_tokens = set(), set()
+        self._used_keys, self._used_operator_tokens, self._used_station_keys = set(), set(), set()
         try:
             async with asyncio.timeout(REFRESH_TIMEOUT_S), self._pool.acquire() as conn:
                 await store.touch(conn, keys=sorted(keys), operator_tokens=sorted(operator_tokens))
+                await stations.touch(conn, sorted(station_keys))
         except (*UNREACHABLE, asyncpg.PostgresError):  # a server that only reads, say: nothing that a request may notice
             self._used_keys |= keys
             self._used_operator_tokens |= operator_tokens
+            self._used_station_keys |= station_keys
 
     def forget(self) -> None:
         """Drop everything that is remembered; answers still on their way from PostgreSQL will not be remembered either."""
         self._generation += 1
-        for remembered in (self._platforms, self._consumers, self._issuers, self._hooks, self._unknown):
+        remembered_all = (self._platforms, self._consumers, self._issuers, self._hooks, self._stations, self._unknown, self._vocabularies)
+        for remembered in remembered_all:
             remembered.clear()
 
     # Asking
@@ -382,6 +484,8 @@ class Callers:
             known = await self._known_or_ask(token, lambda conn: _platform_of(conn, token)) is not None
         elif secrets.is_operator_token(token):
             known = await self._known_or_ask(token, lambda conn: store.operator_by_token(conn, digest)) is not None
+        elif secrets.is_station_key(token):
+            known = await self._known_or_ask(token, lambda conn: stations.station_by_key(conn, digest)) is not None
         else:
             try:
                 known = await self._verified(token, f"Bearer {token}") is not None
@@ -405,7 +509,7 @@ class Callers:
             raise Overloaded("Too many callers are being looked up; try again in a moment.")
         self._lookups += 1
         try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._turns, self._pool.acquire() as conn:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._turns, reading(self._pool) as conn:
                 return await load(conn)
         except UNREACHABLE:
             raise Unavailable("The database cannot be asked who is calling; try again in a moment.") from None

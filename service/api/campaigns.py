@@ -19,8 +19,8 @@ from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Name, Position, pa
 from service.api.database import connection
 from service.domain.campaigns import Step
 from service.domain.errors import InvalidRequest, NotFound
-from service.domain.fold import Fact
 from service.domain.intake import Sender, decode_json, invalid, read_fact
+from service.domain.posting import Fact
 from service.domain.roles import MAY
 from service.flows import campaigns, simulate, statistics
 from service.runtime import Resources

@@ -10,13 +10,13 @@ from litestar.params import FromPath, FromQuery, QueryParameter
 from schemas.bounds import MAX_KEY_CHARS, MAX_TEXT_CHARS
 from schemas.deliveries import DeliveryAnswer, Outcome, ReplayAnswer, ReplayRange, ReplayResult, Verdict
 from schemas.pages import Page
+from service.api.access import proven
 from service.api.bodies import decode_body
-from service.api.callers import callers_of
+from service.api.callers import PlatformCaller, callers_of
 from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, instant, page_of, read_cursor
 from service.api.database import connection, serving
 from service.api.lanes import Lanes
-from service.domain import secrets
 from service.domain.deliveries import KEPT_OUTCOMES
 from service.domain.errors import InvalidRequest, NotFound
 from service.domain.roles import MAY
@@ -42,7 +42,7 @@ async def list_deliveries(
     cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT,
 ) -> Page[DeliveryAnswer]:  # fmt: skip
     """Search the log of webhooks that came in, newest first: what was proved, what came of it. A platform's key finds its own."""
-    program, own = await _reader(request)
+    program, own = _reader(request)
     search = store.Search(
         hook=_text(hook), platform=_text(platform), outcome=outcome, verdict=verdict, topic=_text(topic), from_=instant("/from", from_),
         to=instant("/to", to), event=_text(event),
@@ -56,7 +56,7 @@ async def list_deliveries(
 @get("/v1/deliveries/{delivery:str}", tags=TAGS, opt={"answer": DeliveryAnswer})
 async def read_delivery(request: AnyRequest, delivery: FromPath[str]) -> DeliveryAnswer:
     """Read one delivery of the log; its body is not shown to anybody."""
-    program, own = await _reader(request)
+    program, own = _reader(request)
     async with connection(request) as conn:
         found = await store.find(conn, _number(delivery), program=program, platform=own)
     if found is None:
@@ -94,15 +94,10 @@ async def replay_deliveries(request: AnyRequest) -> ReplayAnswer:
     return msgspec.structs.replace(counted(results, dry_run=body.dry_run), next_cursor=cursor)
 
 
-async def _reader(request: AnyRequest) -> tuple[int, int | None]:
+def _reader(request: AnyRequest) -> tuple[int, int | None]:
     """The program whose log the caller may read, and the platform (None: all of the program's)."""
-    authorization = request.headers.get("authorization")
-    if authorization is not None and secrets.is_platform_proof(authorization.partition(" ")[2]):
-        platform = await callers_of(request).platform(authorization)
-        platform.require("deliveries:read")
-        return platform.program, platform.platform
-    operator = await callers_of(request).operator(request, *MAY["deliveries:read"])
-    return operator.program, None
+    caller = proven(request)
+    return caller.program, caller.platform if isinstance(caller, PlatformCaller) else None
 
 
 def _replayer(request: AnyRequest) -> Replayer:

@@ -27,6 +27,7 @@ CONFIG = OpenAPIConfig(
         security_schemes={
             "platform": SecurityScheme(type="http", scheme="bearer", description="A platform's API key, gpk_…"),
             "consumer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description="A token that a platform signed"),
+            "station": SecurityScheme(type="http", scheme="bearer", description="A collection station's key, gps_…"),
             "operator": SecurityScheme(type="http", scheme="bearer", description="An operator's token, gpo_…"),
         }
     ),
@@ -128,7 +129,9 @@ def _codes(status: int) -> str:
 
 def _document_access(operation: dict[str, Any], access: Access) -> None:
     """Who may call: as `security` for machines, as a sentence for people, with the header that chooses an operator's program."""
-    security = [{kind: [needed]} for kind in ("platform", "consumer", "operator") if (needed := getattr(access, kind)) is not None]
+    security = [
+        {kind: [needed]} for kind in ("platform", "consumer", "station", "operator") if (needed := getattr(access, kind)) is not None
+    ]
     if access.signature:
         who = "Whoever signed the body as the hook demands."
     elif not security:
@@ -146,6 +149,8 @@ def _who(access: Access) -> Iterator[str]:
         yield f"platforms whose key has the scope {access.platform}"
     if access.consumer is not None:
         yield f"consumers whose token has the scope {access.consumer}"
+    if access.station is not None:
+        yield "collection stations"
     if access.operator == "signed-in":
         yield "all operators"
     elif access.operator is not None:

@@ -21,9 +21,9 @@ from service.api.exchange import AnyRequest, JsonResponse
 from service.api.lanes import CHUNK_BESIDE, Lanes
 from service.api.paths import reference
 from service.api.problems import problem_of
-from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, UnsupportedMediaType
-from service.domain.fold import Fact
+from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Undeclared, UnsupportedMediaType
 from service.domain.intake import Sender, decode_json, read_fact
+from service.domain.posting import Fact
 from service.flows import events as flow
 from service.flows.receive import Outcome, preview
 from service.runtime import Resources
@@ -62,7 +62,7 @@ async def receive_event(request: Request[Any, Any, Any]) -> ASGIResponse:
     require_json(headers.get(b"content-type"))
     try_out = read_query(request, TryOut)
     body = await read_body(request, resources.settings.max_body_bytes)
-    fact = read_fact(body, _sender(caller), now=resources.clock.now(), hash_key=resources.hash_key)
+    fact = await _Reader(request, caller).read(body)
     if try_out is not None and (try_out.dry_run or try_out.as_of is not None):
         return await _dry_run(request, fact, try_out)
     lanes: Lanes = request.app.state.lanes
@@ -92,7 +92,7 @@ async def receive_batch(request: Request[Any, Any, Any]) -> Response[bytes]:
     try:
         body = await read_body(request, resources.settings.max_bulk_body_bytes)
         events = _split(body, request.headers.get("content-type"))
-        return await _credit_all(events, _sender(caller), resources, lanes)
+        return await _credit_all(events, _Reader(request, caller), lanes)
     finally:
         lanes.bodies -= 1
 
@@ -119,11 +119,12 @@ def _split(body: bytes, content_type: str | None) -> list[msgspec.Raw | bytes]:
     return events
 
 
-async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resources: Resources, lanes: Lanes) -> Response[bytes]:
+async def _credit_all(events: list[msgspec.Raw | bytes], reader: "_Reader", lanes: Lanes) -> Response[bytes]:
     """Read, submit and await chunk by chunk, a few ahead; answers in the order of the request."""
     results: list[bytes] = [b""] * len(events)
     counts = {"accepted": 0, "duplicates": 0, "rejected": 0}
     waiting: list[tuple[list[int], asyncio.Future[list[Outcome]]]] = []
+    await reader.sender()  # before anything is submitted: without it the whole body is refused
 
     async def collect() -> None:
         places, future = waiting.pop(0)
@@ -142,10 +143,9 @@ async def _credit_all(events: list[msgspec.Raw | bytes], sender: Sender, resourc
             chunk = range(start, min(start + size, len(events)))
             start = chunk.stop
             facts, places = [], []
-            now = resources.clock.now()
             for place in chunk:
                 try:
-                    facts.append(read_fact(events[place], sender, now=now, hash_key=resources.hash_key))
+                    facts.append(await reader.read(events[place]))
                     places.append(place)
                 except GreenpointsError as error:
                     _REFUSED.add()
@@ -207,8 +207,42 @@ async def _platform(request: AnyRequest, headers: dict[bytes, bytes]) -> Platfor
     return caller
 
 
-def _sender(caller: PlatformCaller) -> Sender:
-    return Sender(program=caller.program, platform=caller.platform, platform_code=caller.code)
+class _Reader:
+    """Reads the events of one request, with what its program's may name beside the reference lists."""
+
+    __slots__ = ("_asked", "_caller", "_callers", "_resources", "_sender")
+
+    def __init__(self, request: AnyRequest, caller: PlatformCaller) -> None:
+        self._callers, self._caller = callers_of(request), caller
+        self._resources: Resources = request.app.state.resources
+        self._sender: Sender | None = None
+        self._asked = False
+
+    async def read(self, body: bytes | msgspec.Raw) -> Fact:
+        """The event as a fact. Raises MalformedJson, InvalidRequest, Unavailable, Overloaded.
+
+        Where it names what this process does not know, PostgreSQL is asked, once for all events of the request: what was declared before
+        the request came, by whichever process, is known then.
+        """
+        now, hash_key = self._resources.clock.now(), self._resources.hash_key
+        try:
+            return read_fact(body, await self.sender(), now=now, hash_key=hash_key)
+        except Undeclared:
+            if self._asked:
+                raise
+            self._sender, self._asked = await self._with(anew=True), True
+            return read_fact(body, self._sender, now=now, hash_key=hash_key)
+
+    async def sender(self) -> Sender:
+        """On whose behalf they come. Raises Unavailable, Overloaded."""
+        if self._sender is None:
+            self._sender = await self._with(anew=False)
+        return self._sender
+
+    async def _with(self, *, anew: bool) -> Sender:
+        caller = self._caller
+        own = await self._callers.vocabulary(caller.program, anew=anew)
+        return Sender(program=caller.program, platform=caller.platform, platform_code=caller.code, own=own)
 
 
 routes = [receive_event, receive_batch, list_events, read_event]

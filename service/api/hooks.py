@@ -4,6 +4,7 @@ What a sender cannot mend is answered 200: a duplicate, an ignored topic, an unk
 translate or credit (kept, for replay). 401 is a bad signature, 503 makes the sender try again. A hook never answers 409.
 """
 
+import functools
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,10 +22,10 @@ from service.api.callers import callers_of
 from service.api.database import connection
 from service.api.lanes import Lanes
 from service.domain.connectors import BadSignature, StaleSignature, Translated, Untranslatable, verify
-from service.domain.deliveries import MAX_DETAIL_CHARS, MAX_EVENTS, Delivery, delivery_id_in, topic_in, word
+from service.domain.deliveries import KEPT_OUTCOMES, MAX_DETAIL_CHARS, MAX_EVENTS, Delivery, delivery_id_in, topic_in, word
 from service.domain.errors import Overloaded, PayloadTooLarge, Unavailable, UnsupportedMediaType
-from service.flows import privacy_requests
-from service.flows.deliveries import facts_in, hook_of, keep, result_of
+from service.flows import associations, privacy_requests
+from service.flows.deliveries import facts_in, hook_of, keep, result_of, result_without_events, with_unread
 from service.flows.delivery_log import DeliveryLog
 from service.runtime import Resources
 from service.store.callers import Hook as StoredHook
@@ -58,11 +59,14 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         raise error.about("hook", stored.platform_code) from None
     callers_of(request).admit_hook(stored)
     try:
-        translated, facts = facts_in(stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key)
+        translated, facts = await facts_in(
+            stored, headers, body, now=resources.clock.now(), hash_key=resources.hash_key,
+            own=functools.partial(callers_of(request).vocabulary, stored.program), tags=functools.partial(_tags, request, stored),
+        )  # fmt: skip
     except Untranslatable as error:
         return await _keep(request, arrived.row("untranslatable", detail=error.detail), headers, body)
-    except Unavailable as error:
-        deliveries.add(arrived.row("unavailable", detail=error.detail))
+    except (Overloaded, Unavailable) as error:
+        deliveries.add(arrived.row("overloaded" if isinstance(error, Overloaded) else "unavailable", detail=error.detail))
         raise
     except Exception:
         log.exception("a delivery could not be translated", hook=stored.id)
@@ -72,17 +76,15 @@ async def receive_hook(request: Request[Any, Any, Any], hook_id: FromPath[str]) 
         await _ask(request, stored, translated)
         deliveries.add(arrived.row("noted", detail=privacy_requests.NOTED))
         return _answer([])
-    if not facts:
-        deliveries.add(arrived.row("ignored", detail=translated.ignored or ""))
-        return _answer([])
     lanes: Lanes = request.app.state.lanes
     try:
-        result = result_of(await lanes.single.submit(facts))
+        credited = result_of(await lanes.single.submit(facts)) if facts else result_without_events(translated)
     except (Overloaded, Unavailable) as error:
         deliveries.add(arrived.row("overloaded" if isinstance(error, Overloaded) else "unavailable", detail=error.detail))
         raise
+    result = with_unread(credited, translated)
     row = arrived.row(result.outcome, detail=result.detail, events=result.events)
-    if result.outcome == "failed":
+    if result.outcome in KEPT_OUTCOMES:
         return await _keep(request, row, headers, body)
     deliveries.add(row)
     return _answer(result.events)
@@ -110,6 +112,14 @@ class _Arrived:
             duration_ms=round((time.perf_counter() - self._since) * 1_000, 2),
             request_id=None if request_id is None else word(str(request_id)),
         )  # fmt: skip
+
+
+async def _tags(request: Request[Any, Any, Any], hook: StoredHook, translated: Translated) -> Translated:
+    """Write down which tag is on which asset, and let the assets stand where events name their tags. Raises Unavailable."""
+    if not associations.concern(translated):
+        return translated
+    async with connection(request) as conn:
+        return await associations.applied(conn, hook.program, hook.platform, translated)
 
 
 async def _ask(request: Request[Any, Any, Any], hook: StoredHook, translated: Translated) -> None:

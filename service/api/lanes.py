@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 from service.domain.errors import Overloaded
-from service.domain.fold import Account
+from service.domain.posting import Account
 from service.flows.batcher import Lane
 from service.runtime import Resources
 from service.telemetry import metrics
 
 BULK_ANSWER_TIMEOUT_S = 30.0
+BULK = frozenset({"/v1/events/batch", "/v1/stations/me/returns"})
+"""Routes whose bodies go into the bulk lane."""
 CHUNK_BESIDE = 25
 """Events of a chunk of a bulk body while single events come in: a few milliseconds of deciding."""
 CROWD = 64
@@ -56,7 +58,7 @@ class Lanes:
         """Why a request must not even be read now: it would end in a lane that is full."""
         if method != "POST":
             return None
-        if path == "/v1/events/batch":
+        if path in BULK:
             if self.bodies >= self._most_bodies:
                 return self.too_many_bodies()
             return self.bulk.overloaded() if self.bulk.is_full else None

@@ -51,11 +51,12 @@ class Limits:
         self._limiter = limiter
         self._trusted = read_networks(settings.trusted_proxies)
         self._consumer = _per_minute(settings.limit_consumer_per_min)
+        self._station = _per_minute(settings.limit_station_per_min)
         self._operator = _per_minute(settings.limit_operator_per_min)
         self._sign_in = _per_minute(settings.limit_sign_in_per_min)
         self._anonymous = _per_minute(settings.limit_anonymous_per_min)
-        self._crowded: OrderedDict[str, float] = OrderedDict()
-        """Addresses whose limit was used up, and until when."""
+        self._crowded: OrderedDict[str, None] = OrderedDict()
+        """Addresses whose limit was used up, the one that is longest here first."""
 
     # Callers who proved who they are. Each raises RateLimited.
 
@@ -70,6 +71,10 @@ class Limits:
         """A consumer, whatever token he shows."""
         if self._consumer is not None:
             self._admit(current(), "me", (platform, reference), self._consumer)
+
+    def station(self, station: int) -> None:
+        """A collection station, with whichever of its keys."""
+        self._admit(current(), "station", (station,), self._station)
 
     def operator(self, operator: int) -> None:
         """An operator."""
@@ -91,7 +96,7 @@ class Limits:
         visit.fields += fields(kind, limit, standing)
         if not standing.admitted:
             raise RateLimited(
-                f"{limit.requests:,} requests in {limit.per_s} s are admitted ({kind}); come back in {standing.after_s} s.",
+                f"Admitted are {limit.requests:,} per {limit.per_s} s ({kind}); come back in {standing.after_s} s.",
                 retry_after_s=standing.after_s,
             )
 
@@ -131,7 +136,7 @@ class Limits:
         try:
             self._admit(visit, "anonymous", (address,), self._anonymous)
         except RateLimited:
-            self._crowded[address] = 0.0
+            self._crowded[address] = None
             if len(self._crowded) > MAX_CROWDED:
                 self._crowded.popitem(last=False)
             raise

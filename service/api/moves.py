@@ -13,17 +13,16 @@ from schemas.bounds import MAX_CODE_CHARS, MAX_IMPORT_BYTES, MAX_IMPORT_ROWS
 from schemas.consumers import LedgerLine
 from schemas.openings import OpeningBody, OpeningResult, OpeningsAnswer
 from schemas.pages import Page
+from service.api.access import proven
 from service.api.bodies import read_body
-from service.api.callers import callers_of
+from service.api.callers import OperatorCaller, callers_of
 from service.api.changes import change_by, change_by_platform
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, read_cursor
 from service.api.database import connection, short_read
 from service.api.paths import reference
 from service.api.registries import format_of
 from service.domain import openings as rules
-from service.domain import secrets
 from service.domain.errors import InvalidRequest, NotFound
-from service.domain.roles import MAY
 from service.flows import administer, openings
 from service.flows.administer import Change
 from service.flows.balances import find_account
@@ -45,7 +44,7 @@ async def import_balances(request: AnyRequest, platform: PlatformCode = None) ->
 
     For the platform itself, or for an admin who names the platform.
     """
-    program, code, change = await _importer(request, platform)
+    program, code, change = _importer(request, platform)
     format_ = format_of(request)
     body = await read_body(request, MAX_IMPORT_BYTES)
     rows = list(islice(_rows(body, format_), MAX_IMPORT_ROWS + 1))
@@ -67,16 +66,13 @@ async def import_balances(request: AnyRequest, platform: PlatformCode = None) ->
     )  # fmt: skip
 
 
-async def _importer(request: AnyRequest, platform: str | None) -> tuple[int, str, Change]:
+def _importer(request: AnyRequest, platform: str | None) -> tuple[int, str, Change]:
     """The program, the platform's code, and who imports. Raises NotFound for another's platform, InvalidRequest where none is named."""
-    callers, authorization = callers_of(request), request.headers.get("authorization")
-    if authorization is not None and secrets.is_operator_token(authorization.partition(" ")[2]):
-        operator = await callers.operator(request, *MAY["balances:import"])
+    caller = proven(request)
+    if isinstance(caller, OperatorCaller):
         if platform is None:
             raise InvalidRequest.at("/platform", "an operator names the platform")
-        return operator.program, platform, change_by(operator)
-    caller = await callers.platform(authorization)
-    caller.require("balances:import")
+        return caller.program, platform, change_by(caller)
     if platform not in (None, caller.code):
         raise NotFound("There is no such platform.")
     return caller.program, caller.code, change_by_platform(caller.code)

@@ -127,7 +127,7 @@ async def revoke_key(request: AnyRequest, code: FromPath[str], key: FromPath[int
     """Revoke an API key: it is refused everywhere within 5 s. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
-        return _key(await administer.revoke_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller)))
+        return _key(await administer.revoke_key(conn, program=caller.program, platform=code, key=key_number(key), change=change_by(caller)))
 
 
 @post("/v1/platforms/{code:str}/keys/{key:int}/replace", tags=PLATFORMS, opt={"body": KeyReplacement, "answer": KeyAnswer})
@@ -135,10 +135,10 @@ async def replace_key(request: AnyRequest, code: FromPath[str], key: FromPath[in
     """Create an API key with the scopes of an old one, which goes on for as long as you say. The answer shows the new key, this once."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     body = await decode_body(request, KeyReplacement)
-    keep_old = _keep_old(body.keep_old)
+    keep_old = keep_old_of(body.keep_old)
     async with connection(request) as conn:
         return await administer.replace_key(
-            conn, program=caller.program, platform=code, key=_number(key), keep_old=keep_old, change=change_by(caller)
+            conn, program=caller.program, platform=code, key=key_number(key), keep_old=keep_old, change=change_by(caller)
         )
 
 
@@ -183,7 +183,9 @@ async def revoke_signing_key(request: AnyRequest, code: FromPath[str], key: From
     """Revoke a signing key: tokens that it signed are refused within 5 s. A repeat changes nothing."""
     caller = await callers_of(request).operator(request, *MAY["platforms:write"])
     async with connection(request) as conn:
-        row = await administer.revoke_signing_key(conn, program=caller.program, platform=code, key=_number(key), change=change_by(caller))
+        row = await administer.revoke_signing_key(
+            conn, program=caller.program, platform=code, key=key_number(key), change=change_by(caller)
+        )
     return _signing_key(row)
 
 
@@ -322,7 +324,7 @@ def _audit(row: audit.AuditRow) -> AuditAnswer:
 MAX_KEEP_OLD: Final = timedelta(days=MAX_KEEP_OLD_DAYS)
 
 
-def _keep_old(text: str) -> timedelta:
+def keep_old_of(text: str) -> timedelta:
     """How long an old key goes on. Raises InvalidRequest."""
     try:
         found = parse_duration(text)
@@ -334,7 +336,7 @@ def _keep_old(text: str) -> timedelta:
     return kept
 
 
-def _number(key: int) -> int:
+def key_number(key: int) -> int:
     """A row's number from the path. Raises NotFound for one that no row can have."""
     if not 0 < key < 2**63:
         raise NotFound("There is no key of this number.")

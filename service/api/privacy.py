@@ -13,15 +13,15 @@ from msgspec import Struct
 from schemas.bounds import MAX_CODE_CHARS
 from schemas.pages import Page
 from schemas.privacy import Export, HoldAnswer, HoldBody, PolicyBody, PrivacyRequestAnswer
+from service.api.access import proven
 from service.api.bodies import decode_body
-from service.api.callers import callers_of
+from service.api.callers import PlatformCaller, callers_of
 from service.api.changes import change_by, change_by_platform
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, page_of, read_cursor
 from service.api.database import connection
 from service.api.paths import reference
 from service.domain.errors import InvalidRequest, NotFound
-from service.domain.roles import MAY, Permission, Scope
-from service.domain.secrets import is_platform_proof
+from service.domain.roles import MAY
 from service.flows import administer, erase, personal_export, privacy_requests
 from service.flows.administer import Change
 from service.flows.events import NEWEST
@@ -45,17 +45,13 @@ class _Actor(Struct, frozen=True, kw_only=True):
     change: Change
 
 
-async def _actor(request: AnyRequest, scope: Scope, permission: Permission) -> _Actor:
-    """A platform with this scope, or an operator with this permission."""
-    authorization = request.headers.get("authorization")
-    callers = callers_of(request)
-    if authorization is not None and is_platform_proof(authorization.rpartition(" ")[2]):
-        caller = await callers.platform(authorization)
-        caller.require(scope)
+def _actor(request: AnyRequest) -> _Actor:
+    """A platform or an operator."""
+    caller = proven(request)
+    if isinstance(caller, PlatformCaller):
         change = change_by_platform(caller.code)
         return _Actor(program=caller.program, platform=caller.platform, code=caller.code, change=change)
-    operator = await callers.operator(request, *MAY[permission])
-    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator))
+    return _Actor(program=caller.program, platform=None, code="", change=change_by(caller))
 
 
 class _Consumer(Struct, frozen=True, kw_only=True):
@@ -85,7 +81,7 @@ async def _consumer(conn: Connection, actor: _Actor, ref: str, platform: str | N
 @delete("/v1/consumers/{ref:str}", tags=TAGS, status_code=204)
 async def erase_consumer(request: AnyRequest, ref: FromPath[str], platform: PlatformCode = None) -> None:
     """Erase a consumer: nobody can tell any more whose account it was, and its points can never be spent. 404 from then on."""
-    actor = await _actor(request, "consumers:erase", "personal:erase")
+    actor = _actor(request)
     async with connection(request) as conn:
         consumer = await _consumer(conn, actor, ref, platform)
         account = await erase.erase(conn, **msgspec.structs.asdict(consumer), change=actor.change)
@@ -96,7 +92,7 @@ async def erase_consumer(request: AnyRequest, ref: FromPath[str], platform: Plat
 @get("/v1/consumers/{ref:str}/export", tags=TAGS, opt={"answer": Export})
 async def export_consumer(request: AnyRequest, ref: FromPath[str], platform: PlatformCode = None, cursor: Cursor = None) -> Response[bytes]:
     """Read everything that is held about a consumer, as one JSON document (500 events a page)."""
-    actor = await _actor(request, "consumers:export", "personal:read")
+    actor = _actor(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         consumer = await _consumer(conn, actor, ref, platform)
@@ -151,7 +147,7 @@ async def _administrator(request: AnyRequest) -> _Actor:
 @get("/v1/privacy-requests", tags=TAGS, opt={"answer": Page[PrivacyRequestAnswer]})
 async def list_requests(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[PrivacyRequestAnswer]:
     """List requests to erase or to hand out what is known of persons, newest first: a platform its own, an operator the program's."""
-    actor = await _actor(request, "consumers:export", "personal:read")
+    actor = _actor(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         rows = await store.page(conn, program=actor.program, platform=actor.platform, before=before, limit=limit + 1)
@@ -161,7 +157,7 @@ async def list_requests(request: AnyRequest, cursor: Cursor = None, limit: Limit
 @get("/v1/privacy-requests/{request_id:int}", tags=TAGS, opt={"answer": PrivacyRequestAnswer})
 async def read_request(request: AnyRequest, request_id: FromPath[int]) -> PrivacyRequestAnswer:
     """Read one request and how far it has come."""
-    actor = await _actor(request, "consumers:export", "personal:read")
+    actor = _actor(request)
     async with connection(request) as conn:
         return _request(await _own(conn, actor, request_id))
 
@@ -169,7 +165,7 @@ async def read_request(request: AnyRequest, request_id: FromPath[int]) -> Privac
 @get("/v1/privacy-requests/{request_id:int}/export", tags=TAGS, opt={"answer": Export})
 async def read_export(request: AnyRequest, request_id: FromPath[int], cursor: Cursor = None) -> Response[bytes]:
     """Read what is held about the person whom the request is about; 404 when nobody was known, or it is too long ago."""
-    actor = await _actor(request, "consumers:export", "personal:read")
+    actor = _actor(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         found = await _own(conn, actor, request_id)

@@ -12,7 +12,7 @@ from schemas.problems import Problem
 from service.api import refusals
 from service.domain.errors import CallerRefused, GreenpointsError
 from service.domain.pointers import unquoted
-from service.domain.secrets import ACCESS_TOKEN_PREFIX, OPERATOR_TOKEN_PREFIX, PLATFORM_KEY_PREFIX
+from service.domain.secrets import ACCESS_TOKEN_PREFIX, OPERATOR_TOKEN_PREFIX, PLATFORM_KEY_PREFIX, STATION_KEY_PREFIX
 from service.telemetry import metrics, tallies
 
 PROBLEM_JSON = "application/problem+json"
@@ -98,6 +98,8 @@ def _shown(path: str, authorization: str | None) -> str:
         return "api_key"
     if token.startswith(ACCESS_TOKEN_PREFIX):
         return "access_token"
+    if token.startswith(STATION_KEY_PREFIX):
+        return "station_key"
     if token.startswith(OPERATOR_TOKEN_PREFIX):
         return "operator_token"
     return "consumer_token" if token.count(".") == 2 else "other"

@@ -1,4 +1,4 @@
-"""`greenpoints import certificates|products FILE`; balances are in `service.cli.openings`."""
+"""`greenpoints import certificates|products|plastics FILE`; balances are in `service.cli.openings`, assets in `service.cli.assets`."""
 
 import csv
 import io
@@ -17,7 +17,8 @@ from schemas.registries import ImportAnswer
 from service.cli.servers import connection, run
 from service.domain import imports
 from service.domain.imports import Format
-from service.flows import administer, registries
+from service.flows import administer, plastics, registries
+from service.flows.administer import BY_COMMAND
 from service.store.connection import Connection
 
 T = TypeVar("T")
@@ -33,7 +34,7 @@ AS_JSON = click.option("--json", "as_json", is_flag=True, help="Counts and every
 
 @click.group("import")
 def import_() -> None:
-    """Certificates, products and opening balances in bulk, from .json (an array), .ndjson or .csv.
+    """Certificates, products, reusable packaging, plastics and opening balances in bulk, from .json (an array), .ndjson or .csv.
 
     A row that is wrong stops no other and makes the exit code 1. Safe to repeat.
     """
@@ -49,7 +50,7 @@ def import_certificates(*, file: Path, program_code: str | None, as_json: bool) 
     async def take(conn: Connection, body: bytes, program: int) -> ImportAnswer:
         return await registries.import_certificates(conn, imports.certificate_rows(body, _format(file)), program=program)
 
-    return _report(run(_import(file, program_code, take)), as_json=as_json)
+    return report(run(_import(file, program_code, take)), as_json=as_json)
 
 
 @import_.command("products")
@@ -62,7 +63,25 @@ def import_products(*, file: Path, program_code: str | None, as_json: bool) -> i
     async def take(conn: Connection, body: bytes, program: int) -> ImportAnswer:
         return await registries.import_products(conn, imports.product_rows(body, _format(file)), program=program)
 
-    return _report(run(_import(file, program_code, take)), as_json=as_json)
+    return report(run(_import(file, program_code, take)), as_json=as_json)
+
+
+@import_.command("plastics")
+@FILE
+@click.option("--platform", "platform_code", required=True, metavar="CODE", help="Whose plastic this is.")
+@PROGRAM
+@AS_JSON
+def import_plastics(*, file: Path, platform_code: str, program_code: str | None, as_json: bool) -> int:
+    """CSV columns: id, period, class, kind, mass_g or mass_kg, units, merchant, note, corrects."""
+
+    async def take(conn: Connection, body: bytes, program: int) -> ImportAnswer:
+        owner = await administer.find_platform(conn, program=program, code=platform_code)
+        taken = await plastics.report(conn, imports.plastic_rows(body, _format(file)), platform=owner, change=BY_COMMAND)
+        return ImportAnswer(
+            created=taken.created, updated=taken.updated, unchanged=taken.unchanged, rejected=taken.rejected, results=[*taken.results]
+        )
+
+    return report(run(_import(file, program_code, take)), as_json=as_json)
 
 
 async def _import(file: Path, program_code: str | None, take: Callable[[Connection, bytes, int], Awaitable[ImportAnswer]]) -> ImportAnswer:
@@ -132,7 +151,7 @@ def _pieces(rows: Iterator[T]) -> Iterator[list[T]]:
         yield piece
 
 
-def _report(answer: ImportAnswer, *, as_json: bool) -> int:
+def report(answer: ImportAnswer, *, as_json: bool) -> int:
     """Counts and what was not taken. Exit code 1 when a row was rejected."""
     rejected = [result for result in answer.results if result.status == "rejected"]
     if as_json:

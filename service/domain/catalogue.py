@@ -1,21 +1,37 @@
 """What is running: programs and campaigns as compiled at one catalogue version, and which of them an event meets."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
+from service.domain.activities import ActivityKind
 from service.domain.campaigns import CompiledCampaign
+from service.domain.factors import OwnFactors
+from service.domain.packaging import PackagingClass
 
 
 class Program(Struct, frozen=True, kw_only=True):
-    """A points scheme; its time zone rules the days and years of caps, certificates and expiry."""
+    """A points scheme; its time zone rules the days and years of caps, certificates and expiry.
+
+    `return_earner`: whose points a reusable asset earns, `returner` (whoever brings it) or `recipient` (to whom it was shipped).
+    `return_window_days`: how long single-use packaging can be given back after it was shipped; None: returns are not compared.
+    """
 
     id: int
     code: str
     zone: ZoneInfo
+    return_earner: Literal["returner", "recipient"] = "returner"
+    return_window_days: int | None = 90
+    impact_factors: OwnFactors = OwnFactors()
+    """Its own impact factors, and its corrections of reference factors."""
+    activity_kinds: Mapping[str, ActivityKind] = {}
+    """The program's own, by code; retired ones too."""
+    packaging_classes: Mapping[str, PackagingClass] = {}
+    """The program's own, by code; retired ones too."""
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

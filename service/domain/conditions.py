@@ -63,6 +63,7 @@ _ITEM: Final[dict[str, cel.Type]] = {
     "item.class": cel.Type.STRING,
     "item.asset": cel.Type.STRING,
     "item.station": cel.Type.STRING,
+    "item.proved": cel.Type.BOOL,
     "item.quantity": cel.Type.DOUBLE,
     "item.mass_g": cel.Type.DOUBLE,
 }
@@ -83,7 +84,8 @@ _SEGMENT_ENVIRONMENT: Final = cel.NewEnv(variables=_EVERYWHERE)
 # Of a shop's goods, classes and channels there are few; ids, amounts, times and free objects are ever new.
 _RECURRING: Final = frozenset({
     "line.sku", "line.gtin", "line.category", "line.merchant", "line.certified", "line.schemes", "order.currency", "order.channel",
-    "packaging.class", "packaging.parcels", "item.class", "item.station", "activity.name", "event.type", "platform.code", "consumer.tier",
+    "packaging.class", "packaging.parcels", "item.class", "item.station", "item.proved",
+    "activity.name", "event.type", "platform.code", "consumer.tier",
 })  # fmt: skip
 MAX_KNOWN: Final = 4_096
 """Values that one condition remembers; then it starts anew."""

@@ -35,6 +35,10 @@ class InvalidRequest(GreenpointsError):
         return cls(f"{detail} (at {pointer or 'the whole body'})", [FieldError(pointer=pointer, detail=detail)])
 
 
+class Undeclared(InvalidRequest):
+    """An event that names something of its program's own, and is wrong as far as this process knows: another may have declared it since."""
+
+
 class ConsumerErased(InvalidRequest):
     """The event's consumer was erased, and the program takes no more events of an erased reference."""
 
@@ -51,7 +55,7 @@ class CallerRefused(GreenpointsError):
     """Who calls is not let in. It is logged, with what is known of the caller; `detail` never quotes what the caller sent as proof."""
 
     caller: str | None = None
-    """The kind of caller that was expected or found: platform, consumer, operator, hook, client, sign-in."""
+    """The kind of caller that was expected or found: platform, consumer, station, operator, hook, client, sign-in."""
     platform: str | None = None
     """The code of the platform that it is about, as far as it is known."""
 

@@ -16,14 +16,17 @@ from decimal import Decimal
 from msgspec import UNSET, Struct, UnsetType
 
 from schemas.campaigns import Action, Multiplier, PerAmount
-from schemas.events import ActivityCompleted, Award, Event, OrderPaid, Packaging, PackagingReturned, Refusal
+from schemas.events import Award, Event, Impact, OrderPaid, Refusal
+from schemas.impact import ImpactRecord
 from service.domain import earning
 from service.domain.campaigns import CompiledCampaign, expires_on
 from service.domain.catalogue import Catalogue, Program
 from service.domain.certificates import CertificateFacts
+from service.domain.claims import RULES, Claim, Claims
 from service.domain.conditions import Condition
+from service.domain.impact import central_g, impact_of
 from service.domain.products import Products
-from service.domain.things import Thing, activity_thing, item_thing, line_thing, packaging_thing, values_of
+from service.domain.things import Thing, line_thing, values_of
 from service.domain.usage import Usage
 
 
@@ -37,25 +40,44 @@ class Granted(Struct, kw_only=True, gc=False):
     expires_on: date | None
     reason: str
     line: str | None = None
+    """Of a purchase: the order line. Of packaging: the event that told what was really used (`OrderFacts.target`)."""
     index: int | None = None
     certificate: CertificateFacts | None = None
+    impact: ImpactRecord | None = None
+    """Of the thing: only the first award for it has it."""
+
+    @property
+    def co2e_g(self) -> int:
+        """Grams of CO2e as sums count them."""
+        return central_g(self.impact)
+
+    @property
+    def plastic_g(self) -> int:
+        """Grams of plastic as sums count them."""
+        return 0 if self.impact is None else self.impact.plastic_g
 
     def as_award(self) -> Award:
         """As the answer shows it."""
+        line = self.line if self.campaign.body.action == "purchase" else None
         return Award(
             campaign=self.campaign.code, version=self.campaign.version, action=self.campaign.body.action, points=self.points,
-            reason=self.reason, line=UNSET if self.line is None else self.line, return_=UNSET if self.index is None else self.index,
+            reason=self.reason, line=UNSET if line is None else line, return_=UNSET if self.index is None else self.index,
             certificate=UNSET if self.certificate is None else str(self.certificate.id),
+            impact=_NO_IMPACT if self.impact is None else Impact(co2e_g=self.co2e_g, plastic_g=self.plastic_g, record=self.impact),
         )  # fmt: skip
+
+
+_NO_IMPACT = Impact()
 
 
 class Scope:
     """What all events of a batch are judged by. `now` is the transaction's; holds start from it."""
 
-    def __init__(self, *, catalogue: Catalogue, products: Products, usage: Usage, now: datetime) -> None:
+    def __init__(self, *, catalogue: Catalogue, products: Products, usage: Usage, claims: Claims, now: datetime) -> None:
         self.catalogue = catalogue
         self.products = products
         self.usage = usage
+        self.claims = claims
         self.now = now
         self._terms: dict[int, tuple[datetime, date | None]] = {}
 
@@ -72,7 +94,7 @@ class Scope:
 class Granter:
     """Grants for one event. `day` is the local day on which it occurred."""
 
-    __slots__ = ("_in_order", "account", "day", "event", "granted", "platform", "platform_code", "program", "refused", "scope")
+    __slots__ = ("_in_order", "account", "claimed", "day", "event", "granted", "platform", "platform_code", "program", "refused", "scope")
 
     def __init__(self, scope: Scope, event: Event, *, platform: int, platform_code: str, account: int, program: Program, day: date) -> None:
         self.scope = scope
@@ -84,6 +106,8 @@ class Granter:
         self.day = day
         self.granted: list[Granted] = []
         self.refused: list[Refusal] = []
+        self.claimed: list[tuple[tuple[Claim, ...], int]] = []
+        """What granted things earn by, each with its item (0 where there are none): to be taken by whoever posts the awards."""
         self._in_order: dict[int, int] = {}
 
     def purchase(self, event: OrderPaid) -> None:
@@ -95,20 +119,18 @@ class Granter:
             else:
                 self._grant(campaigns, line_thing(event, line, standing, self.platform_code))
 
-    def packaging(self, event: Event, packaging: Packaging) -> None:
-        """Grant for how an order is packed, once per order."""
-        if campaigns := self._candidates("packaging"):
-            self._grant(campaigns, packaging_thing(event, packaging, self.platform_code))
+    def grant(self, action: Action, thing: Thing) -> None:
+        """Grant for how an order is packed, for a returned item or for an activity, unless what it earns by has earned before."""
+        if campaigns := self._candidates(action):
+            self._grant(campaigns, thing)
 
-    def returns(self, event: PackagingReturned) -> None:
-        """Grant for every returned item."""
-        for index, item in enumerate(event.returns) if (campaigns := self._candidates("return")) else ():
-            self._grant(campaigns, item_thing(event, item, index, self.platform_code))
+    def meets(self, action: Action) -> bool:
+        """Whether any campaign of the action is a candidate."""
+        return bool(self._candidates(action))
 
-    def activity(self, event: ActivityCompleted) -> None:
-        """Grant for an activity."""
-        if campaigns := self._candidates("activity"):
-            self._grant(campaigns, activity_thing(event, self.platform_code))
+    def refuse(self, code: str, detail: str, *, index: int | None = None) -> None:
+        """Say why something earns nothing, whatever the campaigns."""
+        self.refused.append(Refusal(code=code, detail=detail, return_=UNSET if index is None else index))
 
     def _candidates(self, action: Action) -> list[CompiledCampaign]:
         candidates = self.scope.catalogue.candidates(self.program.id, action, self.platform_code, self.event.occurred_at)
@@ -131,6 +153,9 @@ class Granter:
                     multipliers.append((campaign, rule))
                 elif (points := self._worth(campaign, thing)) > 0:
                     worth.append((campaign, points))
+        if thing.claims and (worth or multipliers) and (claim := self.scope.claims.taken(self.program.id, thing.claims)) is not None:
+            self.refuse("already_awarded", RULES[claim.kind], index=thing.index)
+            return
         granted: dict[str, int] = {}
         for campaign, points in _stack(worth) if len(worth) > 1 else worth:
             granted[campaign.code] = self._cut(campaign, points, thing)
@@ -138,6 +163,8 @@ class Granter:
             base = sum(granted.get(code, 0) for code in rule.of)
             if points := earning.multiplied(rule.factor, base):
                 self._cut(campaign, points, thing)
+        if thing.claims and any(granted.values()):
+            self.claimed.append((thing.claims, thing.index or 0))
 
     def _matches(self, campaign: CompiledCampaign, when: Condition, thing: Thing) -> bool:
         """Whether a campaign's condition holds; if it fails only for want of a certificate, say so."""
@@ -183,12 +210,14 @@ class Granter:
                 day=self.day,
                 due_at=due_at,
                 expires_on=last_day,
-                line=None if thing.line is None else thing.line.id,
+                line=thing.shipment if thing.line is None else thing.line.id,
                 index=thing.index,
                 reason=_reason(campaign, points, allowed, code),
                 certificate=thing.standing.certificate if thing.standing else None,
+                impact=None if thing.counted else impact_of(thing, self.program),
             )
         )
+        thing.counted = True
         return allowed
 
     def _refuse(self, thing: Thing, campaign: CompiledCampaign, code: str, detail: str) -> None:

@@ -2,12 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, TypeVar
 
 import msgspec
 
+from schemas.assets import AssetBody
 from schemas.bounds import MAX_IMPORT_COLUMNS, MAX_IMPORT_ROWS
+from schemas.plastics import PlasticBody
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest, MalformedJson
@@ -17,6 +20,7 @@ Format = Literal["json", "ndjson", "csv"]
 T = TypeVar("T")
 Row = dict[str, str]
 
+_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _MALFORMED = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)
 
 
@@ -34,6 +38,41 @@ def product_rows(body: bytes, format_: Format) -> list[ProductBody | FieldError]
     Raises as `certificate_rows`.
     """
     return _decoded(body, format_, ProductBody, _with_sku)
+
+
+def asset_rows(body: bytes, format_: Format) -> list[AssetBody | FieldError]:
+    """Assets, or what is wrong with the row. CSV columns: asset, class, max_trips. Raises as `certificate_rows`."""
+    return _decoded(body, format_, AssetBody, _with_trips)
+
+
+def asset_lines(lines: Iterable[str], format_: Literal["ndjson", "csv"]) -> Iterator[AssetBody | FieldError]:
+    """Assets from the lines of a file of any size, one by one; undecodable bytes are surrogates, and make their row a refused one.
+
+    Raises InvalidRequest when a CSV file's heading is missing.
+    """
+    if format_ == "ndjson":
+        return (_from_json(line.encode("utf-8", "surrogateescape"), AssetBody) for line in lines if line.strip())
+    reader = csv.reader(lines, strict=True)
+    return (_from_csv(row, AssetBody, _with_trips) for row in _named_cells(reader, _heading(reader)))
+
+
+def _with_trips(row: Row) -> dict[str, object]:
+    trips = row.get("max_trips", "")
+    return {**row, "max_trips": int(trips)} if _WHOLE.fullmatch(trips) else {**row}
+
+
+def plastic_rows(body: bytes, format_: Format) -> list[PlasticBody | FieldError]:
+    """Rows of the plastics ledger, or what is wrong with the row. CSV columns are the fields of `PlasticBody`.
+
+    Raises as `certificate_rows`.
+    """
+    return _decoded(body, format_, PlasticBody, _with_units)
+
+
+def _with_units(row: Row) -> dict[str, object]:
+    """Cells are text; units are a number."""
+    units = row.get("units", "")
+    return {**row, "units": int(units)} if _WHOLE.fullmatch(units) else {**row}
 
 
 def _with_sku(row: Row) -> dict[str, object]:
@@ -79,20 +118,49 @@ def _csv_rows(body: bytes) -> Iterator[Row | FieldError]:
     """Rows by column name, empty cells left out. A byte order mark (Excel writes one) is fine."""
     try:
         reader = csv.reader(io.StringIO(body.decode("utf-8-sig"), newline=""), strict=True)
-        heading = [name.strip().lower() for name in next(reader, [])]
-        if not any(heading) or len(heading) > MAX_IMPORT_COLUMNS or len(set(heading)) != len(heading):
-            raise InvalidRequest(f"The first line of a CSV file names its columns, each once, at most {MAX_IMPORT_COLUMNS}.")
+        heading = _heading(reader)
         for count, cells in enumerate(cells for cells in reader if any(cells)):
             if count >= MAX_IMPORT_ROWS:
                 raise InvalidRequest(f"An import has at most {MAX_IMPORT_ROWS:,} rows.")
-            if len(cells) > len(heading):
-                yield FieldError(pointer="", detail=f"has {len(cells)} cells, the heading {len(heading)}")
-            else:
-                yield {name: cell.strip() for name, cell in zip(heading, cells, strict=False) if cell.strip()}
+            yield _named(heading, cells)
     except UnicodeDecodeError:
         raise InvalidRequest("A CSV file must be in UTF-8.") from None
     except csv.Error as error:
         raise InvalidRequest(f"The CSV file cannot be read: {error}.") from None
+
+
+def _heading(reader: Iterator[list[str]]) -> list[str]:
+    try:
+        heading = [name.strip().lower() for name in next(reader, [])]
+        "".join(heading).encode()
+    except UnicodeEncodeError:  # undecodable bytes, as surrogates
+        raise InvalidRequest("A CSV file must be in UTF-8.") from None
+    except csv.Error as error:
+        raise InvalidRequest(f"The CSV file cannot be read: {error}.") from None
+    if not any(heading) or len(heading) > MAX_IMPORT_COLUMNS or len(set(heading)) != len(heading):
+        raise InvalidRequest(f"The first line of a CSV file names its columns, each once, at most {MAX_IMPORT_COLUMNS}.")
+    return heading
+
+
+def _named(heading: list[str], cells: list[str]) -> Row | FieldError:
+    """The cells by column name, empty ones left out."""
+    if len(cells) > len(heading):
+        return FieldError(pointer="", detail=f"has {len(cells)} cells, the heading {len(heading)}")
+    return {name: cell.strip() for name, cell in zip(heading, cells, strict=False) if cell.strip()}
+
+
+def _named_cells(reader: Iterator[list[str]], heading: list[str]) -> Iterator[Row | FieldError]:
+    """Row by row; what cannot be read as CSV is a refused row, and reading goes on behind it."""
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield FieldError(pointer="", detail=f"cannot be read as CSV: {error}")
+        else:
+            if any(cells):
+                yield _named(heading, cells)
 
 
 def _from_csv(row: Row | FieldError, type_: type[T], shape: Callable[[Row], object]) -> T | FieldError:

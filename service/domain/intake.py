@@ -9,16 +9,17 @@ import msgspec
 
 from schemas.events import Event
 from service.domain.errors import InvalidRequest, MalformedJson, Unavailable
-from service.domain.fold import Fact
 from service.domain.pointers import field_error
+from service.domain.posting import Fact
 from service.domain.validate import check_event, check_texts
+from service.domain.vocabulary import Vocabulary
 
 _events = msgspec.json.Decoder(Event)
 _any = msgspec.json.Decoder()
 _encode_in_order = msgspec.json.Encoder(order="deterministic").encode
 _encode = msgspec.json.Encoder().encode
 
-HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region")
+HASHED_ATTRIBUTES = ("device", "address", "payment", "ip", "region", "attendant")
 """Kept only as keyed hashes: they link events for the fraud checks, and say nothing by themselves."""
 
 
@@ -28,10 +29,12 @@ class Sender(msgspec.Struct, frozen=True, kw_only=True):
     program: int
     platform: int
     platform_code: str
+    own: Vocabulary = Vocabulary()
+    """What its program's events may name beside the reference lists, as far as this process knows."""
 
 
 def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: datetime, hash_key: bytes) -> Fact:
-    """One event from its JSON. Raises MalformedJson or InvalidRequest; `now` is PostgreSQL's clock."""
+    """One event from its JSON. Raises MalformedJson or InvalidRequest (Undeclared among them); `now` is PostgreSQL's clock."""
     value = decode_json(body)
     try:
         event = _events.decode(body)
@@ -43,7 +46,7 @@ def read_fact(body: bytes | msgspec.Raw, sender: Sender, *, now: datetime, hash_
 
 
 def fact_of(event: Event, sender: Sender, *, now: datetime, hash_key: bytes, newer_wins: bool = False) -> Fact:
-    """An event that we have translated, as a fact. Raises InvalidRequest. The event itself is hashed."""
+    """An event that we have translated, as a fact. Raises InvalidRequest (Undeclared among them). The event itself is hashed."""
     check_texts(event)
     request_hash = hash_of(msgspec.to_builtins(event))
     return _fact(event, sender, now=now, hash_key=hash_key, request_hash=request_hash, newer_wins=newer_wins)
@@ -55,7 +58,7 @@ def _is_plain(body: bytes) -> bool:
 
 
 def _fact(event: Event, sender: Sender, *, now: datetime, hash_key: bytes, request_hash: bytes, newer_wins: bool = False) -> Fact:
-    check_event(event, now)
+    check_event(event, now, sender.own)
     return Fact(
         program=sender.program, platform=sender.platform, platform_code=sender.platform_code, event=event,
         facts=_encode(minimised(event, hash_key)), request_hash=request_hash, newer_wins=newer_wins,
@@ -79,7 +82,7 @@ def minimised(event: Event, hash_key: bytes) -> Event:
     """The event as it may be stored.
 
     Without the consumer's reference: only the vault (`consumer_reference`) knows that, so that it can be forgotten there.
-    Attributes that identify a device, an address, a payment, an ip or a region are hashed.
+    Attributes that identify a device, an address, a payment, an ip, a region or who took a return are hashed.
     """
     named = [name for name in HASHED_ATTRIBUTES if name in event.attributes]
     if not named:

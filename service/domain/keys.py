@@ -9,6 +9,8 @@ class Kind(IntEnum):
     EVENT = 1
     ORDER = 2
     OPENING = 3
+    WRITTEN = 4
+    """An event that nobody reported: `packaging.reassigned`."""
 
 
 BUCKETS = 1_024

@@ -87,6 +87,9 @@ def rows_of_csv(lines: Iterable[str]) -> Iterator[OpeningRow]:
 def _heading(reader: Iterator[list[str]]) -> list[str]:
     try:
         heading = [name.strip().lstrip("\ufeff").lower() for name in next(reader, [])]
+        "".join(heading).encode()
+    except UnicodeEncodeError:  # undecodable bytes, as surrogates
+        raise InvalidRequest("A CSV file must be in UTF-8.") from None
     except csv.Error as error:
         raise InvalidRequest(f"The CSV file cannot be read: {error}.") from None
     if not any(heading) or len(heading) > MAX_IMPORT_COLUMNS or len(set(heading)) != len(heading):

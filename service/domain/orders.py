@@ -3,35 +3,54 @@
 from decimal import Decimal
 from fractions import Fraction
 
-from schemas.events import OrderPaid, Refund
+from schemas.events import OrderFulfilled, OrderPaid, Refund
 
 _ALL = Fraction(1)
 _NONE = Fraction(0)
 
 
 class OrderFacts:
-    """What is known about one order: what was bought, what was refunded (by refund id), whether it was cancelled."""
+    """What is known about one order: what was bought, refunded (by refund id) and sent (by event id), whether it was cancelled."""
 
-    __slots__ = ("_amounts", "_bought", "_quantities", "_total", "cancelled", "refunds")
+    __slots__ = ("_amounts", "_quantities", "_total", "bought", "cancelled", "declared_wrong", "refunds", "sent")
 
     def __init__(self) -> None:
-        self._bought: OrderPaid | None = None
+        self.bought: OrderPaid | None = None
         self._total: Decimal | None = None
         self.refunds: dict[str, Refund] = {}
         self.cancelled = False
+        self.sent: dict[str, OrderFulfilled] = {}
+        """What tells how it was really packed, by event id."""
+        self.declared_wrong: set[str] = set()
+        """Ids of events that were declared wrong."""
 
     def paid(self, event: OrderPaid) -> None:
         """Add what was bought. The first report counts; a later one with other lines or another total changes nothing."""
-        if self._bought is None:
-            self._bought = event
+        if self.bought is None:
+            self.bought = event
+
+    def really_sent(self) -> list[OrderFulfilled]:
+        """What was sent, without what was declared wrong."""
+        return [event for id_, event in self.sent.items() if id_ not in self.declared_wrong]
+
+    def target(self, points: int, *, action: str, line: str | None) -> int:
+        """The points, of those awarded, that these facts leave.
+
+        An award for packaging has as its line the event that told what was really used; None: it was chosen at checkout.
+        """
+        if action != "packaging":
+            return self.kept(points, line)
+        if line in self.declared_wrong or (line is None and self.really_sent()):
+            return 0  # what was really used stands in place of what was chosen at checkout
+        return self.kept(points, None)
 
     def _reckon(self) -> Decimal:
         """What was paid in all; reads what was bought when it is first asked for, which is only where something goes back."""
         if self._total is None:
-            assert self._bought is not None, "a target is asked for before the order was paid"
-            self._total = Decimal(self._bought.order.total or 0)
-            self._quantities = {line.id: Decimal(line.quantity) for line in self._bought.lines}
-            self._amounts = {line.id: line_amount(line.quantity, line.unit_price, line.amount) for line in self._bought.lines}
+            assert self.bought is not None, "a target is asked for before the order was paid"
+            self._total = Decimal(self.bought.order.total or 0)
+            self._quantities = {line.id: Decimal(line.quantity) for line in self.bought.lines}
+            self._amounts = {line.id: line_amount(line.quantity, line.unit_price, line.amount) for line in self.bought.lines}
         return self._total
 
     def kept(self, points: int, line: str | None) -> int:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from schemas.events import ActivityCompleted, Event, OrderFulfilled, OrderPaid, PackagingReturned
+from schemas.events import ActivityCompleted, OrderFulfilled, OrderPaid, PackagingReturned, StoredEvent
 from service.domain.intake import HASHED_ATTRIBUTES
 
 ErasedReference = Literal["new_account", "refuse"]
@@ -13,15 +13,15 @@ ErasedReference = Literal["new_account", "refuse"]
 RequestKind = Literal["erase", "export", "erase_all"]
 RequestState = Literal["pending", "running", "on_hold", "done", "cancelled"]
 
-_decode = msgspec.json.Decoder(Event).decode
+_decode = msgspec.json.Decoder(StoredEvent).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def scrub(event: Event, *, free: bool = True, hashed: bool = True) -> Event:
+def scrub(event: StoredEvent, *, free: bool = True, hashed: bool = True) -> StoredEvent:
     """The event without what identifies or describes a person; the same one when there is nothing of the kind.
 
     `free` goes: attributes, evidence, waybills, stations and proofs. `hashed` goes: the keyed hashes of device, address, payment,
-    ip and region. Ids, times, lines, quantities, money, packaging classes and assets stay.
+    ip, region and attendant. Ids, times, lines, quantities, money, packaging classes and assets stay.
     """
     changes: dict[str, Any] = {}
     if event.attributes:
@@ -33,7 +33,7 @@ def scrub(event: Event, *, free: bool = True, hashed: bool = True) -> Event:
     return msgspec.structs.replace(event, **changes) if changes else event
 
 
-def _without_texts(event: Event) -> dict[str, Any]:
+def _without_texts(event: StoredEvent) -> dict[str, Any]:
     if type(event) is ActivityCompleted:
         return {"evidence": {}} if event.evidence else {}
     if type(event) is PackagingReturned:

@@ -1,14 +1,17 @@
-"""Certificates and products as registered: checked, normalised, and compared with what is there."""
+"""Certificates, products and assets as registered: checked, normalised, and compared with what is there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 from msgspec import Struct
 
+from schemas.assets import AssetBody
 from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody
 from service.domain.errors import InvalidRequest
 from service.domain.gtin import normalise_gtin
+from service.domain.identifiers import canonical_asset
+from service.domain.packaging import PackagingClass, class_of
 from service.domain.schemes import check_number
 
 
@@ -30,6 +33,14 @@ class Product(Struct, frozen=True, kw_only=True):
     name: str
     category: str | None
     skus: list[tuple[str, str]]
+
+
+class Asset(Struct, frozen=True, kw_only=True, gc=False):
+    """What a registration of reusable packaging says; `key` is the canonical text of its identifier."""
+
+    key: str
+    class_: str
+    max_trips: int | None
 
 
 def check_certificate(body: CertificateBody) -> tuple[Certificate, list[str]]:
@@ -68,6 +79,23 @@ def check_product(body: ProductBody) -> Product:
     ]  # fmt: skip
     _raise(errors)
     return Product(gtin=gtin, name=body.name, category=body.category, skus=skus)
+
+
+def check_asset(body: AssetBody, own: Mapping[str, PackagingClass]) -> Asset:
+    """The asset by its canonical text. `own`: the program's own classes. Raises InvalidRequest with all its errors."""
+    errors: list[FieldError] = []
+    key = ""
+    try:
+        key = canonical_asset(body.asset)
+    except ValueError as error:
+        errors.append(FieldError(pointer="/asset", detail=str(error)))
+    class_ = class_of(body.class_, own)
+    if class_ is None or not class_.active:
+        errors.append(FieldError(pointer="/class", detail="is not a class of packaging"))
+    elif not class_.needs_asset:
+        errors.append(FieldError(pointer="/class", detail="is a class whose pieces are not told apart"))
+    _raise(errors)
+    return Asset(key=key, class_=body.class_, max_trips=body.max_trips)
 
 
 def _gtins(texts: list[str], errors: list[FieldError]) -> Iterator[str]:

@@ -19,10 +19,15 @@ Permission = Literal[
     "personal:hold",
     "platforms:read",
     "platforms:write",
+    "stations:read",
+    "stations:write",
     "operators:read",
     "operators:write",
     "audit:read",
     "balances:import",
+    "plastics:read",
+    "plastics:write",
+    "plastics:close",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -31,6 +36,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "registries:read": ROLES,
     "statistics:read": ROLES,
     "platforms:read": ROLES,
+    "stations:read": ROLES,
     # ... and changes what is theirs.
     "campaigns:write": ("campaigns", "admin"),
     "registries:write": ("campaigns", "admin"),
@@ -42,28 +48,41 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "deliveries:replay": ("admin",),
     # Keys, people and the record of who did what.
     "platforms:write": ("admin",),
+    "stations:write": ("admin",),
     "operators:read": ("admin",),
     "operators:write": ("admin",),
     "audit:read": ("admin",),
     # Points that no campaign awarded.
     "balances:import": ("admin",),
+    # What is reported to authorities.
+    "plastics:read": ROLES,
+    "plastics:write": ("analyst", "admin"),
+    "plastics:close": ("analyst", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
 Scope = Literal[
-    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import"
+    "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
+    "plastics:write", "plastics:read",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
-    "events:write": "report events, one by one and in batches, and try them out",
+    "events:write": "report events, one by one and in batches, try them out, and read what packaging classes and activities they may name",
     "events:read": "read its own events",
     "consumers:read": "read its consumers' balances and activity",
     "deliveries:read": "read the log of its own webhooks",
     "consumers:export": "read everything that is held about one of its consumers, and its privacy requests",
     "consumers:erase": "erase its consumers",
     "balances:import": "take over its consumers' points from another system",
+    "plastics:write": "report the disposable plastic that it used and collected",
+    "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
+
+StationScope = Literal["tokens:issue", "returns:report"]
+
+STATION_SCOPES: frozenset[str] = frozenset(get_args(StationScope))
+"""What every key of a station may do."""
 
 ConsumerScope = Literal["balance:read", "redeem"]
 

@@ -4,8 +4,8 @@ Everything here is deterministic: the caller brings the random bytes (flows draw
 Keys and tokens carry at least 160 random bits, so that a plain SHA-256 of the whole token is a safe thing to
 store and to look up by; passwords are chosen by people, hence argon2id (RFC 9106).
 
-Platform keys and access tokens end in a checksum, so that a scanner can tell a leaked one from a text that only looks like one, without
-asking anybody, and so that a guess or a typing error costs no look-up. It guards against accidents, not against forgery.
+Keys of platforms and stations, and access tokens, end in a checksum, so that a scanner can tell a leaked one from a text that only looks
+like one, without asking anybody, and so that a guess or a typing error costs no look-up. It guards against accidents, not against forgery.
 """
 
 import base64
@@ -26,6 +26,8 @@ MIN_DISTINCT_CHARS = 5
 PLATFORM_KEY_PREFIX = "gpk_"
 TEST_KEY_PREFIX = "gpk_test_"
 ACCESS_TOKEN_PREFIX = "gpa_"  # noqa: S105 - the prefix is public
+STATION_KEY_PREFIX = "gps_"
+TEST_STATION_KEY_PREFIX = "gps_test_"
 OPERATOR_TOKEN_PREFIX = "gpo_"  # noqa: S105 - the prefix is public
 WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix is public
 
@@ -35,7 +37,7 @@ RANDOM_CHARS: Final = 33
 CHECKSUM_CHARS: Final = 6
 """32 bits in base 62."""
 
-_CHECKED = re.compile(r"(?:gpk_live|gpk_test|gpa)_[0-9A-Za-z]{39}")
+_CHECKED = re.compile(r"(?:gpk_live|gpk_test|gps_live|gps_test|gpa)_[0-9A-Za-z]{39}")
 _UNCHECKED_KEY = re.compile(r"gpk_live_[A-Za-z0-9_-]{32}")
 """Keys of the first release: 24 bytes in base64, without a checksum. Told apart by their length, so that no key can be read both ways."""
 _OPERATOR_TOKEN = re.compile(r"gpo_[A-Za-z0-9_-]{27,64}")
@@ -54,6 +56,11 @@ def platform_key(random: bytes, *, sandbox: bool = False) -> str:
 def access_token(random: bytes) -> str:
     """A token that stands for a platform key for an hour, `gpa_…`, with its checksum."""
     return _checked(ACCESS_TOKEN_PREFIX + _base62(_enough(random), RANDOM_CHARS))
+
+
+def station_key(random: bytes, *, sandbox: bool = False) -> str:
+    """A collection station's key with its checksum: `gps_live_…`, in a sandbox `gps_test_…`."""
+    return _checked((TEST_STATION_KEY_PREFIX if sandbox else f"{STATION_KEY_PREFIX}live_") + _base62(_enough(random), RANDOM_CHARS))
 
 
 def checksum(text: str) -> str:
@@ -104,6 +111,16 @@ def is_platform_key(token: str) -> bool:
 def is_test_key(token: str) -> bool:
     """Whether this platform key is one for sandboxes."""
     return token.startswith(TEST_KEY_PREFIX)
+
+
+def is_station_key(token: str) -> bool:
+    """Whether this has the shape of a station's key and its checksum is right."""
+    return token.startswith(STATION_KEY_PREFIX) and _is_checked(token)
+
+
+def is_test_station_key(token: str) -> bool:
+    """Whether this station's key is one for sandboxes."""
+    return token.startswith(TEST_STATION_KEY_PREFIX)
 
 
 def is_access_token(token: str) -> bool:

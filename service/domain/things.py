@@ -2,17 +2,19 @@
 
 import re
 from collections.abc import Callable, Sequence
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from msgspec import Struct
 
 from schemas.events import ActivityCompleted, Event, Line, OrderPaid, Packaging, Return
+from service.domain.claims import Claim
 from service.domain.money import minor_units
 from service.domain.orders import line_amount
 from service.domain.products import Standing
 
 DEFAULT_TIER = "seed"
+_MICROGRAM = Decimal("0.000001")
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
 
 
@@ -34,6 +36,14 @@ class Thing(Struct, kw_only=True, gc=False):
     item: Return | None = None
     index: int | None = None
     """Position of the item in its event."""
+    shipment: str | None = None
+    """Id of the event that told how the order was really packed; None: as was chosen at checkout."""
+    claims: tuple[Claim, ...] = ()
+    """What it earns by, once in the whole program."""
+    proved: bool = False
+    """A registered station took it, and its token says so."""
+    counted: bool = False
+    """An award has its impact: the next ones have none."""
 
 
 def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: str) -> Thing:
@@ -44,22 +54,38 @@ def line_thing(event: OrderPaid, line: Line, standing: Standing, platform_code: 
     )  # fmt: skip
 
 
-def packaging_thing(event: Event, packaging: Packaging, platform_code: str) -> Thing:
-    """How an order is packed; its parcels are the quantity."""
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(packaging.parcels), packaging=packaging)
+def packaging_thing(
+    event: Event, packaging: Packaging, platform_code: str, *, units: int | None = None, shipment: str | None = None,
+    claims: tuple[Claim, ...] = (),
+) -> Thing:  # fmt: skip
+    """How an order is packed. `units`: assets, where its class has them; None: parcels."""
+    quantity = Decimal(packaging.parcels if units is None else units)
+    return Thing(event=event, platform_code=platform_code, quantity=quantity, packaging=packaging, shipment=shipment, claims=claims)
 
 
-def item_thing(event: Event, item: Return, index: int, platform_code: str) -> Thing:
-    """A returned item."""
-    mass_g = None if item.mass_g is None else Decimal(item.mass_g)
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(item.quantity), mass_g=mass_g, item=item, index=index)
+def item_thing(
+    event: Event, item: Return, index: int, platform_code: str, *, units: Decimal | None = None, claims: tuple[Claim, ...] = ()
+) -> Thing:
+    """So many units (None: all) of a returned item; its mass is that of all its units, in proportion."""
+    quantity, mass_g = Decimal(item.quantity), None if item.mass_g is None else Decimal(item.mass_g)
+    if units is not None and units != quantity and mass_g is not None:
+        mass_g = (mass_g * units / quantity).quantize(_MICROGRAM, ROUND_DOWN)
+    return Thing(
+        event=event, platform_code=platform_code, quantity=quantity if units is None else units, mass_g=mass_g, item=item, index=index,
+        claims=claims,
+    )  # fmt: skip
 
 
-def activity_thing(event: ActivityCompleted, platform_code: str) -> Thing:
-    """An activity; a mass is its evidence's `mass_g`, a decimal string or an integer."""
-    mass = event.evidence.get("mass_g")
-    known = (type(mass) is int and mass >= 0) or (isinstance(mass, str) and _DECIMAL.fullmatch(mass) is not None)
-    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=Decimal(str(mass)) if known else None)
+def activity_thing(event: ActivityCompleted, platform_code: str, *, claims: tuple[Claim, ...] = ()) -> Thing:
+    """An activity; a mass is its evidence's `mass_g`."""
+    mass_g = mass_of(event.evidence.get("mass_g"))
+    return Thing(event=event, platform_code=platform_code, quantity=Decimal(1), mass_g=mass_g, claims=claims)
+
+
+def mass_of(value: object) -> Decimal | None:
+    """Grams of a piece of evidence, a decimal string or an integer; None: it is none."""
+    known = (type(value) is int and value >= 0) or (isinstance(value, str) and _DECIMAL.fullmatch(value) is not None)
+    return Decimal(str(value)) if known else None
 
 
 def values_of(thing: Thing, names: Sequence[str]) -> list[Any]:
@@ -100,10 +126,11 @@ _VALUES: dict[str, Callable[[Any], Any]] = {
     "order.currency": lambda thing: thing.event.order.currency or "",
     "order.total": lambda thing: _minor(thing.event.order.total, thing.event.order.currency),
     "order.channel": _channel,
-    "packaging.class": lambda thing: thing.packaging.class_ if thing.packaging else "",
+    "packaging.class": lambda thing: (thing.packaging.class_ or "") if thing.packaging else "",
     "packaging.parcels": lambda thing: thing.packaging.parcels if thing.packaging else 0,
-    "item.class": lambda thing: thing.item.class_,
+    "item.class": lambda thing: thing.item.class_ or "",
     "item.asset": lambda thing: thing.item.asset or "",
+    "item.proved": lambda thing: thing.proved,
     "item.station": lambda thing: thing.item.station or "",
     "item.quantity": lambda thing: float(thing.quantity),
     "item.mass_g": lambda thing: float(thing.mass_g or 0),

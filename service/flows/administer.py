@@ -421,7 +421,7 @@ async def _insert_hook(
 ) -> store.Hook:
     """The new hook with its secret as it must be shown, this once; stored is the sealed one."""
     if secret is None:
-        make = secrets.webhook_secret if connector == "standard" else secrets.shared_secret
+        make = secrets.webhook_secret if connector in ("standard", "epcis") else secrets.shared_secret
         secret = make(token_bytes(secrets.RANDOM_BYTES))
     made = await store.insert_hook(
         conn,

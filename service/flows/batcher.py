@@ -13,7 +13,7 @@ import structlog
 from msgspec import Struct
 
 from service.domain.errors import Internal, Overloaded, Unavailable
-from service.domain.fold import Account, Fact
+from service.domain.posting import Account, Fact
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome, Received, receive
 from service.store import credit

@@ -14,7 +14,7 @@ from msgspec import Struct
 from redis.exceptions import RedisError
 
 from schemas.checks import Invariant, Report
-from schemas.events import Balance, Event
+from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
 from service.store import check as store
@@ -70,13 +70,14 @@ RULES: Final = (
     ),
     Rule(
         6, "targets",
-        "What is reversed of every award is exactly what its order's refunds and cancellations say; no fact waits for a known order.",
+        "What is reversed of every award is exactly what its order's facts say; no fact waits for a known order.",
         (store.REVERSALS, store.UNFOUNDED_REVERSALS, store.WAITING_IN_VAIN),
     ),
     Rule(
         7, "counted_once",
-        "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign.",
-        (store.EVENT_KEYS, store.ORDER_KEYS, store.LINES),
+        "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign; "
+        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent.",
+        (store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT),
     ),
     Rule(
         8, "redis",
@@ -90,8 +91,8 @@ RULES: Final = (
     ),
     Rule(
         10, "statistics",
-        "Roll-ups and unique consumers are what awards and entries recompute to.",
-        (store.ROLLUPS, store.CONSUMERS),
+        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records.",
+        (store.ROLLUPS, store.IMPACT, store.CONSUMERS),
     ),
 )  # fmt: skip
 
@@ -207,7 +208,7 @@ async def _count(connection: Connection, table: str) -> _Findings:
 
 # Facts and targets --------------------------------------------------------------------------------------------
 
-_decode_event = msgspec.json.Decoder(Event).decode
+_decode_event = msgspec.json.Decoder(StoredEvent).decode
 
 
 async def _targets(connection: Connection) -> _Findings:
@@ -223,9 +224,11 @@ async def _targets(connection: Connection) -> _Findings:
         except msgspec.MsgspecError as error:
             findings.add(f"account {order.account}: the facts behind award {order.awards[0][0]} cannot be read: {error}")
             continue
-        for event, n, line, points, posted in order.awards:
-            target = points - state.facts.kept(points, line)
-            if posted != target:
+        for event, n, action, line, points, posted in order.awards:
+            target = points - state.facts.target(points, action=action, line=line)
+            # What a shipment took the place of is awarded anew when that is declared wrong, if it still may: the old award stays reversed.
+            superseded = action == "packaging" and posted == points and bool(state.facts.declared_wrong)
+            if posted != target and not superseded:
                 findings.add(
                     f"account {order.account}: award {event}/{n} of {points} points has {posted} reversed, its order's facts say {target}"
                 )

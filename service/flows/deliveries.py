@@ -1,10 +1,11 @@
 """Inbound deliveries: from what came over the wire to facts, what is kept of those that failed, and their replay."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import structlog
@@ -14,15 +15,26 @@ from schemas.connectors import HookSettings
 from schemas.deliveries import DeliveryEvent, Outcome, ReplayAnswer, ReplayResult
 from schemas.events import EventAnswer
 from service.domain.connectors import Headers, Hook, Translated, Untranslatable, translate
-from service.domain.deliveries import Delivery, event_of, kept_headers, outcome_of, word
-from service.domain.errors import ConsumerErased, GreenpointsError, InvalidRequest, InvalidState, NotFound, Overloaded, Unavailable
-from service.domain.fold import Fact
+from service.domain.deliveries import MAX_DETAIL_CHARS, Delivery, event_of, kept_headers, outcome_of, word
+from service.domain.errors import (
+    ConsumerErased,
+    GreenpointsError,
+    InvalidRequest,
+    InvalidState,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    Undeclared,
+)
 from service.domain.intake import Sender, fact_of
-from service.flows import privacy_requests
+from service.domain.posting import Fact
+from service.domain.vocabulary import Vocabulary
+from service.flows import associations, privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
 from service.flows.receive import Outcome as CreditOutcome
 from service.flows.receive import receive
+from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable
 from service.store import audit
 from service.store import callers as callers_store
@@ -42,6 +54,16 @@ Submit = Callable[[list[Fact]], Awaitable[list[CreditOutcome]]]
 """Credits facts and gives one outcome for each: a lane's `submit`."""
 
 
+class Own(Protocol):
+    """What a program's events may name beside the reference lists; `anew`: as it is now, not as it was a moment ago."""
+
+    def __call__(self, *, anew: bool) -> Awaitable[Vocabulary]:
+        """Of the hook's program."""
+
+
+Tags = Callable[[Translated], Awaitable[Translated]]
+"""What `service.flows.associations.applied` does, on a connection of its own when there is something to do."""
+
 # Reading ----------------------------------------------------------------------------------------------
 
 
@@ -50,14 +72,36 @@ def hook_of(stored: StoredHook) -> Hook:
     return Hook(id=stored.id, connector=stored.connector, secrets=tuple(stored.secrets), settings=_settings.decode(stored.settings or "{}"))
 
 
-def facts_in(stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes) -> tuple[Translated, list[Fact]]:
-    """What a verified delivery says, and its events checked like any other. Raises Untranslatable, also for one that breaks a rule."""
-    translated = translate(hook_of(stored), headers, body)
-    sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code)
-    try:
-        return translated, [fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True) for event in translated.events]
-    except InvalidRequest as error:
-        raise Untranslatable(error.detail) from None
+async def facts_in(
+    stored: StoredHook, headers: Headers, body: bytes, *, now: datetime, hash_key: bytes, own: Own, tags: Tags
+) -> tuple[Translated, list[Fact]]:
+    """What a verified delivery says, and its events checked like any other.
+
+    Of events that are separate those that break a rule are named in `unread`, unless all that there is does. Raises Untranslatable, also
+    for an event that breaks a rule, and what `own` and `tags` raise.
+    """
+    translated = await tags(translate(hook_of(stored), headers, body))
+    facts, broken = _facts(translated, stored, await own(anew=False), now=now, hash_key=hash_key)
+    if any(isinstance(error, Undeclared) for error in broken):
+        facts, broken = _facts(translated, stored, await own(anew=True), now=now, hash_key=hash_key)
+    unread = (*translated.unread, *(error.detail for error in broken))
+    if (broken and not translated.separate) or (unread and not facts and not translated.associations):
+        raise Untranslatable("; ".join(unread))
+    return msgspec.structs.replace(translated, unread=unread), facts
+
+
+def _facts(
+    translated: Translated, stored: StoredHook, known: Vocabulary, *, now: datetime, hash_key: bytes
+) -> tuple[list[Fact], list[InvalidRequest]]:
+    """The events as facts, and what is wrong with the others."""
+    sender = Sender(program=stored.program, platform=stored.platform, platform_code=stored.platform_code, own=known)
+    facts, broken = [], []
+    for event in translated.events:
+        try:
+            facts.append(fact_of(event, sender, now=now, hash_key=hash_key, newer_wins=True))
+        except InvalidRequest as error:
+            broken.append(error)
+    return facts, broken
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -87,6 +131,20 @@ def result_of(outcomes: Sequence[CreditOutcome]) -> Result:
     return Result(outcome=outcome, detail=detail, events=events)
 
 
+def result_without_events(translated: Translated) -> Result:
+    """The outcome of a delivery that reports nothing to credit."""
+    outcome: Outcome = "noted" if translated.associations else "ignored"
+    detail = associations.NOTED if translated.associations else translated.ignored or ""
+    return with_unread(Result(outcome=outcome, detail=detail, events=[]), translated)
+
+
+def with_unread(result: Result, translated: Translated) -> Result:
+    """The same, but to be kept for a replay when a part of the delivery could not be read."""
+    if not translated.unread or result.outcome == "failed":
+        return result
+    return Result(outcome="untranslatable", detail="; ".join(translated.unread), events=result.events)
+
+
 # Keeping ----------------------------------------------------------------------------------------------
 
 
@@ -112,6 +170,10 @@ def _opened(row: store.KeptDelivery, sealer: Sealer) -> _Kept:
         named = {"x-shopify-topic": row.topic, "webhook-id": row.delivery_id, "x-shopify-webhook-id": row.delivery_id}
         return _Kept({name: value for name, value in named.items() if value is not None}, row.body)
     raise InvalidState("The body of this delivery is not kept: only those of deliveries that verified and failed are, for a time.")
+
+
+def _printable(result: Result) -> Result:
+    return msgspec.structs.replace(result, detail=word(result.detail, max_chars=MAX_DETAIL_CHARS) or "")
 
 
 def counted(results: Sequence[ReplayResult], *, dry_run: bool) -> ReplayAnswer:
@@ -217,14 +279,19 @@ class Replayer:
             return Result(outcome="untranslatable", detail="its hook is not there any more", events=[])
         try:
             opened = await asyncio.to_thread(_opened, row, self._sealer)
-            translated, facts = facts_in(stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key())
+            own = functools.partial(self._own, stored.program)
+            translated, facts = await facts_in(
+                stored, opened.headers, opened.body, now=self._now(), hash_key=self._hash_key(), own=own,
+                tags=functools.partial(self._tags, stored, dry_run=dry_run),
+            )  # fmt: skip
             if translated.demand is not None:
                 if not dry_run:
                     await self._ask(stored, translated)
                 return Result(outcome="noted", detail=privacy_requests.NOTED, events=[])
             if not facts:
-                return Result(outcome="ignored", detail=word(translated.ignored) or "", events=[])
-            return result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
+                return _printable(result_without_events(translated))
+            result = result_of(await (self._tried_out(facts) if dry_run else self._submit(facts)))
+            return _printable(with_unread(result, translated))
         except Untranslatable as error:
             return Result(outcome="untranslatable", detail=word(error.detail) or "", events=[])
         except Unsealable as error:
@@ -235,6 +302,10 @@ class Replayer:
             log.exception("a delivery could not be replayed", delivery=row.id)
             return Result(outcome="failed", detail="a defect of ours; it has been logged", events=[])
 
+    async def _own(self, program: int, *, anew: bool) -> Vocabulary:  # noqa: ARG002 - PostgreSQL is asked each time
+        async with self._pool.acquire() as conn:
+            return await vocabulary_of(conn, program)
+
     async def _ask(self, hook: StoredHook, translated: Translated) -> None:
         assert translated.demand is not None
         async with self._pool.acquire() as conn:
@@ -242,6 +313,12 @@ class Replayer:
                 conn, program=hook.program, platform=hook.platform, demand=translated.demand, source_key=translated.delivery_id,
                 grace=self._grace,
             )  # fmt: skip
+
+    async def _tags(self, stored: StoredHook, translated: Translated, *, dry_run: bool) -> Translated:
+        if not associations.concern(translated):
+            return translated
+        async with self._pool.acquire() as conn:
+            return await associations.applied(conn, stored.program, stored.platform, translated, dry_run=dry_run)
 
     async def _tried_out(self, facts: list[Fact]) -> list[CreditOutcome]:
         """What crediting would give: the real thing, rolled back. What it learns of accounts that are not there is thrown away with it."""

@@ -9,10 +9,11 @@ from datetime import date, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from schemas.assets import AssetBody
 from schemas.callers import PlatformCredentials
 from schemas.campaigns import Budget, CampaignBody, Caps, Fixed, PerAmount, PerUnit
 from schemas.registries import CertificateBody, ProductBody, Sku
-from service.flows import administer, campaigns, registries
+from service.flows import administer, assets, campaigns, registries
 from service.flows.administer import BY_COMMAND
 from service.sealing import Sealer
 from service.store.connection import Connection
@@ -59,6 +60,9 @@ _STARTS_AT = datetime(2025, 1, 1, tzinfo=ZoneInfo(TIME_ZONE))
 _ENDS_AT = datetime(2035, 1, 1, tzinfo=ZoneInfo(TIME_ZONE))
 _HOLD = "PT5S"
 """Long enough to be seen as pending, short enough to be waited for."""
+
+BOXES: Final = ("demo-box-1", "demo-box-2", "demo-box-3")
+"""Circular boxes that go round between the demo's warehouse and its consumers."""
 
 CAMPAIGNS: Final = [
     CampaignBody(
@@ -131,6 +135,8 @@ async def seed_demo(conn: Connection, *, sealer: Sealer) -> list[PlatformCredent
             await registries.register_product(conn, product, program=program.id, change=BY_COMMAND)
         for certificate in CERTIFICATES:
             await registries.register_certificate(conn, certificate, program=program.id, change=BY_COMMAND)
+        for box in BOXES:
+            await assets.register_asset(conn, AssetBody(asset=box, class_="circular_box"), program=program.id, change=BY_COMMAND)
         for campaign in CAMPAIGNS:
             await campaigns.create(conn, campaign, program=program.id, change=BY_COMMAND)
             await campaigns.step(conn, campaign.code, "activate", program=program.id, change=BY_COMMAND)

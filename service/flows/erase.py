@@ -78,7 +78,9 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
         if events:
             changed = [(erasure.account, e["number"], less) for e in events if (less := scrubbed(e["facts"])) != e["facts"]]
             await vault.set_facts(connection, changed)
-            await vault.forget_hashes_of(connection, erasure.program, erasure.platform, [e["id"] for e in events])
+            for platform in {e["platform"] for e in events}:
+                await vault.forget_hashes_of(connection, erasure.program, platform, [e["id"] for e in events if e["platform"] == platform])
+            await vault.forget_waiting(connection, erasure.program, [e["number"] for e in events])
             await vault.set_through(connection, erasure, events[-1]["number"])
             return True
         if erasure.consumer_hash is not None:
@@ -97,11 +99,12 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
 
 
 async def scrub_parked(connection: Connection, rows: Sequence[Record]) -> None:
-    """Scrub parked facts that are locked."""
+    """Scrub parked facts that are locked; returns among them wait no more for whoever they name."""
     await vault.set_parked(connection, [(r["program"], r["platform"], r["order_id"], r["number"], scrubbed(r["facts"])) for r in rows])
     for program, platform in {(r["program"], r["platform"]) for r in rows}:
-        ids = [r["id"] for r in rows if (r["program"], r["platform"]) == (program, platform)]
-        await vault.forget_hashes_of(connection, program, platform, ids)
+        theirs = [r for r in rows if (r["program"], r["platform"]) == (program, platform)]
+        await vault.forget_hashes_of(connection, program, platform, [r["id"] for r in theirs])
+        await vault.forget_waiting(connection, program, [r["number"] for r in theirs])
 
 
 # Legal holds --------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """Events as they are now: the stored decision with today's status, points and balance."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from schemas.consumers import ActivityItem
@@ -18,6 +20,8 @@ IMPORTED = "balance.imported"
 IMPORTED_REASON = "Points were taken over from another system"
 _answers = msgspec.json.Decoder(EventAnswer)
 
+_FOR_OTHERS = frozenset({"packaging.returned", "packaging.reassigned", "event.error_declared"})
+"""What a platform reports that may count for a consumer of another."""
 _REASONS = {
     "order.cancelled": "An order was cancelled",
     "order.refunded": "An order was refunded",
@@ -25,6 +29,8 @@ _REASONS = {
     "packaging.returned": "Packaging was returned",
     "activity.completed": "A green activity was completed",
     "order.paid": "Green goods were bought",
+    "event.error_declared": "An earlier report was declared wrong",
+    "packaging.reassigned": "A report about packaging was added or declared wrong",
 }
 
 
@@ -33,7 +39,7 @@ async def find_event(connection: Connection, *, platform: int, program: int, id:
     event = await store.find(connection, platform=platform, program=program, key=platform_key(platform, id))
     if event is None:
         return None
-    return _current(event, dict(await balances.balances(connection, [event.account])).get(event.account, Balance()))
+    return _current(event, (await _balances(connection, platform, [event])).get(event.account, Balance()))
 
 
 async def list_events(
@@ -56,9 +62,17 @@ async def list_events(
         before = rows[-1].number
     shown = found[:limit]
     position = before if not shown else shown[-1].number
-    current = dict(await balances.balances(connection, sorted({e.account for e in shown if e.account})))
+    current = await _balances(connection, platform, shown)
     answers = [_current(event, current.get(event.account, Balance())) for event in shown]
     return answers, position if more or len(found) > limit else None
+
+
+async def _balances(connection: Connection, platform: int, events: Sequence[store.StoredEvent]) -> dict[int, Balance]:
+    """Balances by account, but of a return that counted for a consumer of another platform: that is not the platform's to see."""
+    foreign = {e.account for e in events if e.type in _FOR_OTHERS}
+    if foreign:
+        foreign -= await balances.known_accounts(connection, platform, sorted(foreign))
+    return dict(await balances.balances(connection, sorted({e.account for e in events if e.account} - foreign)))
 
 
 async def _page(

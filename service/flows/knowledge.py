@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from schemas.events import Line, OrderPaid
 from service.domain.catalogue import Catalogue
-from service.domain.fold import Fact
 from service.domain.gtin import normalise_gtin
+from service.domain.posting import Fact
 from service.domain.products import ProductFacts, Products
 from service.store import registries
 from service.store.campaigns import load_catalogue

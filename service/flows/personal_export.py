@@ -3,15 +3,33 @@
 from collections import defaultdict
 from typing import Final
 
+import msgspec
 from asyncpg import Record
-from msgspec import Raw
+from msgspec import Raw, Struct, field
 
-from schemas.events import Balance
-from schemas.privacy import Export, ExportedAward, ExportedCampaign, ExportedEntry, ExportedEvent, ExportedLot, ExportedParked
+from schemas.events import Balance, OrderFulfilled, PackagingReturned, StoredEvent
+from schemas.impact import ImpactRecord
+from schemas.privacy import (
+    Export,
+    ExportedAward,
+    ExportedCampaign,
+    ExportedClaim,
+    ExportedEntry,
+    ExportedEvent,
+    ExportedGivenBack,
+    ExportedLot,
+    ExportedParked,
+    ExportedReturn,
+    ExportedSent,
+    ExportedShipment,
+)
+from service.domain.claims import Kind as Claimed
 from service.domain.errors import NotFound
+from service.domain.identifiers import canonical_asset
 from service.domain.ledger import Book, Kind
 from service.flows.administer import Change
 from service.flows.events import NEWEST
+from service.flows.packing import asset_texts
 from service.store import audit, balances, events
 from service.store import personal_export as store
 from service.store.connection import Connection
@@ -48,6 +66,8 @@ async def export_account(
         awards = await store.awards(connection, account, [event.number for event in shown])
         campaigns = await store.campaigns(connection, account, platform)
         parked = await store.parked(connection, account, platform) if before == NEWEST else []
+        sent = await store.sent(connection, account, platform) if before == NEWEST else []
+        packaging = await _packaging(connection, program, account, shown, [p["number"] for p in parked])
     await audit.record(
         connection, program=program, actor=change.actor, action="consumer.export", subject=f"platform:{code}",
         after={"account": str(account)}, request_id=change.request_id,
@@ -60,8 +80,12 @@ async def export_account(
         balance=Balance(**{name: owner[name] for name in ("pending", "reserved", "available", "debt", "version")}),
         legal_hold_since=owner["held_since"],
         campaigns=[ExportedCampaign(campaign=c["code"], **{name: c[name] for name in _CAMPAIGN}) for c in campaigns],
-        parked=[ExportedParked(facts=Raw(p["facts"].encode()), **{name: p[name] for name in _PARKED}) for p in parked],
-        events=_events(shown, awards),
+        parked=[
+            ExportedParked(facts=Raw(p["facts"].encode()), waits=packaging.waits[p["number"]], **{name: p[name] for name in _PARKED})
+            for p in parked
+        ],
+        packaging_sent=[ExportedSent(class_=s["class"], day=s["day"], units=s["units"], returned=s["returned"]) for s in sent],
+        events=_events(shown, awards, packaging),
         entries=[
             ExportedEntry(
                 seq=e["seq"], at=e["at"], kind=Kind(e["kind"]).name.lower(), book=Book(e["book"]).name.lower(), amount=e["amount"],
@@ -79,18 +103,72 @@ async def export_account(
 
 
 _CAMPAIGN = ("first", "last", "awards", "points", "reversed")
-_PARKED = ("id", "type", "occurred_at", "received_at")
-_AWARD = ("version", "line", "points", "reversed", "day", "due_at", "expires_on")
+_PARKED = ("id", "type", "occurred_at", "received_at", "declared_wrong")
+_AWARD = ("version", "line", "item", "points", "reversed", "day", "due_at", "expires_on")
 
 
-def _events(shown: list[events.StoredEvent], awards: list[Record]) -> list[ExportedEvent]:
+def _events(shown: list[events.StoredEvent], awards: list[Record], packaging: "_Packaging") -> list[ExportedEvent]:
     of_event: dict[int, list[ExportedAward]] = defaultdict(list)
     for award in awards:
-        of_event[award["event"]].append(ExportedAward(campaign=award["code"], **{name: award[name] for name in _AWARD}))
+        impact = None if award["impact"] is None else msgspec.json.decode(award["impact"], type=ImpactRecord)
+        of_event[award["event"]].append(ExportedAward(campaign=award["code"], impact=impact, **{name: award[name] for name in _AWARD}))
     return [
         ExportedEvent(
             id=event.id, type=event.type, occurred_at=event.occurred_at, received_at=event.received_at, status=event.status,
-            points=event.points, facts=Raw(event.facts.encode()), answer=Raw(event.answer.encode()), awards=of_event[event.number],
+            points=event.points, facts=Raw(event.facts.encode()), answer=_answer(event, packaging), awards=of_event[event.number],
+            shipped=packaging.shipped[event.number], returned=packaging.returned[event.number],
+            given_back=packaging.given_back[event.number], waits=packaging.waits[event.number], claims=packaging.claims[event.number],
         )
         for event in shown
     ]  # fmt: skip
+
+
+# Packaging ----------------------------------------------------------------------------------------------
+
+
+class _Packaging(Struct):
+    """What belongs to each event of a page, by its number."""
+
+    shipped: dict[int, list[ExportedShipment]] = field(default_factory=lambda: defaultdict(list))
+    returned: dict[int, list[ExportedReturn]] = field(default_factory=lambda: defaultdict(list))
+    given_back: dict[int, list[ExportedGivenBack]] = field(default_factory=lambda: defaultdict(list))
+    waits: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+    claims: dict[int, list[ExportedClaim]] = field(default_factory=lambda: defaultdict(list))
+    assets: set[int] = field(default_factory=set)
+    """Returns of assets."""
+
+
+async def _packaging(
+    connection: Connection, program: int, account: int, shown: list[events.StoredEvent], parked: list[int]
+) -> _Packaging:  # fmt: skip
+    found = _Packaging()
+    numbers = [event.number for event in shown]
+    sent, back = _named(shown, OrderFulfilled.TYPE), _named(shown, PackagingReturned.TYPE)
+    found.assets = {number for _, number in back}
+    for r in await store.shipped(connection, program, account, sent) if sent else ():
+        found.shipped[r["event"]].append(ExportedShipment(asset=r["asset"], declared_wrong=r["void"]))
+    for r in await store.brought(connection, program, account, back) if back else ():
+        found.returned[r["event"]].append(
+            ExportedReturn(item=r["item"], asset=r["asset"], deposit=r["deposit"], currency=r["deposit_currency"])
+        )
+    for r in await store.back(connection, account, numbers):
+        found.given_back[r["event"]].append(ExportedGivenBack(item=r["item"], class_=r["class"], units=r["units"]))
+    for r in await store.waiting(connection, program, [*numbers, *parked]):
+        found.waits[r["event"]].append(r["item"])
+    for r in await store.claims(connection, account, numbers):
+        found.claims[r["event"]].append(ExportedClaim(item=r["item"], kind=Claimed(r["kind"]).name.lower()))
+    return found
+
+
+def _named(shown: list[events.StoredEvent], type_: str) -> list[store.AssetOf]:
+    """The assets that events of a type name."""
+    decoded = [(msgspec.json.decode(event.facts, type=StoredEvent), event.number) for event in shown if event.type == type_]
+    return sorted({(canonical_asset(text), number) for event, number in decoded for text in asset_texts(event)})
+
+
+def _answer(event: events.StoredEvent, packaging: _Packaging) -> Raw:
+    if event.number not in packaging.assets:
+        return Raw(event.answer.encode())
+    answer = msgspec.json.decode(event.answer, type=dict[str, Raw])
+    answer.pop("balance", None)
+    return Raw(msgspec.json.encode(answer))

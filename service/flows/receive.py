@@ -2,26 +2,42 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 
 import msgspec
+from asyncpg import Record
 from msgspec import Struct
 
-from schemas.events import Event, EventAnswer, OrderFulfilled, OrderPaid
+from schemas.events import (
+    ActivityCompleted,
+    Balance,
+    Event,
+    EventAnswer,
+    EventErrorDeclared,
+    OrderFulfilled,
+    OrderPaid,
+    PackagingReturned,
+    Refusal,
+    StoredEvent,
+)
 from schemas.problems import FieldError
 from service.domain.catalogue import Catalogue
-from service.domain.errors import ConsumerErased, GreenpointsError, IdReused
-from service.domain.fold import Account, Fact, Fold, OrderKey, OrderState, Parked, PostedAward, Stored
+from service.domain.claims import Claims, NotAsked
+from service.domain.errors import ConsumerErased, GreenpointsError, IdReused, InvalidRequest
+from service.domain.fold import Fold, OrderState
 from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
-from service.domain.ledger import Lot
+from service.domain.posting import Account, Fact, OrderKey, Parked, Stored
 from service.domain.privacy import scrub
+from service.domain.returns import Declared
 from service.domain.usage import Usage
+from service.flows import packing
 from service.flows.knowledge import Knowledge
 from service.store import credit as store
+from service.store import packaging as store_packaging
 from service.store import vault
 from service.store.connection import Connection
 from service.store.locks import share_catalogue
@@ -34,8 +50,10 @@ DECIDE_AT_ONCE = 100
 NOBODY = 0
 """No account has this id."""
 _ACTIONS = {"order.paid": ("purchase",), "packaging.returned": ("return",), "activity.completed": ("activity",)}
+_DECLARABLE = frozenset({OrderFulfilled, PackagingReturned, ActivityCompleted})
+"""What can be declared wrong; orders are cancelled or refunded."""
 _KEY = itemgetter(0, 1, 2)
-_event_decoder = msgspec.json.Decoder(Event)
+_event_decoder = msgspec.json.Decoder(StoredEvent)
 _encoder = msgspec.json.Encoder()
 EVENT, ORDER = int(Kind.EVENT), int(Kind.ORDER)
 
@@ -92,14 +110,19 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     Safe to repeat: a fact that is registered is never credited again. Raises what PostgreSQL raises; then nothing of the
     batch is written, and the caller may split it.
     """
+    declarations = [i for i, fact in enumerate(facts) if type(fact.event) is EventErrorDeclared]
+    if declarations and len(facts) > 1:
+        return await _receive_apart(connection, facts, declarations, knowledge, stripe)
     batch = _Batch(facts)
     stripe = knowledge.stripe if stripe is None else stripe
     careful = False
     for attempt in range(1, MAX_ATTEMPTS + 1):
         vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
+            if declarations:
+                return await _declare(connection, facts[0], knowledge, stripe)
             return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
-        except _Contended:
+        except (_Contended, NotAsked):
             current = await vault.version(connection)
             if (careful and current == vault_version) or attempt == MAX_ATTEMPTS:
                 raise
@@ -108,6 +131,24 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
         except _Refused as refusal:
             return await _receive_others(connection, facts, refusal.references, knowledge, stripe)
     raise AssertionError("unreachable")
+
+
+async def _receive_apart(
+    connection: Connection, facts: Sequence[Fact], apart: Sequence[int], knowledge: Knowledge, stripe: int | None
+) -> Received:
+    """What declares other events wrong comes after them, each in a transaction of its own."""
+    others = [i for i in range(len(facts)) if i not in set(apart)]
+    outcomes: dict[int, Outcome] = {}
+    received = Received(outcomes=[], changed=[], due_now=False, credited=[])
+    for part in [others, *([i] for i in apart)]:
+        if part:
+            one = await receive(connection, [facts[i] for i in part], knowledge, stripe=stripe)
+            outcomes |= dict(zip(part, one.outcomes, strict=True))
+            received.changed += one.changed
+            received.due_now = received.due_now or one.due_now
+            received.credited += one.credited
+    received.outcomes = [outcomes[i] for i in range(len(facts))]
+    return received
 
 
 async def _receive_others(
@@ -154,8 +195,8 @@ async def _receive(
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
         late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
         for fact in late:
-            fact.facts = _encoder.encode(scrub(msgspec.structs.replace(fact.event, consumer=None)))
-        fold, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
+            _scrub(fact)
+        fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -163,21 +204,138 @@ async def _receive(
             fold.credit(fact, new[fact.key], None if account is None else fold.accounts[account])
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
-        written = await _write(connection, fold, stripe, vault_version)
+        late += await _keep_little(connection, fold, accounts)
+        written = await _write(connection, fold, met, stripe, vault_version)
         if late:
-            for program in {fact.program for fact in late}:
-                await vault.forget_hashes(connection, program, [fact.key[1] for fact in late if fact.program == program])
+            await _forget_hashes(connection, late)
     if learnt:
         knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts}, vault_version)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
     answers = written if len(written) == len(new) else {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
+    return _received(fold, outcomes)
+
+
+def _received(fold: Fold, outcomes: list[Outcome]) -> Received:
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.scope.now + timedelta(seconds=1)
     return Received(
         outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted),
         credited=[(s.number, s.fact.event.TYPE, s.answer.status) for s in (*fold.stored, *fold.parked) if s.first_answer is None],
     )  # fmt: skip
+
+
+def _scrub(fact: Fact) -> None:
+    """Keep nothing free of it."""
+    fact.facts = _encoder.encode(scrub(msgspec.structs.replace(fact.event, consumer=None)))
+
+
+async def _forget_hashes(connection: Connection, facts: Sequence[Fact]) -> None:
+    for program in {fact.program for fact in facts}:
+        await vault.forget_hashes(connection, program, [fact.key[1] for fact in facts if fact.program == program])
+
+
+async def _keep_little(connection: Connection, fold: Fold, named: dict[Reference, int]) -> list[Fact]:
+    """Scrub returns that count for somebody who was erased, or for somebody else than they name: no erasure would find them later."""
+    packaging = fold.packaging
+    returns = [
+        stored for stored in fold.stored if packaging.assets
+        and type(stored.fact.event) is PackagingReturned and stored.account != named.get(_reference(stored.fact))
+    ]  # fmt: skip
+    if not returns:
+        return []
+    gone = await vault.unknown(connection, {stored.account for stored in returns})
+    little = [
+        stored.fact for stored in returns
+        if stored.account in gone or stored.fact.event.consumer is not None or packaging.waiting[stored.number].names_another
+    ]  # fmt: skip
+    for fact in little:
+        _scrub(fact)
+    return little
+
+
+async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, stripe: int) -> Received:
+    """An event that declares another wrong, in a transaction of its own.
+
+    Where the other has not come yet, this takes its key: when it comes it is a repeat, and counts for nothing.
+    """
+    event = fact.event
+    assert type(event) is EventErrorDeclared
+    wrong_key = platform_key(fact.platform, event.error.event)
+    program, key = fact.key
+    async with connection.transaction():
+        vault_version = await vault.version(connection)
+        knowledge.forget(vault_version)
+        keys: list[store.NewKey] = sorted(
+            [(program, EVENT, key, fact.request_hash, None, None), (program, EVENT, wrong_key, None, None, None)], key=_KEY
+        )
+        opening = await store.open_batch(connection, keys, [], [], [])
+        number = opening.events.get((program, key))
+        if number is None:
+            if (program, wrong_key) in opening.events:
+                await store_packaging.unregister(connection, program, wrong_key)
+            stored = await store.stored_answers(connection, [(program, key, fact.platform)])
+            return Received(outcomes=[_outcome(fact, 0, _Batch([fact]), {}, stored)], changed=[], due_now=False, credited=[])
+        found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
+        assert found is not None, "its key is registered"
+        order_id = found["order_id"] or found["parked_order"] or None
+        if order_id:
+            fact.order_key = (fact.platform, order_id)
+            owners = await store.lock_orders(connection, [(program, platform_key(*fact.order_key))])
+            found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
+            assert found is not None
+        if found["type"] is None:
+            return await _declare_unapplied(connection, fact, event, number, found, opening.events.get((program, wrong_key)))
+        declared = Declared(number=found["number"], account=found["account"], event=_event_decoder.decode(found["facts"]), awards=[])
+        if type(declared.event) not in _DECLARABLE:
+            declared = Declared(number=0, account=declared.account, event=event, awards=[])
+            fact.order_key = None  # it changes nothing of the order, which may be somebody else's
+        orders: dict[OrderKey, OrderState] = {}
+        if fact.order_key is not None:
+            order = orders[fact.order_key] = OrderState(found["account"])
+            order.registered_before = True
+            order.erased = any(erased for _, erased in owners.values())
+        fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
+        if not met.accounts | {declared.account} <= fold.accounts.keys():
+            raise _Contended
+        late = [fact] if await vault.is_erased(connection, declared.account, fact.platform) else []
+        for each in late:
+            _scrub(each)
+        fold.declare_wrong(fact, event, number, declared)
+        if fold.scope.usage.cut_by_budget and not locked:
+            raise _Contended
+        late += await _keep_little(connection, fold, {})
+        written = await _write(connection, fold, met, stripe, vault_version)
+        await _forget_hashes(connection, late)
+        if type(declared.event) is PackagingReturned:
+            await store_packaging.forget_waiting(connection, program, declared.number)
+            await store_packaging.forget_back(connection, declared.account, declared.number)
+    return _received(fold, [Outcome(answer=written[fact.key])])
+
+
+async def _declare_unapplied(
+    connection: Connection, fact: Fact, event: EventErrorDeclared, number: int, found: Record, unknown: int | None
+) -> Received:  # fmt: skip
+    """What is declared wrong has not come, or waits: it will never count."""
+    now: datetime = await connection.fetchval("SELECT now()")
+    _scrub(fact)  # it is about nobody whom an erasure would find it by
+    if found["scrubbed_at"] is not None:
+        await _forget_hashes(connection, [fact])
+    detail = "It was declared wrong before it counted."
+    refused = [Refusal(code="declared_wrong", detail=detail)]
+    answer = EventAnswer(id=event.id, status="ignored", points=0, available_at=None, awards=[], refused=refused, balance=Balance())
+    told = Stored(bucket=0, account=0, number=number, fact=fact, received_at=now, points=0, version=0, answer=answer)
+    rows = [(told, _encoder.encode(answer).decode())]
+    if unknown is not None:
+        instead = msgspec.structs.replace(fact, event=msgspec.structs.replace(event, id=event.error.event))
+        none = msgspec.structs.replace(answer, id=event.error.event)
+        rows.append((msgspec.structs.replace(told, number=unknown, fact=instead, answer=none), _encoder.encode(none).decode()))
+    await store.park(connection, rows)
+    for stored, _ in rows:
+        await store_packaging.declare_parked_wrong(connection, fact.program, stored.number)
+    if unknown is None:
+        await store_packaging.declare_parked_wrong(connection, fact.program, found["number"])
+    return Received(outcomes=[Outcome(answer=rows[0][1].encode())], changed=[], due_now=False, credited=[(number, event.TYPE, "ignored")])
 
 
 async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
@@ -189,7 +347,9 @@ async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_o
         if not account and await vault.is_refused(connection, program=fact.program, platform=fact.platform, reference=reference[1]):
             raise _erased()
         orders = await _known_orders(connection, [fact])
-        fold, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True, as_of=as_of)
+        if type(fact.event) is EventErrorDeclared:
+            raise InvalidRequest("A declaration cannot be tried out: send it, or leave it.")
+        fold, _, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True, as_of=as_of)
         known = fold.accounts.get(account) or Account(id=0, program=fact.program)
         return fold.credit(fact, 0, known)
 
@@ -225,12 +385,17 @@ async def _accounts_of_references(
 
 
 def _opens_account(fact: Fact) -> bool:
-    """What depends on an order belongs to the order's account, whatever consumer it names."""
-    return fact.order_key is None or type(fact.event) is OrderPaid
+    """What depends on an order belongs to the order's account, whatever consumer it names; some returns name nobody."""
+    return type(fact.event) is OrderPaid or (fact.order_key is None and fact.event.consumer is not None)
 
 
-def _all_open_accounts(facts: Sequence[Fact]) -> bool:
-    return all(map(_opens_account, facts))
+def _is_simple(fact: Fact) -> bool:
+    """Whether only the account of the consumer that it names has to be locked: it is about no earlier order and no asset."""
+    return _opens_account(fact) and not packing.names_assets(fact.event)
+
+
+def _all_simple(facts: Sequence[Fact]) -> bool:
+    return all(map(_is_simple, facts))
 
 
 class _Early(Struct):
@@ -253,7 +418,7 @@ async def _open(
     keys, order_keys = _keys(batch, accounts)
     orders = {order: OrderState(None) for order in order_keys.values()}
     early = None
-    if not careful and _all_open_accounts(batch.distinct):
+    if not careful and _all_simple(batch.distinct):
         catalogue = knowledge.catalogue
         early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue), catalogue)
         opening = await store.open_batch(
@@ -264,6 +429,8 @@ async def _open(
         opening = await store.open_batch(connection, keys, [], [], [])
     if opening.vault_version != vault_version:
         raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
+    if opening.orders and len(opening.events) < len(batch.distinct):
+        await _forget_orders(connection, batch, opening)
     if len(opening.orders) < len(order_keys):
         asked = {fact.order_key for fact in batch.distinct if fact.key in opening.events}  # a mere repeat asks nothing
         registered = sorted(key for key, order in order_keys.items() if order in asked and key not in opening.orders)
@@ -280,6 +447,18 @@ async def _open(
     return opening.events, orders, early
 
 
+async def _forget_orders(connection: Connection, batch: _Batch, opening: store.Opening) -> None:
+    """An order that only a fact names which counts for nothing (its id was declared wrong before it came) was not reported."""
+    new = [fact for fact in batch.distinct if fact.key in opening.events and fact.order_key is not None]
+    about = {(fact.program, platform_key(*fact.order_key)): False for fact in new if fact.order_key is not None}
+    about |= {
+        (fact.program, platform_key(*fact.order_key)): True for fact in new if fact.order_key is not None and type(fact.event) is OrderPaid
+    }
+    unpaid = [key for key in sorted(opening.orders) if not about.get(key)]
+    if unpaid:
+        await store.forget_orders(connection, unpaid, kept=[key in about for key in unpaid])
+
+
 def _keys(batch: _Batch, accounts: dict[Reference, int]) -> tuple[list[store.NewKey], dict[tuple[int, str], OrderKey]]:
     """What to register, in order; and the orders by (program, order key)."""
     keys: list[store.NewKey] = []
@@ -289,7 +468,10 @@ def _keys(batch: _Batch, accounts: dict[Reference, int]) -> tuple[list[store.New
         account = accounts.get((fact.platform, fact.event.consumer or "")) if _opens_account(fact) else None
         bucket = None if account is None else bucket_of(account)
         program, key = fact.key
-        keys.append((program, EVENT, key, fact.request_hash, bucket, account))
+        if type(fact.event) is PackagingReturned and packing.names_assets(fact.event):
+            keys.append((program, EVENT, key, fact.request_hash, None, None))  # it may count for somebody else than it names
+        else:
+            keys.append((program, EVENT, key, fact.request_hash, bucket, account))
         if (order := fact.order_key) is not None:
             of = (program, platform_key(*order))
             order_keys[of] = order
@@ -317,30 +499,83 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
 
 
 async def _fold(
-    connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
+    connection: Connection, facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState],
     knowledge: Knowledge, *, early: _Early | None = None, careful: bool = False, dry: bool = False,
-    as_of: datetime | None = None,
-) -> tuple[Fold, bool]:  # fmt: skip
-    """Lock the accounts, then read what the decision needs, each in a later statement; and whether the budgets are locked.
+    as_of: datetime | None = None, declared: Declared | None = None,
+) -> tuple[Fold, packing.Met, bool]:  # fmt: skip
+    """Lock assets, accounts and claims, then read what the decision needs, each in a later statement; and whether the budgets are locked.
 
-    `early` is taken as it is where it holds; `as_of` is the time to decide at (None: the transaction's).
+    `early` is taken as it is where it holds; `as_of` is the time to decide at (None: the transaction's); `declared`: what the only fact
+    declares wrong.
     """
+    await _read_parked(connection, facts, orders)
+    packed = declared is not None or _are_packed(facts, orders)
+    buyers = _buyers(facts, references, orders) if packed else {}
     if early is None:
-        ids = {a for f in facts if (a := references.get((f.platform, f.event.consumer or "")))}
+        met = await packing.meet(connection, facts, orders, buyers, declared=declared, dry=dry) if packed else packing.Met()
+        ids = {a for f in facts if (a := references.get(_reference(f)))} | met.accounts
         ids |= {o.account for o in orders.values() if o.account is not None}
+        if declared is not None:
+            ids.add(declared.account)
         accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
     else:
-        accounts = early.accounts
-    lots = await _read_orders(connection, facts, orders)
+        met, accounts = packing.Met(), early.accounts
+    settled = await _read_orders(connection, orders)
+    if packed:
+        settled |= await packing.read_awards(connection, met, declared)
+    lots = await store.open_lots(connection, sorted(settled)) if settled else {}
+    if packed:
+        theirs = [*_with_accounts(facts, orders, references, buyers), *_shipments(facts, orders, declared)]
+        claims = await packing.read(connection, met, facts, theirs, knowledge.catalogue, declared=declared, dry=dry)
+    else:
+        claims = Claims.none()
     locked = False
     if early is not None and early.reading is not None and _holds(early, early.reading):
         reading, usage, catalogue = early.reading, early.usage, early.catalogue
         usage.seal(reading.caps, reading.budgets)
     else:
-        reading, usage, locked, catalogue = await _read(connection, facts, references, orders, knowledge, careful=careful, dry=dry)
+        reading, usage, locked, catalogue = await _read(
+            connection, facts, references, orders, met, knowledge, careful=careful, dry=dry, declared=declared
+        )  # fmt: skip
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
-    scope = Scope(catalogue=catalogue, products=products, usage=usage, now=as_of or reading.now)
-    return Fold(scope, accounts=accounts, orders=orders, lots=lots), locked
+    scope = Scope(catalogue=catalogue, products=products, usage=usage, claims=claims, now=as_of or reading.now)
+    return Fold(scope, accounts=accounts, orders=orders, lots=lots, packaging=met.state), met, locked
+
+
+def _are_packed(facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> bool:
+    """Whether anything is to be known of packaging or claims; of goods alone nothing is."""
+    return any(packing.concerns(fact.event) for fact in facts) or any(order.parked for order in orders.values())
+
+
+def _buyers(facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState]) -> dict[OrderKey, int]:
+    """The account of each order that has one, or gets one by what is paid in this batch. The first report counts."""
+    buyers = {
+        fact.order_key: references[_reference(fact)]
+        for fact in reversed(facts)
+        if type(fact.event) is OrderPaid and fact.order_key is not None and _reference(fact) in references
+    }
+    return buyers | {key: order.account for key, order in orders.items() if order.account is not None}
+
+
+def _with_accounts(
+    facts: Sequence[Fact], orders: dict[OrderKey, OrderState], references: dict[Reference, int], buyers: dict[OrderKey, int]
+) -> Iterator[tuple[Fact, int]]:
+    """These facts and those that wait for their orders, each with the account that it is about, where that is known."""
+    for fact in facts:
+        if (key := fact.order_key) is None:
+            if (owner := references.get(_reference(fact))) is not None:
+                yield fact, owner
+        elif (owner := buyers.get(key)) is not None:
+            yield fact, owner
+            yield from ((parked.fact, owner) for parked in orders[key].parked)
+
+
+def _shipments(facts: Sequence[Fact], orders: dict[OrderKey, OrderState], declared: Declared | None) -> list[tuple[Fact, int]]:
+    """Other reports of how an order was packed that may count where one is declared wrong."""
+    if declared is None or (key := facts[0].order_key) is None or (bought := orders[key].facts.bought) is None:
+        return []
+    events = [bought, *orders[key].facts.really_sent()]
+    return [(msgspec.structs.replace(facts[0], event=event), declared.account) for event in events]
 
 
 def _holds(early: _Early, reading: store.Reading) -> bool:
@@ -352,16 +587,16 @@ def _holds(early: _Early, reading: store.Reading) -> bool:
     )
 
 
-async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> dict[int, list[Lot]]:
-    """Facts, awards and lots of the orders that were known before; facts that wait for those that are paid now."""
-    if not any(order.registered_before for order in orders.values()):
-        return {}
+async def _read_parked(connection: Connection, facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> None:
+    """Facts that wait for orders that are paid now; the orders are locked."""
     programs = {f.order_key: f.program for f in facts if f.order_key is not None}
     waiting = [
         (programs[key], *key) for key, order in orders.items() if order.registered_before and order.account is None and key in programs
     ]
+    if not waiting:
+        return
     codes = {f.platform: f.platform_code for f in facts}
-    for row in await store.parked(connection, waiting) if waiting else ():
+    for row in await store.parked(connection, waiting):
         fact = Fact(
             program=programs[row["platform"], row["order_id"]], platform=row["platform"], platform_code=codes[row["platform"]],
             event=_event_decoder.decode(row["facts"]), facts=row["facts"].encode(), request_hash=b"",
@@ -369,38 +604,26 @@ async def _read_orders(connection: Connection, facts: Sequence[Fact], orders: di
         orders[row["platform"], row["order_id"]].parked.append(
             Parked(number=row["number"], fact=fact, received_at=row["received_at"], answer=row["answer"])
         )
-    known = [(order.account, *key) for key, order in orders.items() if order.account is not None]
+
+
+async def _read_orders(connection: Connection, orders: dict[OrderKey, OrderState]) -> set[int]:
+    """Facts and awards of the orders that were known before; the accounts where some of them have settled."""
+    known = [(order.account, *key) for key, order in orders.items() if order.registered_before and order.account is not None]
     if not known:
-        return {}
+        return set()
     for row in await store.order_events(connection, known):
         orders[row["platform"], row["order_id"]].add(_event_decoder.decode(row["facts"]))
     settled = set()
     for row in await store.order_awards(connection, known):
-        orders[row["order_platform"], row["order_id"]].awards.append(
-            PostedAward(
-                event=row["event"],
-                n=row["n"],
-                campaign=row["campaign"],
-                code=row["code"],
-                version=row["version"],
-                action=row["action"],
-                platform=row["platform"],
-                line=row["line"],
-                points=row["points"],
-                reversed=row["reversed"],
-                reversed_was=row["reversed"],
-                day=row["day"],
-                settled=row["settled"],
-            )
-        )
+        orders[row["order_platform"], row["order_id"]].awards.append(store_packaging.posted(row))
         if row["settled"]:
             settled.add(row["account"])
-    return await store.open_lots(connection, sorted(settled)) if settled else {}
+    return settled
 
 
 async def _read(
-    connection: Connection, facts: Sequence[Fact], references: dict[tuple[int, str], int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, *, careful: bool, dry: bool,
+    connection: Connection, facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState], met: packing.Met,
+    knowledge: Knowledge, *, careful: bool, dry: bool, declared: Declared | None,
 ) -> tuple[store.Reading, Usage, bool, Catalogue]:  # fmt: skip
     """Versions; used caps and budgets; whether budgets are locked; and the campaigns that all this belongs to.
 
@@ -410,6 +633,9 @@ async def _read(
     catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
         usage = _windows(facts, references, orders, catalogue)
+        packing.ask_windows(met, usage, catalogue)
+        if declared is not None:
+            _windows_of_declared(facts[0], orders, usage, catalogue, declared)
         budgets, caps = sorted(usage.budgets), list(usage.caps)
         reading = await store.read(connection, budgets, caps, lock=False)
         if reading.catalogue_version != catalogue.version:
@@ -453,6 +679,20 @@ def _windows(facts: Sequence[Fact], references: dict[Reference, int], orders: di
     return usage
 
 
+def _windows_of_declared(
+    fact: Fact, orders: dict[OrderKey, OrderState], usage: Usage, catalogue: Catalogue, declared: Declared
+) -> None:  # fmt: skip
+    """Windows of what is taken back, and of what may count in its place."""
+    for award in declared.awards:
+        if catalogue.knows(award.campaign):
+            usage.windows(declared.account, award.campaign, award.day)
+    if (program := catalogue.programs.get(fact.program)) is not None:
+        for other, owner in _shipments([fact], orders, declared):
+            day = other.event.occurred_at.astimezone(program.zone).date()
+            for campaign in catalogue.candidates(fact.program, "packaging", fact.platform_code, other.event.occurred_at):
+                usage.windows(owner, campaign.id, day)
+
+
 def _reference(fact: Fact) -> Reference:
     return fact.platform, fact.event.consumer or ""
 
@@ -469,10 +709,16 @@ def _actions(event: Event) -> tuple[str, ...]:
 
 def _paid_first(facts: Sequence[Fact]) -> Sequence[Fact]:
     """Within one batch an order comes before what depends on it; otherwise the order of arrival stays."""
-    return facts if _all_open_accounts(facts) else sorted(facts, key=lambda f: not _opens_account(f))
+    return facts if _all_simple(facts) else sorted(facts, key=_turn)
 
 
-async def _write(connection: Connection, fold: Fold, stripe: int, vault_version: int) -> dict[tuple[int, str], bytes]:
+def _turn(fact: Fact) -> int:
+    if type(fact.event) is PackagingReturned:
+        return 2  # after the shipments, which it may depend on
+    return 0 if _opens_account(fact) else 1
+
+
+async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: int, vault_version: int) -> dict[tuple[int, str], bytes]:
     """Write what the fold decided: one statement for what every credit does, more for what few do. Returns the answers by event key."""
     answers = {event.fact.key: _encoder.encode(event.answer) for event in (*fold.stored, *fold.parked)}
     hours = {id_: start_of_hour(fold.scope.now, program.zone) for id_, program in fold.scope.catalogue.programs.items()}
@@ -492,12 +738,8 @@ async def _write(connection: Connection, fold: Fold, stripe: int, vault_version:
         ),
     ):  # fmt: skip
         raise _Contended
-    reversed_ = [
-        (order.account, award) for order in fold.orders.values() if order.account is not None
-        for award in order.awards if award.granted is None and award.reversed != award.reversed_was
-    ]  # fmt: skip
-    if reversed_:
-        await store.update_reversed(connection, reversed_)
+    if fold.reversed:
+        await store.update_reversed(connection, [(account, award) for (account, _, _), award in fold.reversed.items()])
     if fold.entries:
         await store.insert_entries(connection, fold.entries, fold.scope.now)
     if fold.lot_uses:
@@ -505,11 +747,16 @@ async def _write(connection: Connection, fold: Fold, stripe: int, vault_version:
     if fold.parked:
         await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
     await _pick_up(connection, fold)
+    await packing.write(connection, fold, met, fold.scope.claims)
     return answers
 
 
 async def _pick_up(connection: Connection, fold: Fold) -> None:
     """Orders that only parked facts had named now have an account, and what waited for them waits no more."""
+    if counted := [
+        (s.fact.program, s.fact.platform, "", s.number) for s in fold.stored if s.first_answer is not None and s.fact.order_key is None
+    ]:  # fmt: skip
+        await store.unpark(connection, counted)
     found = [(key, order) for key, order in fold.orders.items() if order.registered_before and order.newly_paid]
     if not found:
         return

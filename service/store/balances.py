@@ -113,6 +113,18 @@ SELECT {_BALANCE} FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JO
 """
 
 
+KNOWN_ACCOUNTS = """
+SELECT DISTINCT r.account FROM unnest($2::smallint[], $3::bigint[]) AS w (bucket, account) JOIN consumer_reference r USING (bucket, account)
+WHERE r.platform = $1
+"""
+
+
+async def known_accounts(connection: Connection, platform: int, accounts: Sequence[int]) -> set[int]:
+    """Those of the accounts that the platform has a name for."""
+    rows = await connection.fetch(KNOWN_ACCOUNTS, platform, [bucket_of(a) for a in accounts], accounts)
+    return {r["account"] for r in rows}
+
+
 async def balances(connection: Connection, accounts: Sequence[int]) -> list[tuple[int, Balance]]:
     """Balances of these accounts."""
     return [_pair(r) for r in await connection.fetch(BALANCES, [bucket_of(a) for a in accounts], accounts)]

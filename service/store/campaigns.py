@@ -9,6 +9,8 @@ from msgspec import Struct
 from schemas.campaigns import CampaignStatus
 from service.domain.campaigns import CompiledCampaign, compile_campaign
 from service.domain.catalogue import Catalogue, Program
+from service.domain.factors import Factor, OwnFactors, compile_own
+from service.store import activity_kinds, packaging_classes
 from service.store.connection import Connection
 
 
@@ -130,7 +132,8 @@ async def known_platforms(conn: Connection, *, program: int, codes: list[str]) -
 
 CATALOGUE_VERSION = "SELECT catalogue_version FROM deployment"
 RAISE_CATALOGUE_VERSION = "UPDATE deployment SET catalogue_version = catalogue_version + 1"
-PROGRAMS = "SELECT id, code, time_zone FROM program"
+PROGRAMS = "SELECT id, code, time_zone, return_earner, return_window_days FROM program"
+IMPACT_FACTORS = "SELECT program, id, version, effective_from, body FROM impact_factor ORDER BY program, id, version DESC"
 CATALOGUE = """
 SELECT c.program, c.id, c.status, v.version, nullif(v.effective_from, '-infinity') AS effective_from, v.body
   FROM campaign c JOIN campaign_version v ON v.campaign = c.id
@@ -156,12 +159,31 @@ async def load_catalogue(conn: Connection) -> Catalogue:
     Read under the shared catalogue lock it is exactly what its version says; without, it may be newer, never older.
     """
     version = await catalogue_version(conn)
-    programs = [Program(id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"])) for row in await conn.fetch(PROGRAMS)]
+    factors = await _impact_factors(conn)
+    kinds, classes = await activity_kinds.by_program(conn), await packaging_classes.by_program(conn)
+    programs = [
+        Program(
+            id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"]),
+            return_earner=row["return_earner"], return_window_days=row["return_window_days"],
+            impact_factors=factors.get(row["id"], OwnFactors()), activity_kinds=kinds.get(row["id"], {}),
+            packaging_classes=classes.get(row["id"], {}),
+        )
+        for row in await conn.fetch(PROGRAMS)
+    ]  # fmt: skip
     campaigns: list[tuple[int, CompiledCampaign]] = [
         (row["program"], compile_campaign(row["id"], row["status"], row["version"], row["effective_from"], row["body"]))
         for row in await conn.fetch(CATALOGUE)
     ]
     return Catalogue(version, programs, campaigns)
+
+
+async def _impact_factors(conn: Connection) -> dict[int, OwnFactors]:
+    """Every program's own impact factors."""
+    found: dict[int, dict[str, list[Factor]]] = {}
+    for row in await conn.fetch(IMPACT_FACTORS):
+        versions = found.setdefault(row["program"], {}).setdefault(row["id"], [])
+        versions.append(compile_own(row["version"], row["effective_from"], row["body"]))
+    return {program: OwnFactors(versions={id_: tuple(v) for id_, v in own.items()}) for program, own in found.items()}
 
 
 # Counters ------------------------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ FROM event e
 FULL JOIN (SELECT bucket, account, event AS number, sum(points) AS points FROM award GROUP BY bucket, account, event) w
   USING (bucket, account, number)
 WHERE e.type IS NULL
-   OR (e.type NOT IN ('order.fulfilled', 'order.refunded', 'order.cancelled') AND e.points <> coalesce(w.points, 0))
+   OR (e.type NOT IN ('order.fulfilled', 'order.refunded', 'order.cancelled', 'event.error_declared', 'packaging.reassigned')
+       AND e.points <> coalesce(w.points, 0))
 """
 # What refunds and cancellations took back belongs to several awards: it adds up per account.
 EVENT_SUMS = """
@@ -204,9 +205,12 @@ ORDER_CAPS = f"""
 WITH {_LIMITS}
 SELECT format('account %s: campaign %s awarded %s points for event %s, more than its cap of %s per order', w.account, w.campaign,
               sum(w.points), w.event, l.per_order) AS words
-FROM award w JOIN limits l USING (campaign, version)
+FROM award w JOIN limits l USING (campaign, version) JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
 WHERE l.per_order IS NOT NULL
-GROUP BY w.bucket, w.account, w.event, w.campaign, l.per_order HAVING sum(w.points) > l.per_order::bigint
+-- Some events carry awards for others, each with a cap of its own.
+GROUP BY w.bucket, w.account, w.event, w.campaign, l.per_order,
+         CASE WHEN e.type IN ('order.fulfilled', 'event.error_declared', 'packaging.reassigned') THEN concat(w.line, ':', w.item) END
+HAVING sum(w.points) > l.per_order::bigint
 """
 BUDGETS = f"""
 WITH {_LIMITS}, days AS MATERIALIZED (
@@ -234,36 +238,40 @@ SELECT format('account %s: award %s/%s of %s points has %s reversed', account, e
 FROM award WHERE reversed NOT BETWEEN 0 AND points
 """
 UNFOUNDED_REVERSALS = """
-SELECT format('account %s: %s points of award %s/%s are reversed, but its order was neither refunded nor cancelled', w.account, w.reversed,
-              w.event, w.n) AS words
-FROM award w JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
-WHERE w.reversed > 0 AND NOT EXISTS (
+SELECT format('account %s: %s points of award %s/%s are reversed, but nothing was refunded, cancelled or declared wrong', w.account,
+              w.reversed, w.event, w.n) AS words
+FROM award w
+JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
+JOIN campaign c ON c.id = w.campaign
+WHERE w.reversed > 0 AND CASE WHEN c.action IN ('purchase', 'packaging') THEN NOT EXISTS (
     SELECT FROM event f
-    WHERE f.type IN ('order.refunded', 'order.cancelled') AND f.bucket = e.bucket AND f.account = e.account AND f.platform = e.platform
-      AND f.order_id = e.order_id
-)
+    WHERE f.type IN ('order.refunded', 'order.cancelled', 'order.fulfilled', 'event.error_declared') AND f.bucket = e.bucket
+      AND f.account = e.account AND f.platform = e.platform AND f.order_id = e.order_id
+) ELSE w.reversed <> w.points END
 """
 WAITING_IN_VAIN = """
 SELECT format('platform %s: fact %s still waits for its order, which is known', p.platform, p.number) AS words
 FROM parked p JOIN registry r ON r.program = p.program AND r.kind = 2 AND r.key = p.platform || ':' || p.order_id
-WHERE r.account IS NOT NULL
+WHERE r.account IS NOT NULL AND NOT p.declared_wrong
 """
 REFUNDED_ORDERS = """
 WITH orders AS MATERIALIZED (
-    SELECT DISTINCT bucket, account, platform, order_id FROM event WHERE type IN ('order.refunded', 'order.cancelled') AND order_id IS NOT NULL
+    SELECT DISTINCT bucket, account, platform, order_id FROM event
+    WHERE type IN ('order.refunded', 'order.cancelled', 'order.fulfilled', 'event.error_declared') AND order_id IS NOT NULL
 ), facts AS (
     SELECT bucket, account, platform, order_id, array_agg(e.facts ORDER BY e.version = 0, e.number) AS facts
     FROM orders JOIN event e USING (bucket, account, platform, order_id)
-    WHERE e.type IN ('order.paid', 'order.refunded', 'order.cancelled')
+    WHERE e.type IN ('order.paid', 'order.refunded', 'order.cancelled', 'order.fulfilled', 'event.error_declared')
     GROUP BY bucket, account, platform, order_id
 ), awards AS (
     SELECT e.bucket, e.account, e.platform, e.order_id, array_agg(w.event) AS events, array_agg(w.n) AS ns, array_agg(w.line) AS lines,
-           array_agg(w.points) AS points, array_agg(w.reversed) AS reversed
+           array_agg(c.action) AS actions, array_agg(w.points) AS points, array_agg(w.reversed) AS reversed
     FROM orders JOIN event e USING (bucket, account, platform, order_id)
     JOIN award w ON w.bucket = e.bucket AND w.account = e.account AND w.event = e.number
+    JOIN campaign c ON c.id = w.campaign AND c.action IN ('purchase', 'packaging')
     GROUP BY e.bucket, e.account, e.platform, e.order_id
 )
-SELECT account, facts, events, ns, lines, points, reversed FROM facts JOIN awards USING (bucket, account, platform, order_id)
+SELECT account, facts, events, ns, actions, lines, points, reversed FROM facts JOIN awards USING (bucket, account, platform, order_id)
 """
 
 # 7. What counts once ------------------------------------------------------------------------------------------
@@ -279,7 +287,7 @@ FROM (
     UNION ALL
     SELECT number, program, platform || ':' || id, NULL FROM parked
 ) e
-FULL JOIN (SELECT number, program, key, account FROM registry WHERE kind = 1) r USING (number)
+FULL JOIN (SELECT number, program, key, account FROM registry WHERE kind IN (1, 4)) r USING (number)
 WHERE e.key IS DISTINCT FROM r.key OR e.program <> r.program OR r.account <> e.account
 """
 # An order.paid of another consumer may be stored, without an award, on that consumer's account: the first one fixed the order's.
@@ -303,8 +311,55 @@ LINES = """
 SELECT format('account %s: campaign %s awarded %s of order %s of platform %s %s times', e.account, w.campaign,
               coalesce('line ' || w.line, 'the whole'), e.order_id, e.platform, count(*)) AS words
 FROM award w JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
-WHERE e.order_id IS NOT NULL
+JOIN campaign c ON c.id = w.campaign AND c.action IN ('purchase', 'packaging')
+WHERE e.order_id IS NOT NULL AND w.reversed < w.points
 GROUP BY e.bucket, e.account, e.platform, e.order_id, w.campaign, w.line HAVING count(*) > 1
+"""
+# A claim is there exactly while an award stands that was earned by it.
+CLAIMS = """
+SELECT format('program %s: a claim of kind %s is held by account %s for item %s of event %s, which has no points left', c.program, c.kind,
+              c.account, c.item, c.event) AS words
+FROM claim c
+LEFT JOIN (
+    SELECT w.bucket, w.account, w.event, coalesce(w.item, 0) AS item, sum(w.points - w.reversed) AS left
+    FROM award w JOIN campaign p ON p.id = w.campaign AND p.action <> 'purchase'
+    GROUP BY w.bucket, w.account, w.event, coalesce(w.item, 0)
+) a USING (bucket, account, event, item)
+WHERE coalesce(a.left, 0) = 0
+"""
+# What earned for a returned asset belongs to the one trip that it ended, and stands as long as that.
+TRIPS = """
+SELECT format('asset %s: its trip of event %s %s', t.asset, t.shipped_event, CASE
+           WHEN t.void AND t.returned_event IS NOT NULL THEN 'was declared wrong, and has a return'
+           WHEN t.returned_at < t.shipped_at THEN 'ended before it began'
+           ELSE format('earned by item %s of event %s, whose awards have %s points left', t.awarded_item, t.awarded_event, coalesce(a.left, 0))
+       END) AS words
+FROM trip t
+LEFT JOIN (
+    SELECT w.account, w.event, w.item, sum(w.points - w.reversed) AS left
+    FROM award w JOIN campaign p ON p.id = w.campaign AND p.action = 'return'
+    GROUP BY w.account, w.event, w.item
+) a ON a.account = t.returned_account AND a.event = t.awarded_event AND a.item = t.awarded_item
+WHERE (t.void AND t.returned_event IS NOT NULL) OR t.returned_at < t.shipped_at OR (t.awarded_event IS NOT NULL AND coalesce(a.left, 0) = 0)
+"""
+RETURNS = """
+SELECT format('account %s: an award for returned packaging stands with event %s, item %s, which ended %s trips', w.account, w.event, w.item,
+              count(DISTINCT (t.program, t.asset, t.shipped_event)) FILTER (WHERE t.asset IS NOT NULL)) AS words
+FROM award w
+JOIN campaign p ON p.id = w.campaign AND p.action = 'return'
+JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.event
+LEFT JOIN trip t ON t.awarded_event = w.event AND t.awarded_item = w.item AND t.returned_account = w.account
+WHERE w.reversed < w.points AND w.item IS NOT NULL
+  AND (e.type <> 'packaging.returned' OR (e.facts::jsonb -> 'returns' -> w.item::int ->> 'asset') IS NOT NULL)
+GROUP BY w.account, w.event, w.item HAVING count(DISTINCT (t.program, t.asset, t.shipped_event)) FILTER (WHERE t.asset IS NOT NULL) <> 1
+"""
+SENT = """
+SELECT format('account %s: %s of class %s sent on %s count as given back, its returns say %s', account, coalesce(s.returned, 0), class, day,
+              coalesce(b.units, 0)) AS words
+FROM packaging_sent s
+FULL JOIN (SELECT bucket, account, class, day, sum(units) AS units FROM packaging_back GROUP BY bucket, account, class, day) b
+  USING (bucket, account, class, day)
+WHERE coalesce(s.returned, 0) <> coalesce(b.units, 0)
 """
 
 # 9. Nothing is late ---------------------------------------------------------------------------------------------
@@ -323,25 +378,37 @@ WHERE p.ignored_at IS NULL AND p.received_at < now() - g.parked_for - interval '
 # 10. Statistics -----------------------------------------------------------------------------------------------------
 
 ROLLUPS = """
-SELECT format('campaign %s, platform %s: roll-ups say %s events, %s issued, %s pending, %s settled, %s reversed; awards and entries say %s, %s, %s, %s, %s',
+SELECT format('campaign %s, platform %s: roll-ups say %s events, %s issued, %s pending, %s settled, %s reversed, %s g CO2e, %s g plastic; '
+              'awards and entries say %s, %s, %s, %s, %s, %s g, %s g',
               campaign, platform, coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0),
-              coalesce(r.reversed, 0), coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0),
-              coalesce(w.reversed, 0)) AS words
+              coalesce(r.reversed, 0), coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0), coalesce(w.events, 0), coalesce(w.issued, 0),
+              coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0), coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0)) AS words
 FROM (
     SELECT campaign, platform, sum(events) AS events, sum(points_issued) AS issued, sum(points_pending) AS pending,
-           sum(points_settled) AS settled, sum(points_reversed) AS reversed
+           sum(points_settled) AS settled, sum(points_reversed) AS reversed, sum(co2e_g) AS co2e_g, sum(plastic_g) AS plastic_g
     FROM rollup GROUP BY campaign, platform
 ) r
 FULL JOIN (
     SELECT w.campaign, w.platform, count(DISTINCT w.event) AS events, sum(w.points) AS issued, sum(w.reversed) AS reversed,
-           sum(w.points - w.reversed) FILTER (WHERE d.event IS NOT NULL) AS pending
+           sum(w.points - w.reversed) FILTER (WHERE d.event IS NOT NULL) AS pending,
+           sum(w.co2e_g) FILTER (WHERE w.reversed < w.points) AS co2e_g, sum(w.plastic_g) FILTER (WHERE w.reversed < w.points) AS plastic_g
     FROM award w LEFT JOIN due d ON d.bucket = w.bucket AND d.due_at = w.due_at AND d.event = w.event AND d.account = w.account
     GROUP BY w.campaign, w.platform
 ) w USING (campaign, platform)
 FULL JOIN (SELECT campaign, platform, -sum(amount) AS points FROM entry WHERE kind = 1 AND book = 4 GROUP BY campaign, platform) s
   USING (campaign, platform)
-WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0), coalesce(r.reversed, 0))
-   <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0))
+WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coalesce(r.settled, 0), coalesce(r.reversed, 0),
+       coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0))
+   <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0),
+       coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0))
+"""
+# What an award is summed by is what it recorded.
+IMPACT = """
+SELECT format('account %s: award %s/%s counts %s g CO2e and %s g plastic, its record says %s and %s', account, event, n, co2e_g, plastic_g,
+              coalesce(impact::json #>> '{co2e_g,central}', '0'), coalesce(impact::json ->> 'plastic_g', '0')) AS words
+FROM award
+WHERE (impact IS NOT NULL OR co2e_g <> 0 OR plastic_g <> 0)
+  AND (co2e_g, plastic_g) <> (coalesce((impact::json #>> '{co2e_g,central}')::bigint, 0), coalesce((impact::json ->> 'plastic_g')::bigint, 0))
 """
 CONSUMERS = """
 SELECT format('account %s, platform %s: %s', account, platform, CASE WHEN c.known THEN format('counts as a consumer of campaign %s without an award', campaign)
@@ -405,14 +472,14 @@ class RefundedOrder(Struct, frozen=True, kw_only=True, gc=False):
 
     account: int
     facts: list[str]
-    awards: list[tuple[int, int, str | None, int, int]]
-    """event, n, line, points, reversed"""
+    awards: list[tuple[int, int, str, str | None, int, int]]
+    """event, n, action, line, points, reversed; of purchases and packaging"""
 
 
 async def refunded_orders(connection: Connection) -> AsyncIterator[RefundedOrder]:
-    """Every order with an award and a refund or cancellation."""
+    """Every order with an award and a fact that may take some of it back."""
     async for r in connection.cursor(REFUNDED_ORDERS, prefetch=PAGE_ROWS, timeout=STATEMENT_TIMEOUT_S):
-        awards = list(zip(r["events"], r["ns"], r["lines"], r["points"], r["reversed"], strict=True))
+        awards = list(zip(r["events"], r["ns"], r["actions"], r["lines"], r["points"], r["reversed"], strict=True))
         yield RefundedOrder(account=r["account"], facts=r["facts"], awards=awards)
 
 

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from datetime import date, datetime
 from typing import Any
 
+import msgspec
 from asyncpg import Record
 from msgspec import Struct
 
-from service.domain.fold import Account, Entry, PostedAward, Stored, Sums
 from service.domain.granting import Granted
 from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
+from service.domain.posting import Account, Entry, PostedAward, Stored, Sums
 from service.domain.usage import BudgetKey, CapKey
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
 from service.store.vault import hash_sql
 
 _EVENT = int(Kind.EVENT)
+_encoder = msgspec.json.Encoder()
 
 # Accounts of consumers --------------------------------------------------------------------------------
 
@@ -218,6 +220,19 @@ async def stored_answers(connection: Connection, wanted: Sequence[tuple[int, str
     return {(r["program"], r["key"]): (r["request_hash"], r["answer"]) for r in rows}
 
 
+FORGET_ORDERS = """
+WITH w AS (SELECT * FROM unnest($1::int[], $2::text[], $3::bool[]) AS w (program, key, kept)), gone AS (
+    DELETE FROM registry r USING w WHERE r.program = w.program AND r.kind = 2 AND r.key = w.key AND NOT w.kept
+)
+UPDATE registry r SET bucket = NULL, account = NULL FROM w WHERE r.program = w.program AND r.kind = 2 AND r.key = w.key AND w.kept
+"""
+
+
+async def forget_orders(connection: Connection, orders: Sequence[tuple[int, str]], *, kept: Sequence[bool]) -> None:
+    """Undo, in the transaction that registered them, the keys of orders (program, order key); of those `kept` only the account."""
+    await connection.execute(FORGET_ORDERS, [o[0] for o in orders], [o[1] for o in orders], kept)
+
+
 # The key of an order begins with its platform's id.
 LOCK_ORDERS = """
 SELECT r.program, r.key, r.account,
@@ -292,13 +307,13 @@ JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w
 ORDER BY e.version = 0, e.number
 """
 ORDER_AWARDS = """
-SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line,
-       a.points, a.reversed, a.day,
+SELECT e.order_id, e.platform AS order_platform, a.account, a.event, a.n, a.campaign, c.code, a.version, c.action, a.platform, a.line, a.item,
+       a.points, a.reversed, a.day, a.co2e_g, a.plastic_g,
        NOT EXISTS (SELECT FROM due d WHERE d.bucket = a.bucket AND d.due_at = a.due_at AND d.event = a.event) AS settled
 FROM unnest($1::smallint[], $2::bigint[], $3::int[], $4::text[]) AS w (bucket, account, platform, order_id)
 JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.platform = w.platform AND e.order_id = w.order_id
 JOIN award a ON a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
-JOIN campaign c ON c.id = a.campaign
+JOIN campaign c ON c.id = a.campaign AND c.action IN ('purchase', 'packaging')
 ORDER BY a.event, a.n
 """
 
@@ -338,6 +353,7 @@ async def open_lots(connection: Connection, accounts: Sequence[int]) -> dict[int
 PARKED = """
 SELECT p.platform, p.order_id, p.number, p.received_at, p.facts, p.answer
 FROM unnest($1::int[], $2::int[], $3::text[]) AS w (program, platform, order_id) JOIN parked p USING (program, platform, order_id)
+WHERE NOT p.declared_wrong
 ORDER BY p.number
 """
 
@@ -357,11 +373,12 @@ WITH event AS (
     FROM unnest($1::new_event[])
     RETURNING 1
 ), award AS (
-    INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate)
-    SELECT * FROM unnest($2::new_award[])
+    INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate,
+                       item, co2e_g, plastic_g, impact)
+    SELECT * FROM unnest($2::new_award_2[])
     RETURNING 1
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award_2[])
     RETURNING 1
 ), account AS (
     UPDATE account a
@@ -376,7 +393,7 @@ WITH event AS (
 ), consumer AS (
     INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
     SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
-    FROM unnest($2::new_award[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
+    FROM unnest($2::new_award_2[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), written AS MATERIALIZED (
@@ -396,12 +413,15 @@ WITH event AS (
     SELECT (SELECT count(*) FROM spent) = cardinality($7::int[]) AND (SELECT rows FROM written) >= 0
            AND (SELECT catalogue_version = $20 AND vault_version = $21 FROM deployment) AS held
 ), rolled_up AS (
-    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed)
-    SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[]) AS s
+    INSERT INTO rollup AS r (campaign, hour, platform, stripe, events, points_issued, points_pending, points_reversed,
+                             co2e_g, plastic_g)
+    SELECT s.* FROM unnest($11::int[], $12::timestamptz[], $13::int[], $14::int[], $15::bigint[], $16::bigint[], $17::bigint[], $18::bigint[],
+                           $22::bigint[], $23::bigint[]) AS s
     WHERE (SELECT held FROM guarded)
     ON CONFLICT (campaign, hour, platform, stripe) DO UPDATE
     SET events = r.events + excluded.events, points_issued = r.points_issued + excluded.points_issued,
-        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed
+        points_pending = r.points_pending + excluded.points_pending, points_reversed = r.points_reversed + excluded.points_reversed,
+        co2e_g = r.co2e_g + excluded.co2e_g, plastic_g = r.plastic_g + excluded.plastic_g
     RETURNING 1
 )
 SELECT held FROM guarded
@@ -448,6 +468,7 @@ async def write(connection: Connection, w: Writing) -> bool:
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
         w.now, w.catalogue_version, w.vault_version,
+        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums],
     )  # fmt: skip
     return held
 
@@ -457,16 +478,19 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
     received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
     event = fact.event
     return (
-        stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE, event.order_id,
+        stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE,
+        None if fact.order_key is None else fact.order_key[1],
         event.occurred_at, received_at, stored.points, stored.version, fact.facts.decode(), answer, outcome,
     )  # fmt: skip
 
 
 def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
     certificate = None if granted.certificate is None else granted.certificate.id
+    impact = None if granted.impact is None else _encoder.encode(granted.impact).decode()
     return (
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
         award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
+        award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
 
 
@@ -553,7 +577,7 @@ async def park(connection: Connection, parked: Sequence[tuple[Stored, str]]) -> 
     """Keep facts that came before their order, each with its answer (JSON)."""
     events = [p[0] for p in parked]
     await connection.execute(
-        INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], [e.fact.event.order_id for e in events],
+        INSERT_PARKED, [e.fact.program for e in events], [e.fact.platform for e in events], ["" if (key := e.fact.order_key) is None else key[1] for e in events],
         [e.number for e in events], [e.fact.event.id for e in events], [e.fact.event.TYPE for e in events],
         [e.fact.event.occurred_at for e in events], [e.received_at for e in events], [e.fact.facts.decode() for e in events],
         [p[1] for p in parked], [e.fact.event.consumer for e in events],

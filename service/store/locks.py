@@ -10,10 +10,18 @@ REGISTRY_LOCK: Final = 7306
 """Exclusive among changes of certificates and products; credits do not take it."""
 SETTLEMENT_LOCK: Final = 7307
 """With the first bucket of a group: one worker settles a group at a time. Spares the others a wait, guards nothing."""
+PLASTIC_PERIODS_LOCK: Final = 7312
+"""With the program: shared by who writes entries, exclusive for who closes a period. No entry gets into a closed one."""
+PLASTIC_ROWS_LOCK: Final = 7313
+"""With the platform: one import of its rows at a time, so that a row's revisions follow each other."""
 
 LOCK_CATALOGUE = f"SELECT pg_advisory_xact_lock({CATALOGUE_LOCK})"
 SHARE_CATALOGUE = f"SELECT pg_advisory_xact_lock_shared({CATALOGUE_LOCK})"
 LOCK_REGISTRIES = f"SELECT pg_advisory_xact_lock({REGISTRY_LOCK})"
+
+SHARE_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock_shared({PLASTIC_PERIODS_LOCK}, $1)"
+LOCK_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock({PLASTIC_PERIODS_LOCK}, $1)"
+LOCK_PLASTIC_ROWS = f"SELECT pg_advisory_xact_lock({PLASTIC_ROWS_LOCK}, $1)"
 
 
 async def lock_catalogue(conn: Connection) -> None:
@@ -29,3 +37,18 @@ async def share_catalogue(conn: Connection) -> None:
 async def lock_registries(conn: Connection) -> None:
     """One change of the registries at a time, so that bulk imports need no retries."""
     await conn.execute(LOCK_REGISTRIES)
+
+
+async def share_plastic_periods(conn: Connection, program: int) -> None:
+    """Keep the program's periods of plastics as open as they are until the commit."""
+    await conn.execute(SHARE_PLASTIC_PERIODS, program)
+
+
+async def lock_plastic_periods(conn: Connection, program: int) -> None:
+    """Wait until no entry of the program's plastics is being written, and keep the next ones waiting until the commit."""
+    await conn.execute(LOCK_PLASTIC_PERIODS, program)
+
+
+async def lock_plastic_rows(conn: Connection, platform: int) -> None:
+    """One import of a platform's plastics at a time. Take it after `share_plastic_periods`."""
+    await conn.execute(LOCK_PLASTIC_ROWS, platform)

@@ -11,6 +11,8 @@ from service.store.connection import Connection
 from service.store.vault import hash_sql
 
 MAX_PARKED: Final = 500
+MAX_SENT: Final = 3_660
+"""Days and classes of what was sent: ten years of a parcel a day."""
 
 OWNER = """
 SELECT a.pending, a.available, a.reserved, a.debt, a.version, a.created_at, now() AS as_of,
@@ -24,12 +26,12 @@ FROM award a JOIN campaign c ON c.id = a.campaign
 WHERE a.bucket = $1 AND a.account = $2 AND a.platform = $3 GROUP BY c.code ORDER BY c.code
 """
 PARKED = f"""
-SELECT p.id, p.type, p.occurred_at, p.received_at, p.facts FROM consumer_reference r
+SELECT p.number, p.id, p.type, p.occurred_at, p.received_at, p.facts, p.declared_wrong FROM consumer_reference r
 JOIN parked p ON p.platform = r.platform AND p.consumer_hash = {hash_sql("r.platform", "r.reference")}
 WHERE r.bucket = $1 AND r.account = $2 AND r.platform = $3 ORDER BY p.number LIMIT {MAX_PARKED}
 """
 AWARDS = """
-SELECT a.event, c.code, a.version, a.line, a.points, a.reversed, a.day, a.due_at, a.expires_on
+SELECT a.event, c.code, a.version, a.line, a.item, a.points, a.reversed, a.day, a.due_at, a.expires_on, a.impact
 FROM award a JOIN campaign c ON c.id = a.campaign
 WHERE a.bucket = $1 AND a.account = $2 AND a.event = ANY($3::bigint[]) ORDER BY a.event, a.n
 """
@@ -45,6 +47,35 @@ SELECT l.amount, l.remaining, l.expires_on, c.code, v.id FROM lot l
 LEFT JOIN campaign c ON c.id = l.campaign
 LEFT JOIN event v ON v.bucket = l.bucket AND v.account = l.account AND v.number = l.event
 WHERE l.bucket = $1 AND l.account = $2 AND l.platform = $3 AND l.event >= $4 AND l.event < $5 ORDER BY l.event, l.n
+"""
+
+# Of packaging: by the events of a page, so that nobody else's side of a trip is in it, and no other platform's.
+SHIPPED = """
+SELECT t.shipped_event AS event, t.asset, t.void FROM unnest($2::text[], $3::bigint[]) AS w (asset, event)
+JOIN trip t ON t.program = $1 AND t.asset = w.asset AND t.shipped_event = w.event
+WHERE t.bucket = $4 AND t.account = $5 ORDER BY t.shipped_event, t.asset
+"""
+BROUGHT = """
+SELECT t.returned_event AS event, t.returned_item AS item, t.asset, t.deposit::text AS deposit, t.deposit_currency
+FROM unnest($2::text[], $3::bigint[]) AS w (asset, event)
+JOIN trip t ON t.program = $1 AND t.asset = w.asset AND t.returned_event = w.event
+WHERE t.returned_bucket = $4 AND t.returned_account = $5 ORDER BY t.returned_event, t.returned_item
+"""
+WAITING = "SELECT number AS event, item FROM waiting_return WHERE program = $1 AND number = ANY($2::bigint[]) ORDER BY number, item"
+CLAIMS = """
+SELECT event, item, kind FROM claim WHERE bucket = $1 AND account = $2 AND event = ANY($3::bigint[]) ORDER BY event, item, kind
+"""
+BACK = """
+SELECT event, item, class, sum(units)::text AS units FROM packaging_back
+WHERE bucket = $1 AND account = $2 AND event = ANY($3::bigint[]) GROUP BY event, item, class ORDER BY event, item, class
+"""
+# It does not say whose shipments these are: where another platform has shipped to the account, too, it is nobody's to hand out.
+SENT = f"""
+SELECT s.class, s.day, s.units::text AS units, s.returned::text AS returned FROM packaging_sent s
+WHERE s.bucket = $1 AND s.account = $2
+  AND NOT EXISTS (SELECT FROM consumer_reference r WHERE r.bucket = $1 AND r.account = $2 AND r.platform <> $3)
+  AND NOT EXISTS (SELECT FROM erasure e WHERE e.bucket = $1 AND e.account = $2 AND e.platform <> $3)
+ORDER BY s.day DESC, s.class LIMIT {MAX_SENT}
 """
 
 
@@ -64,12 +95,12 @@ async def campaigns(connection: Connection, account: int, platform: int) -> list
 
 
 async def parked(connection: Connection, account: int, platform: int) -> list[Record]:
-    """Facts that named it and wait for their order: id, type, occurred_at, received_at, facts."""
+    """Facts that named it and wait for their order, or for a shipment: number, id, type, occurred_at, received_at, facts, declared_wrong."""
     return await connection.fetch(PARKED, bucket_of(account), account, platform)
 
 
 async def awards(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
-    """Awards of these events: event, code, version, line, points, reversed, day, due_at, expires_on."""
+    """Awards of these events: event, code, version, line, item, points, reversed, day, due_at, expires_on, impact (JSON)."""
     return await connection.fetch(AWARDS, bucket_of(account), account, events)
 
 
@@ -81,3 +112,43 @@ async def entries(connection: Connection, account: int, platform: int, low: int,
 async def lots(connection: Connection, account: int, platform: int, low: int, below: int) -> list[Record]:
     """Lots of these events: amount, remaining, expires_on, code, id of the event."""
     return await connection.fetch(LOTS, bucket_of(account), account, platform, low, below)
+
+
+# Packaging ----------------------------------------------------------------------------------------------
+
+AssetOf = tuple[str, int]
+"""An asset, in canonical form, and the event that names it."""
+
+
+async def shipped(connection: Connection, program: int, account: int, named: Sequence[AssetOf]) -> list[Record]:
+    """Trips that these events of the account began: event, asset, void."""
+    return await connection.fetch(SHIPPED, program, *_columns(named), bucket_of(account), account)
+
+
+async def brought(connection: Connection, program: int, account: int, named: Sequence[AssetOf]) -> list[Record]:
+    """Trips that these events ended for the account: event, item, asset, deposit, deposit_currency."""
+    return await connection.fetch(BROUGHT, program, *_columns(named), bucket_of(account), account)
+
+
+async def waiting(connection: Connection, program: int, events: Sequence[int]) -> list[Record]:
+    """Items of these returns that wait for a shipment: event, item."""
+    return await connection.fetch(WAITING, program, events)
+
+
+async def claims(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
+    """What these events hold that earns once: event, item, kind."""
+    return await connection.fetch(CLAIMS, bucket_of(account), account, events)
+
+
+async def back(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
+    """Single-use packaging that these returns count as given back: event, item, class, units."""
+    return await connection.fetch(BACK, bucket_of(account), account, events)
+
+
+async def sent(connection: Connection, account: int, platform: int) -> list[Record]:
+    """Single-use packaging that was sent to it, newest first: class, day, units, returned. Nothing where platforms share the account."""
+    return await connection.fetch(SENT, bucket_of(account), account, platform)
+
+
+def _columns(named: Sequence[AssetOf]) -> tuple[list[str], list[int]]:
+    return [asset for asset, _ in named], [event for _, event in named]

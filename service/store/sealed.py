@@ -31,6 +31,7 @@ class SealedColumn(Struct, frozen=True, kw_only=True):
 SEALED: tuple[SealedColumn, ...] = (
     SealedColumn(table="hook", key=("id",), column="secrets", kind="texts"),
     SealedColumn(table="signing_key", key=("id",), column="private_pem"),
+    SealedColumn(table="station", key=("id",), column="private_pem"),
     SealedColumn(table="delivery", key=("id",), column="sealed"),
 )
 

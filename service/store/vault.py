@@ -5,7 +5,7 @@ credit compares that version when it writes (`service.store.credit.WRITE`). So n
 somebody who is erased.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from asyncpg import Record
@@ -151,14 +151,20 @@ async def take(connection: Connection, id_: int) -> Erasure | None:
     return None if row is None else Erasure(**row)
 
 
+# What other platforms reported stays while they know the person: a box that was shipped here may have been brought back there.
 EVENTS_AFTER = """
-SELECT number, id, facts FROM event
-WHERE bucket = $1 AND account = $2 AND number > $3 AND platform = $4 ORDER BY number LIMIT $5
+SELECT e.number, e.platform, e.id, e.facts FROM event e
+WHERE e.bucket = $1 AND e.account = $2 AND e.number > $3
+  AND (e.platform = $4 OR NOT EXISTS (SELECT FROM consumer_reference r WHERE r.bucket = $1 AND r.account = $2 AND r.platform = e.platform))
+ORDER BY e.number LIMIT $5
 """
 
 
 async def events_after(connection: Connection, erasure: Erasure, limit: int) -> list[Record]:
-    """Events (number, id, facts) of the account that its platform reported, after those that are scrubbed."""
+    """Events (number, platform, id, facts) of the account after those that are scrubbed.
+
+    Its platform reported them, or one that does not know the person.
+    """
     return await connection.fetch(EVENTS_AFTER, erasure.bucket, erasure.account, erasure.through, erasure.platform, limit)
 
 
@@ -229,6 +235,35 @@ async def parked_of(connection: Connection, platform: int, consumer_hash: bytes,
 async def set_parked(connection: Connection, changed: Sequence[tuple[int, int, str, int, str]]) -> None:
     """Replace what is kept of parked facts: (program, platform, order id, number, facts)."""
     await connection.execute(SET_PARKED, *([c[i] for c in changed] for i in range(5)))
+
+
+FORGET_WAITING = "DELETE FROM waiting_return WHERE program = $1 AND number = ANY($2::bigint[]) AND account IS NOT NULL"
+
+
+async def forget_waiting(connection: Connection, program: int, numbers: Sequence[int]) -> None:
+    """Nothing of these returns counts any more for whoever they name. What counts for the consumer that it was shipped to waits on."""
+    await connection.execute(FORGET_WAITING, program, numbers)
+
+
+UNKNOWN = """
+SELECT w.account FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account)
+WHERE NOT EXISTS (SELECT FROM consumer_reference r WHERE r.bucket = w.bucket AND r.account = w.account)
+"""
+IS_ERASED = """
+SELECT EXISTS (SELECT FROM erasure WHERE bucket = $1 AND account = $2 AND platform = $3)
+    OR NOT EXISTS (SELECT FROM consumer_reference WHERE bucket = $1 AND account = $2)
+"""
+
+
+async def unknown(connection: Connection, accounts: Collection[int]) -> set[int]:
+    """Those of these accounts that no reference leads to: everybody who knew them has erased them."""
+    return {r["account"] for r in await connection.fetch(UNKNOWN, [bucket_of(a) for a in accounts], list(accounts))}
+
+
+async def is_erased(connection: Connection, account: int, platform: int) -> bool:
+    """Whether a platform has erased the person of an account, or everybody who knew them has."""
+    found: bool = await connection.fetchval(IS_ERASED, bucket_of(account), account, platform)
+    return found
 
 
 # Legal holds ------------------------------------------------------------------------------------------

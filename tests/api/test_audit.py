@@ -17,6 +17,7 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
 from tests.worlds import World
@@ -26,6 +27,7 @@ ERASED = "a-person-who-goes"
 HELD = "a-person-in-court"
 UNHELD = "a-person-out-of-court"
 IMPORTED = "a-person-from-elsewhere"
+MERCHANT = "a-merchant-of-flesh"
 REASON = "the case of a divorce"
 EMAIL = "somebody-new@example.com"
 PASSWORD = "correct horse battery staple"
@@ -35,10 +37,14 @@ PEM = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, Publi
 CERTIFICATE = {"scheme": "eu-ecolabel", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31"}
 PRODUCT = {"gtin": "4006381333931", "name": "Pencil", "category": "paper"}
 
+ASSET = {"class": "circular_box", "max_trips": 20}
+
 NOT_BY_OPERATORS = {
     ("POST", "/v1/events"): "a platform reports; the ledger itself is the record",
     ("POST", "/v1/events/batch"): "a platform reports; the ledger itself is the record",
     ("POST", "/v1/hooks/{hook_id}"): "a shop delivers; the delivery log is the record",
+    ("POST", "/v1/stations/me/tokens"): "a station asks; its tokens are kept nowhere, and the ledger records those that count",
+    ("POST", "/v1/stations/me/returns"): "a station reports; the ledger itself is the record",
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
 }
 SAY_NO_MORE = {
@@ -93,17 +99,26 @@ plain("POST", "/v1/certificates", "/v1/certificates", CERTIFICATE | {"number": "
 plain("POST", "/v1/certificates/import", "/v1/certificates/import", [CERTIFICATE | {"number": "IT/016/902"}])
 plain("POST", "/v1/products", "/v1/products", PRODUCT)
 plain("POST", "/v1/products/import", "/v1/products/import", [PRODUCT | {"name": "Another"}])
+plain("POST", "/v1/impact-factors", "/v1/impact-factors", FACTOR)
 plain("POST", "/v1/platforms", "/v1/platforms", {"code": "third", "name": "Third"})
 plain("POST", "/v1/platforms/{code}/keys", "/v1/platforms/shop/keys", {})
 plain(
     "POST", "/v1/platforms/{code}/signing-keys", "/v1/platforms/shop/signing-keys", {"algorithm": "EdDSA", "public_pem": PEM, "kid": "own"}
 )
 plain("POST", "/v1/platforms/{code}/hooks", "/v1/platforms/shop/hooks", {"connector": "standard", "secret": SECRET})
+plain("POST", "/v1/stations", "/v1/stations", {"code": "corner", "name": "Corner"})
 plain("POST", "/v1/operators", "/v1/operators", {"email": EMAIL, "role": "viewer", "password": PASSWORD})
 plain("POST", "/v1/deliveries/replay", "/v1/deliveries/replay", {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"})
 
 
 plain("PATCH", "/v1/platforms/{code}", "/v1/platforms/shop", {"limits": {"credit": {"requests": 1_000, "per_s": 60}}})
+plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": "04012345555554987"})
+plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
+plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
+CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
+KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
+plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
+plain("POST", "/v1/activity-kinds", "/v1/activity-kinds", KIND)
 plain("PATCH", "/v1/privacy-policy", "/v1/privacy-policy", {"erased_reference": "refuse"})
 plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
@@ -111,10 +126,32 @@ plain(
 )  # fmt: skip
 
 
+PLASTIC = {"class": "plastic_mailer", "kind": "used", "mass_g": "12.5", "merchant": MERCHANT}
+plain("POST", "/v1/plastics/reports", "/v1/plastics/reports?platform=shop", [PLASTIC | {"id": "row-1", "period": "2025H2"}])
+
+
+@recipe("POST", "/v1/plastics/periods/{period}/close")
+async def _close_plastics(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/plastics/reports?platform=shop", [PLASTIC | {"id": "row-2", "period": "2025H1"}])
+    return "/v1/plastics/periods/2025H1/close", None
+
+
 @recipe("POST", "/v1/campaigns/{code}/activate")
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("PATCH", "/v1/packaging/classes/{code}")
+async def _change_class(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/packaging/classes", CLASS | {"code": "old_crate"})
+    return "/v1/packaging/classes/old_crate", {"active": False}
+
+
+@recipe("PATCH", "/v1/activity-kinds/{code}")
+async def _change_kind(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/activity-kinds", KIND | {"code": "old_day"})
+    return "/v1/activity-kinds/old_day", {"schema": {"type": "object", "required": ["cup"]}}
 
 
 NUMBERS = {"revoke": "IT/016/903", "suspend": "IT/016/904", "resume": "IT/016/905"}
@@ -135,6 +172,18 @@ for _step, _first in (("revoke", None), ("suspend", None), ("resume", "suspend")
     RECIPES["POST", f"/v1/certificates/{{certificate}}/{_step}"] = _certificate(_step, _body, _first)
 
 
+def _asset(step: str) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        await made(shop, "/v1/packaging/assets", ASSET | {"asset": f"box-to-{step}"})
+        return f"/v1/packaging/assets/box-to-{step}/{step}", {"reason": "seen"}
+
+    return prepared
+
+
+for _step in ("inspect", "retire", "lose"):
+    RECIPES["POST", f"/v1/packaging/assets/{{asset}}/{_step}"] = _asset(_step)
+
+
 @recipe("POST", "/v1/platforms/{code}/keys/{key}/revoke")
 async def _revoke_key(shop: Shop) -> tuple[str, Any]:
     return f"/v1/platforms/shop/keys/{(await made(shop, '/v1/platforms/shop/keys', {}))['id']}/revoke", None
@@ -143,6 +192,26 @@ async def _revoke_key(shop: Shop) -> tuple[str, Any]:
 @recipe("POST", "/v1/platforms/{code}/keys/{key}/replace")
 async def _replace_key(shop: Shop) -> tuple[str, Any]:
     return f"/v1/platforms/shop/keys/{(await made(shop, '/v1/platforms/shop/keys', {}))['id']}/replace", {"keep_old": "PT0S"}
+
+
+STATIONS = {"": "one", "keys": "two", "revoke": "three", "replace": "four"}
+
+
+def _of_station(what: str, body: Any) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        path = f"/v1/stations/{STATIONS[what]}"
+        await made(shop, "/v1/stations", {"code": STATIONS[what], "name": "Corner"})
+        if what in ("", "keys"):
+            return f"{path}/{what}".rstrip("/"), body
+        return f"{path}/keys/{(await made(shop, f'{path}/keys', {}))['id']}/{what}", body
+
+    return prepared
+
+
+RECIPES["PATCH", "/v1/stations/{code}"] = _of_station("", {"max_units": "500"})
+RECIPES["POST", "/v1/stations/{code}/keys"] = _of_station("keys", {})
+RECIPES["POST", "/v1/stations/{code}/keys/{key}/revoke"] = _of_station("revoke", None)
+RECIPES["POST", "/v1/stations/{code}/keys/{key}/replace"] = _of_station("replace", {"keep_old": "PT0S"})
 
 
 @recipe("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke")
@@ -286,7 +355,20 @@ async def test_a_refused_change_is_not_in_the_audit(shop: Shop) -> None:
 
 
 async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
-    hidden = {PERSON, ERASED, HELD, UNHELD, IMPORTED, REASON, EMAIL, "person@example.com", PASSWORD, SECRET, "a-secret-of-the-shops-own"}
+    hidden = {
+        PERSON,
+        ERASED,
+        HELD,
+        UNHELD,
+        IMPORTED,
+        MERCHANT,
+        REASON,
+        EMAIL,
+        "person@example.com",
+        PASSWORD,
+        SECRET,
+        "a-secret-of-the-shops-own",
+    }
     hidden |= {hook.secret for hook in shop.hooks.values()}
     for route in sorted(RECIPES):
         path, body = await RECIPES[route](shop)
@@ -369,7 +451,8 @@ RECORDED = {
     "program create": "program.create", "platform create": "platform.create", "platform rotate-key": "key.rotate",
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
-    "import certificates": "certificate.import", "import products": "product.register", "replay": "delivery.replay",
+    "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
+    "replay": "delivery.replay", "import plastics": "plastics.report",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

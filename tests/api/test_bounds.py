@@ -4,7 +4,7 @@ import base64
 import io
 import json
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,6 +12,8 @@ import msgspec
 import pytest
 
 from schemas import bounds
+from schemas.activities import ActivityKindBody, ClaimRule
+from schemas.assets import AssetBody, AssetStep, PackagingPolicyPatch
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
 from schemas.callers import (
     Email,
@@ -29,20 +31,29 @@ from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoin
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.impact import FactorBody
 from schemas.openings import OpeningBody
+from schemas.packaging_classes import PackagingClassBody
+from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
 from schemas.shopify import CustomerDemand
+from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
 from service.api.bodies import read_query
 from service.api.campaigns import _events
 from service.api.consumers import Freshness
 from service.api.events import _split
 from service.api.exchange import Exchange
 from service.api.oauth import FORM
-from service.api.platforms import _keep_old
+from service.api.platforms import keep_old_of
 from service.domain import imports, openings, preconditions, tokens
 from service.domain.conditions import compile_condition
+from service.domain.connectors import Hook, Untranslatable, translate
 from service.domain.errors import GreenpointsError, InvalidRequest
+from service.domain.evidence import check_schema, compiled, errors_in
+from service.domain.impact import report_days
+from service.domain.plastics import Book, content_of
+from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows.jwks import UnusableUrl, check_url
@@ -91,16 +102,22 @@ CAMPAIGN: dict[str, Any] = {
 }  # fmt: skip
 CERTIFICATE: dict[str, Any] = {"scheme": "s", "number": "1", "holder": "H", "valid_from": "2025-01-01", "valid_until": "2026-01-01"}
 ORDER = {"id": "o", "currency": "CNY", "total": "1.00"}
+PLASTIC = {"id": "r", "period": "2026H1", "class": "plastic_mailer", "kind": "used"}
 FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
+FACTOR: dict[str, Any] = {
+    "id": "f", "what": "w", "unit": "item", "plastic_g": "1", "method": "m", "region": "CN", "vintage": 2025, "usable_for": ["mass_only"],
+    "source": "s", "verification": "primary",
+}  # fmt: skip
+STATION = {"code": "c", "name": "C"}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
 def free(attributes: Any) -> None:
-    check_event(read(Event, FACT | {"type": "activity.completed", "activity": "a", "attributes": attributes}), NOW)
+    check_event(read(Event, FACT | {"type": "activity.completed", "activity": "refill", "attributes": attributes}), NOW)
 
 
 def nested(levels: int) -> Any:
@@ -129,6 +146,7 @@ def query(n: int) -> None:
 def rows(n: int) -> None:
     for format_, body in (("json", b"[" + b"{}," * (n - 1) + b"{}]"), ("ndjson", b"{}\n" * n), ("csv", b"gtin\n" + b"1\n" * n)):
         imports.product_rows(body, format_)  # type: ignore[arg-type]
+        imports.asset_rows(body, format_)  # type: ignore[arg-type]
 
 
 def line(n: int) -> None:
@@ -136,6 +154,51 @@ def line(n: int) -> None:
     text = "{" + json.dumps(OPENING | {"points": 1})[1:].rjust(n - 1)
     if any(not isinstance(row.body, OpeningBody) for row in openings.rows_of_ndjson(openings.bounded_lines(io.StringIO(text)))):
         raise InvalidRequest("a row is refused")
+
+
+def plastic_lines(n: int) -> None:
+    """Rows of as many merchants, in one half-year."""
+    book = Book([], lines=[("2026H1", "plastic_mailer", f"m-{i}") for i in range(n - 1)], closed=[], today=NOW.date())
+    book.take("r", content_of(read(PlasticBody, PLASTIC | {"mass_g": "1"})))
+
+
+def schema(made: dict[str, Any]) -> None:
+    if errors := check_schema(made):
+        raise InvalidRequest.of(errors)
+
+
+def nested_schema(levels: int) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for _ in range(levels - 2):
+        made = {"items": made}
+    return {"type": "object", "additionalProperties": made}
+
+
+def evidence(n: int) -> None:
+    if errors := errors_in({"n": [0] * (n - 1)}, compiled({"type": "object"})):
+        raise InvalidRequest.of(errors)
+
+
+def epcis_events(n: int) -> None:
+    epcis(b"[" + b",".join([b'{"type": "TransformationEvent"}'] * n) + b"]")
+
+
+def epcis_returns(n: int) -> None:
+    """One event that makes so many of ours."""
+    event = {"type": "ObjectEvent", "eventID": "e", "eventTime": NOW, "action": "OBSERVE", "bizStep": "collecting"}
+    epcis(msgspec.json.encode(event | {"epcList": [f"urn:epc:id:grai:4012345.55555.{i}" for i in range(n)]}))
+
+
+def epcis_goods(n: int) -> None:
+    event = {"type": "ObjectEvent", "eventID": "e", "eventTime": NOW, "action": "OBSERVE", "bizStep": "collecting"}
+    epcis(msgspec.json.encode(event | {"epcList": ["urn:epc:id:sgtin:4012345.011111.1"] * n}))
+
+
+def epcis(body: bytes) -> None:
+    try:
+        translate(Hook(id="h", connector="epcis", secrets=()), {}, body)
+    except Untranslatable as error:
+        raise InvalidRequest(error.detail) from None
 
 
 def if_match(n: int) -> None:
@@ -155,7 +218,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         texts(Text), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
         field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
     ),
-    "MAX_NAME_CHARS": both(texts(Name), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
+    "MAX_NAME_CHARS": both(texts(Name), field(ActivityKindBody, "name", lambda n: "a" * n, code="c", schema={}), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
     "MAX_DECIMAL_CHARS": lambda n: [read(t, "1" * n) for t in (MoneyText, DecimalInput)],
     "MAX_DURATION_CHARS": texts(DurationText),
     "MAX_POINTS": both(
@@ -166,7 +229,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         listed(OrderPaid, "lines", {"id": "1"}, **PAID), listed(Refund, "lines", {"id": "1"}, id="r"),
         listed(PackagingReturned, "returns", {"class": "c"}, **FACT | {"type": "packaging.returned"}),
     ),
-    "MAX_QUANTITY": both(field(Line, "quantity", int, id="1"), field(Return, "mass_g", int, **{"class": "c"})),
+    "MAX_QUANTITY": both(field(Line, "quantity", int, id="1"), field(Return, "mass_g", int, **{"class": "c"}), field(PlasticBody, "mass_g", int, **PLASTIC)),
     "MAX_PARCELS": field(Packaging, "parcels", int, **{"class": "c"}),
     "MAX_PARCEL_ASSETS": listed(Packaging, "assets", "a", **{"class": "c"}),
     "MAX_PROOF_CHARS": field(Return, "proof", lambda n: "a" * n, **{"class": "c"}),
@@ -188,7 +251,32 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_GTIN_CHARS": field(ProductBody, "gtin", lambda n: "1" * n, name="N"),
     "MAX_CERTIFICATE_GTINS": listed(CertificateBody, "gtins", "1" * 13, **CERTIFICATE),
     "MAX_PRODUCT_SKUS": listed(ProductBody, "skus", SKU, gtin="1" * 13, name="N"),
-    "MAX_REASON_CHARS": both(field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n)),
+    "MAX_SOURCE_CHARS": field(FactorBody, "source", lambda n: "a" * n, **FACTOR),
+    "MAX_FACTOR_USES": listed(FactorBody, "applies_to", {"action": "return", "class": "c"}, **FACTOR),
+    "MAX_REPORT_DAYS": lambda n: report_days(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
+    "MAX_REASON_CHARS": both(
+        field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
+        field(AssetStep, "reason", lambda n: "a" * n),
+    ),
+    "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
+    "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
+    "MAX_PLASTIC_LINES": plastic_lines,
+    "MAX_CLASS_EVIDENCE": listed(PackagingClassBody, "evidence", "scan", code="c", group="reuse", name_en="C"),
+    "MAX_SCHEMA_BYTES": lambda n: schema({"type": "object", "title": "x" * (n - len('{"type":"object","title":""}'))}),
+    "MAX_SCHEMA_DEPTH": lambda n: schema(nested_schema(n)),
+    "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
+    "MAX_EVIDENCE_VALUES": evidence,
+    "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
+    "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
+    "MAX_STATION_TOKENS": field(TokensBody, "count", int),
+    "MAX_PROOF_LIFE_S": both(field(TokensBody, "life_s", int), field(StationBody, "proof_life_s", int, **STATION), field(StationPatch, "proof_life_s", int)),
+    "MAX_STATION_LATE_H": both(field(StationBody, "late_h", int, **STATION), field(StationPatch, "late_h", int)),
+    "MAX_STATION_ROW_ID_CHARS": field(StationReturn, "id", lambda n: "a" * n, occurred_at=NOW),
+    "MAX_STATION_CLASSES": both(listed(StationBody, "classes", "c", **STATION), listed(StationPatch, "classes", "c")),
+    "MAX_OPENINGS": both(
+        listed(OpeningHours, "mon", ["08:00", "20:00"]), field(OpeningHours, "exceptions", lambda n: {"2026-01-01": [["08:00", "20:00"]] * n}),
+    ),
+    "MAX_SPECIAL_DAYS": field(OpeningHours, "exceptions", lambda n: {f"{year}-01-01": [] for year in range(2_000, 2_000 + n)}),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
@@ -200,9 +288,12 @@ PURE: dict[str, Callable[[int], Any]] = {
         texts(HookSecret, Password), field(SignInBody, "password", lambda n: "a" * n, email="a@b"),
         field(PasswordChangeBody, "current", lambda n: "a" * n, new="a" * 12),
     ),
-    "MAX_KEEP_OLD_DAYS": lambda n: _keep_old(f"P{n}D"),
+    "MAX_KEEP_OLD_DAYS": lambda n: keep_old_of(f"P{n}D"),
     "MAX_REDACTED_ORDERS": listed(CustomerDemand, "orders_to_redact", 1),
     "MAX_PACKAGING_RULES": listed(HookSettings, "packaging", RULE),
+    "MAX_STATION_RULES": listed(HookSettings, "stations", {"location": "l", "station": "s"}),
+    "MAX_EPCIS_EVENTS": both(epcis_events, epcis_returns),
+    "MAX_EPCIS_EPCS": epcis_goods,
     "MAX_EMAIL_CHARS": lambda n: read(Email, "a" * (n - 2) + "@b"),
     "MAX_LIMIT_REQUESTS": field(RateLimit, "requests", int, per_s=1),
     "MAX_LIMIT_S": field(RateLimit, "per_s", int, requests=1),
@@ -254,7 +345,7 @@ OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]
     "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
-    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
+    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
     "MAX_SIMULATION_BYTES": [bodies("/v1/campaigns/any/simulate", "campaigns")],
     "MAX_PAGE_ITEMS": [got("/v1/platforms?limit={n}")],
     "MAX_CURSOR_CHARS": [got("/v1/platforms?cursor={text}")],
@@ -293,6 +384,9 @@ def test_a_page_of_a_replay_is_bounded_like_others(name: str, bound: int) -> Non
 
 
 def test_every_bound_is_tried() -> None:
-    """That of request ids is in test_visits, of forms' parameters above, of balances in tests/flows/test_openings.py."""
+    """That of request ids is in test_visits, of versions in test_impact, of what a program declares in test_vocabulary, of forms' parameters
+    above, of balances in flows/test_openings.
+    """
+    elsewhere = {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_FACTOR_VERSIONS", "MAX_OWN_CLASSES", "MAX_OWN_KINDS"}
     names = {name for name in vars(bounds) if name.isupper()}
-    assert set(PURE) | set(OVER_HTTP) | {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE"} == names
+    assert set(PURE) | set(OVER_HTTP) | elsewhere == names

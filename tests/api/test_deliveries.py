@@ -33,7 +33,7 @@ async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
 async def test_every_delivery_is_in_the_log_with_what_came_of_it(shop: Shop) -> None:
     await shop.deliver(refill("r-1"), "msg_1")
     await shop.deliver(refill("r-1"), "msg_1")
-    await shop.deliver(refill("r-2") | {"activity": "unheard"}, "msg_2")
+    await shop.deliver(refill("r-2") | {"activity": "repair"}, "msg_2")
     await shop.deliver({"type": "ping"}, "msg_3")
     await shop.deliver(OUTSIDE, "msg_4")
     rows = await shop.log()

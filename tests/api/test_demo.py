@@ -15,7 +15,8 @@ def first_events() -> list[tuple[str, int, dict[str, Any]]]:
     now = datetime.now(UTC).isoformat()
     order = {"id": "demo-1001", "currency": "CNY", "total": "59.80"}
     lines = [{"id": "1", "sku": "DEMO-TISSUE", "quantity": "2", "unit_price": "29.90"}]
-    returns = [{"class": "circular_box", "quantity": "1", "station": "demo-station-1"}]
+    box = {"class": "circular_box", "assets": ["demo-box-1"]}
+    returns = [{"asset": "DEMO BOX 1", "station": "demo-station-1"}]
     evidence = {"station": "demo-station-1", "serial": "demo-7"}
     bodies: list[tuple[str, int, dict[str, Any]]] = [
         ("demo-certified-goods", 59, {"id": "e1", "type": "order.paid", "order": order, "lines": lines}),
@@ -24,6 +25,7 @@ def first_events() -> list[tuple[str, int, dict[str, Any]]]:
             20,
             {"id": "e2", "type": "order.fulfilled", "order": order, "packaging": {"class": "ship_in_own_container"}},
         ),
+        ("demo-less-packaging", 20, {"id": "e5", "type": "order.fulfilled", "order": order, "packaging": box | {"waybill": "SF-5"}}),
         ("demo-box-return", 50, {"id": "e3", "type": "packaging.returned", "returns": returns}),
         ("demo-refill", 10, {"id": "e4", "type": "activity.completed", "activity": "refill", "evidence": evidence}),
     ]

@@ -52,7 +52,7 @@ class Shop:
             "type": "activity.completed",
             "occurred_at": "2025-07-01T09:00:00Z",
             "consumer": "c",
-            "activity": "x",
+            "activity": "refill",
         }
         body = json.dumps({"type": event["type"], "timestamp": event["occurred_at"], "data": event}).encode()
         key, now = base64.b64decode((secret or self.secret).removeprefix("whsec_")), str(int(time.time()))

@@ -68,9 +68,10 @@ async def test_bad_rows_are_told_one_by_one(operators: Operators) -> None:
     ("content", "type_", "status"),
     [
         (b"{}", "application/json", 422), (b"[", "application/json", 400), (b"id,consumer,points\n", "text/csv", 422), (b"", "text/csv", 422),
+        (b"id,consumer,points,expires_on,\xff\na,c,5,,x\n", "text/csv", 422),
         (b"[]", "text/plain", 415), (b'{"id": 1}\n' * 5_001, "application/x-ndjson", 422), (b"[" + b" " * 8 * 2**20 + b"]", "application/json", 413),
     ],
-    ids=range(7),
+    ids=range(8),
 )  # fmt: skip
 async def test_what_is_no_list_of_rows_is_refused_as_a_whole(operators: Operators, content: bytes, type_: str, status: int) -> None:
     assert (await post(operators, None, content=content, headers={"Content-Type": type_})).status_code == status

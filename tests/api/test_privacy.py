@@ -19,6 +19,7 @@ from service.flows.erase import finish_erasures
 from service.settings import Settings
 from tests import books
 from tests.api.operators import _token
+from tests.flows.test_packaging import asset, fulfilled, paid, returned, wrong
 from tests.sealer import SEALER
 from tests.servers import serving
 from tests.worlds import World, now, order_paid, refund
@@ -199,6 +200,72 @@ async def test_an_export_has_everything_that_is_held(shop: Shop, monkeypatch: py
     assert first["events"] + second["events"] == document["events"]
     assert second["next_cursor"] is None
     assert len(await shop.world.rows("SELECT FROM audit WHERE action = 'consumer.export'")) == 3
+
+
+async def test_an_export_has_ones_own_side_of_packaging_and_nobody_elses(shop: Shop) -> None:
+    """Box 1 goes to ada, and bob brings it back; box 2 goes to bob on another platform, and ada brings it back."""
+    await shop.world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 5})
+    for key in ("box1", "box2", "box3"):
+        await asset(shop.world, key)
+    deposit = {"amount": "2.00", "currency": "CNY"}
+    wrongly = fulfilled("o-1", "box3", at=1)
+    for event, by in (
+        (paid("o-1", "ada"), "shop"), (fulfilled("o-1", "box1"), "shop"), (fulfilled("o-1", class_="paper_mailer"), "shop"), (wrongly, "shop"),
+        (wrong(wrongly), "shop"), (fulfilled("o-1", "box1", at=6), "shop"), (paid("o-2", "bob"), "market"), (fulfilled("o-2", "box2"), "market"),
+        (returned("ada", "BOX-2", "box3", deposit=deposit), "shop"), (returned("bob", "box1", deposit=deposit), "market"),
+        (returned("ada", at=2, waybill="SF-77"), "shop"), (returned("ada", "box1", at=3), "shop"), (returned("ada", "box1", at=4), "market"),
+    ):  # fmt: skip
+        await shop.credit(event, by=by)
+    declared = returned("ada", "box2", at=5)
+    await shop.credit(declared)
+    await shop.credit(wrong(declared))
+    answer = await shop.call("GET", "/v1/consumers/ada/export")
+    document = answer.json()
+    msgspec.convert(document, Export, strict=False)
+    told = [{name: e[name] for name in ("shipped", "returned", "given_back", "waits", "claims")} for e in reversed(document["events"])]
+    of_nothing: dict[str, Any] = {"shipped": [], "returned": [], "given_back": [], "waits": [], "claims": []}
+    shipped = [e["shipped"] for e in reversed(document["events"]) if e["shipped"]]
+    assert shipped == [
+        [{"asset": "box1", "declared_wrong": False}],
+        [{"asset": "box3", "declared_wrong": True}],
+        [{"asset": "box1", "declared_wrong": False}],
+    ]
+    assert told[-2:] == [
+        of_nothing | {"returned": [{"item": 0, "asset": "box2", "deposit": "2.00", "currency": "CNY"}], "waits": [1]},
+        of_nothing | {"given_back": [{"item": 0, "class": "paper_mailer", "units": "1"}], "claims": [{"item": 0, "kind": "returned"}]},
+    ]
+    assert [(a["item"], a["points"]) for e in document["events"] for a in e["awards"]] == [(0, 5), (0, 5), (None, 10)]
+    assert [(p["facts"]["returns"][0]["asset"], p["waits"], p["declared_wrong"]) for p in document["parked"]] == [
+        ("box1", [0], False), ("box2", [], True),
+    ]  # fmt: skip
+    assert [(s["class"], s["units"], s["returned"]) for s in document["packaging_sent"]] == [("paper_mailer", "1", "1")]
+    assert "balance" not in next(e for e in document["events"] if e["returned"])["answer"]
+    for foreign in ("bob", "o-2", "market"):
+        assert foreign not in answer.text
+    theirs = (await shop.call("GET", "/v1/consumers/bob/export", by="market")).json()
+    assert [e["returned"][0]["asset"] for e in theirs["events"] if e["returned"]] == ["box1"]
+    assert [e["shipped"] for e in theirs["events"] if e["shipped"]] == [[{"asset": "box2", "declared_wrong": False}]]
+    account = (await shop.world.rows("SELECT account FROM consumer_reference WHERE reference = 'bob'"))[0]["account"]
+    ada = (await shop.world.rows("SELECT account FROM consumer_reference WHERE reference = 'ada' ORDER BY platform"))[0]["account"]
+    await shop.world.rows(
+        "UPDATE consumer_reference SET bucket = ($1::bigint & 1023)::smallint, account = $1 WHERE account = $2", ada, account
+    )
+    shared = (await shop.call("GET", "/v1/consumers/ada/export")).json()
+    assert shared["packaging_sent"] == [], "an account that platforms share: it may be what the other one sent"
+
+
+async def test_under_the_recipients_policy_nobody_is_shown_the_balance_of_who_brought_it(shop: Shop) -> None:
+    await shop.world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 5})
+    await asset(shop.world, "box1")
+    await shop.call("PATCH", "/v1/packaging-policy", {"return_earner": "recipient"}, by="admin")
+    for event in (paid("o-9", "bob", quantity=7), paid("o-1", "ada"), fulfilled("o-1", "box1")):
+        await shop.credit(event)
+    stored = await shop.credit(returned("bob", "box1") | {"attributes": {"note": "Bob rang"}})
+    assert stored["balance"]["pending"] == 70
+    text = (await shop.call("GET", "/v1/consumers/ada/export")).text
+    assert json.loads(text)["events"][0]["returned"] == [{"item": 0, "asset": "box1", "deposit": None, "currency": None}]
+    assert "70" not in json.dumps(json.loads(text)["events"][0]["answer"])
+    assert "Bob" not in text
 
 
 # Holds -----------------------------------------------------------------------------------------------
@@ -382,6 +449,28 @@ async def age(shop: Shop, days: int) -> None:
 async def kept(shop: Shop) -> list[list[str]]:
     rows = await shop.world.rows("SELECT facts FROM event ORDER BY number")
     return [sorted(json.loads(row["facts"]).get("attributes", {})) for row in rows]
+
+
+async def test_of_packaging_what_is_old_is_forgotten_and_still_counts(shop: Shop) -> None:
+    await shop.world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 5})
+    for key in ("box1", "box2"):
+        await asset(shop.world, key)
+    about = {"attributes": {"note": "Ada rang", "ip": "198.51.100.7"}}
+    free = {"waybill": "SF-ADA", "proof": "Ada smiles", "station": "near Ada"}
+    sent = fulfilled("o-1", "box1", waybill="SF-ADA") | about
+    for event in (paid("o-1", "ada"), sent, returned("bob", "box1", **free) | about, returned("ada", "box2", **free) | about):
+        await shop.credit(event)
+    await shop.credit(wrong(sent) | about)
+    await age(shop, 800)
+    assert await retain(shop, attributes=730, fraud_attributes=400) > 0
+    rows = await shop.world.rows("SELECT type, facts FROM event UNION ALL SELECT type, facts FROM parked")
+    assert {row["type"] for row in rows} == {
+        "order.paid", "order.fulfilled", "packaging.returned", "event.error_declared", "packaging.reassigned",
+    }  # fmt: skip
+    assert not any("ADA" in row["facts"].upper() or "h:" in row["facts"] for row in rows)
+    await shop.credit(fulfilled("o-1", "box2"))
+    assert (await shop.call("GET", "/v1/consumers/ada/balance")).json()["pending"] == 15, "the box that it waited for was really shipped"
+    await shop.unharmed()
 
 
 async def test_what_is_old_is_forgotten_kind_by_kind(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

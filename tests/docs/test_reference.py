@@ -12,9 +12,13 @@ import pytest
 from schemas import bounds
 from schemas.callers import PlatformLimits
 from schemas.campaigns import AwardRule, Multiplier
+from schemas.packaging_classes import Group
 from service.api.problems import PROBLEMS
+from service.domain.activities import BUILT_IN
 from service.domain.conditions import NAMES
 from service.domain.earning import multiplied, points_for
+from service.domain.evidence import KEYWORDS
+from service.domain.packaging import REFERENCE
 from service.settings import PREFIX, Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -73,11 +77,12 @@ def test_the_page_of_the_api_has_every_bound() -> None:
 def test_the_page_of_the_api_has_every_class_of_limits() -> None:
     documented = {cells[0].strip("`"): cells[3] for cells in rows("api.md", "class")}
     platform = [field.name for field in msgspec.structs.fields(PlatformLimits)]
-    assert sorted(documented) == sorted([*platform, "me", "sign_in", "anonymous"])
+    assert sorted(documented) == sorted([*platform, "me", "station", "sign_in", "anonymous"])
     numbers = {kind: re.findall(r"[\d,]+(?= a minute)", limit) for kind, limit in documented.items()}
     settings = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     for kind, setting in (
         ("me", "consumer"),
+        ("station", "station"),
         ("read", "operator"),
         ("write", "operator"),
         ("sign_in", "sign_in"),
@@ -98,6 +103,43 @@ def test_the_page_of_campaigns_has_every_name() -> None:
     for action, names in documented.items():
         for name, word in names.items():
             assert types[action][name].startswith(words.get(word, word)), name
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([a-z0-9_]+)`", cell)
+
+
+def test_the_page_of_campaigns_has_every_activity() -> None:
+    documented = {cells[0].strip("`"): cells[1:] for cells in rows("campaigns.md", "activity")}
+    assert list(documented) == list(BUILT_IN)
+    for code, (needs, once, other) in documented.items():
+        kind = BUILT_IN[code]
+        assert kind.claim is not None
+        assert codes(needs) == list(kind.needs), code
+        assert codes(once) == [*kind.claim.keys, *([] if kind.qualified_by is None else [kind.qualified_by])], code
+        assert ("for each consumer" in once) == (kind.claim.scope == "consumer"), code
+        assert {*codes(needs), *codes(once), *codes(other)} == kind.schema["properties"].keys(), code
+
+
+def test_the_page_of_campaigns_has_every_packaging_class() -> None:
+    documented = {cells[0].strip("`"): (codes(cells[1]), codes(cells[2])) for cells in rows("campaigns.md", "group")}
+    by_group: dict[str, tuple[list[str], list[str]]] = {group: ([], []) for group in get_args(Group)}
+    for each in REFERENCE.values():
+        by_group[each.group][0].append(each.code)
+        if each.needs_asset:
+            by_group[each.group][1].append(each.code)
+    ordered = {group: (sorted(all_), sorted(assets)) for group, (all_, assets) in documented.items()}
+    assert ordered == {group: (sorted(all_), sorted(assets)) for group, (all_, assets) in by_group.items()}
+
+
+def test_the_page_of_the_api_says_what_a_schema_may_use() -> None:
+    page = " ".join((DOCS / "api.md").read_text(encoding="utf-8").split())
+    for keyword in ("type", "properties", "required", "additionalProperties", "items", "enum", "const"):
+        assert keyword in KEYWORDS
+        assert f"`{keyword}`" in page
+    for keyword in ("uniqueItems", "format"):
+        assert keyword not in KEYWORDS
+        assert f"`{keyword}`" in page
 
 
 @pytest.mark.parametrize("cells", rows("campaigns.md", "award"), ids=lambda cells: cells[0])

@@ -51,7 +51,16 @@ def test_a_webhook_secret_has_24_to_64_bytes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "make", [secrets.platform_key, secrets.operator_token, secrets.webhook_secret, secrets.shared_secret, secrets.hook_id, secrets.password]
+    "make",
+    [
+        secrets.platform_key,
+        secrets.station_key,
+        secrets.operator_token,
+        secrets.webhook_secret,
+        secrets.shared_secret,
+        secrets.hook_id,
+        secrets.password,
+    ],
 )
 def test_too_little_randomness_is_refused(make: object) -> None:
     assert callable(make)
@@ -61,7 +70,14 @@ def test_too_little_randomness_is_refused(make: object) -> None:
 
 def test_every_secret_carries_all_of_its_randomness() -> None:
     other = RANDOM[:-1] + b"\xff"
-    for make in (secrets.platform_key, secrets.operator_token, secrets.webhook_secret, secrets.shared_secret, secrets.hook_id):
+    for make in (
+        secrets.platform_key,
+        secrets.station_key,
+        secrets.operator_token,
+        secrets.webhook_secret,
+        secrets.shared_secret,
+        secrets.hook_id,
+    ):
         assert make(RANDOM) != make(other)
 
 
@@ -77,9 +93,11 @@ def test_a_key_ends_in_a_checksum_that_anybody_can_compute() -> None:
         (secrets.platform_key(RANDOM), "gpk_live_"),
         (secrets.platform_key(RANDOM, sandbox=True), "gpk_test_"),
         (secrets.access_token(RANDOM), "gpa_"),
+        (secrets.station_key(RANDOM), "gps_live_"),
+        (secrets.station_key(RANDOM, sandbox=True), "gps_test_"),
     ):
         assert made.startswith(begins)
-        assert re.fullmatch(r"(gpk_live|gpk_test|gpa)_[0-9A-Za-z]{39}", made)
+        assert re.fullmatch(r"(gpk_live|gpk_test|gps_live|gps_test|gpa)_[0-9A-Za-z]{39}", made)
         number, digits = zlib.crc32(made[:-6].encode()), ""
         for _ in range(6):
             number, digit = divmod(number, 62)
@@ -98,6 +116,16 @@ def test_any_single_wrong_character_breaks_the_checksum() -> None:
 def test_a_live_key_cannot_be_rewritten_into_a_test_key() -> None:
     assert not secrets.is_platform_key(secrets.platform_key(RANDOM).replace("live", "test"))
     assert not secrets.is_platform_key(secrets.platform_key(RANDOM, sandbox=True).replace("test", "live"))
+
+
+def test_a_stations_key_is_no_platforms_and_the_other_way_round() -> None:
+    station, platform = secrets.station_key(RANDOM), secrets.platform_key(RANDOM)
+    assert secrets.is_station_key(station)
+    assert not secrets.is_platform_proof(station)
+    assert not secrets.is_station_key(platform)
+    assert not secrets.is_station_key(platform.replace("gpk", "gps"))
+    assert not secrets.is_station_key(station.replace("live", "test"))
+    assert [secrets.is_test_station_key(key) for key in (station, secrets.station_key(RANDOM, sandbox=True))] == [False, True]
 
 
 def test_keys_of_the_first_release_have_no_checksum_and_another_length() -> None:

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from service.domain.errors import IdReused, Internal
-from service.domain.fold import Account, Fact
 from service.domain.intake import read_fact
+from service.domain.posting import Account, Fact
 from service.flows import batcher
 from service.flows.batcher import Lane
 from service.logs import configure_logging

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -45,13 +46,13 @@ async def live(world: World, projection: Projection) -> None:
     await world.campaign(action="return", award={"kind": "fixed", "points": 3})
     await world.campaign(hold="P14D", award={"kind": "per_amount", "points": 1, "per": "10.00", "currency": "CNY"})
     settled = [order_paid("c-1", quantity=5), order_paid("c-2", quantity=4), order_paid("c-3", quantity=6)]
-    early = order_paid("c-1", quantity=5, packaging={"class": "circular_box"})
+    early = order_paid("c-1", quantity=5, packaging={"class": "ship_in_own_container", "waybill": "SF-1"})
     await world.send(*settled, early, order_paid("c-4", quantity=20))
     await world.credit(refund(early, "r-early", 2))
     await world.credit(refund(order_paid("c-9"), "parked", 1))
     await world.credit(order_paid("thief") | {"order": early["order"]})
     returned = {"id": "back", "type": "packaging.returned", "occurred_at": early["occurred_at"], "consumer": "c-2"}
-    await world.credit(returned | {"returns": [{"class": "circular_box", "quantity": "1"}]}, "market")
+    await pack(world, returned)
     await settle(world, projection)
     # The points of c-3 are gone, as if they had been spent: its cancelled order leaves a debt, which the next one repays.
     await spend(world, "c-3", 50)
@@ -59,7 +60,7 @@ async def live(world: World, projection: Projection) -> None:
     await world.credit(refund(settled[1], "r-amount", amount="13.37"))
     await world.credit(cancelled(settled[2]))
     await world.credit(order_paid("c-3", quantity=3))
-    late = order_paid("c-5", quantity=2)
+    late = order_paid("c-5", quantity=2, packaging={"class": "reused_carton", "parcels": 2})
     await world.credit(refund(late, "r-before", 1))
     await world.credit(late)
     await settle(world, projection)
@@ -68,6 +69,25 @@ async def live(world: World, projection: Projection) -> None:
     # A balance from elsewhere: for somebody with points, for somebody in debt, and for somebody new.
     await world.credit(refund(settled[1], "r-all", amount="66.63"))
     await take_over_some(world)
+
+
+async def pack(world: World, returned: dict[str, Any]) -> None:
+    """A box on two trips, one of them declared wrong; single-use packaging that comes back; a return that waits."""
+    await world.rows("INSERT INTO asset (program, key, class) VALUES ($1, 'box1', 'circular_box')", world.program)
+    orders = [order_paid(f"c-{n}") for n in (2, 2, 5)]
+    at = returned["occurred_at"]
+    sent = [
+        {"id": f"sent-{n}", "type": "order.fulfilled", "occurred_at": at, "order": order["order"], "packaging": packaging}
+        for n, (order, packaging) in enumerate(
+            zip(orders, ({"assets": ["box1"], "class": "circular_box"}, {"class": "plastic_mailer", "parcels": 2}, {"assets": ["box1"]}), strict=True)
+        )
+    ]  # fmt: skip
+    await world.send(*orders, *sent[:2])
+    await world.credit(returned | {"returns": [{"asset": "box1"}, {"class": "plastic_mailer", "waybill": "w-1"}]})
+    await world.credit(returned | {"id": "waits", "consumer": "c-6", "returns": [{"asset": "box1"}]})
+    await world.credit(sent[2])
+    error = {"event": "sent-2", "reason": "did_not_occur"}
+    await world.credit({"id": "wrong", "type": "event.error_declared", "occurred_at": at, "error": error})
 
 
 async def take_over_some(world: World) -> None:
@@ -114,7 +134,7 @@ async def test_a_world_in_which_everything_happened_is_clean(lived: World, proje
     assert [i.number for i in report.invariants] == list(range(1, 11))
     (held,) = await lived.rows("SELECT sum(debt) AS debt, count(*) AS accounts FROM account")
     assert report.checked["accounts"] == held["accounts"]
-    assert report.checked["refunded_orders"] == 5
+    assert report.checked["refunded_orders"] == 8
 
 
 def one(sql: str, table: str, where: str = "true") -> str:
@@ -130,6 +150,13 @@ def delete(table: str, where: str = "true") -> str:
     return one(f"DELETE FROM {table}", table, where)
 
 
+COPY_OF_A_TRIP = """
+    INSERT INTO trip (program, asset, shipped_event, shipped_at, platform, order_id, bucket, account, returned_event, returned_item,
+                      returned_at, returned_bucket, returned_account, returned_platform, awarded_event, awarded_item)
+    SELECT program, 'box2', shipped_event, shipped_at, platform, order_id, bucket, account, returned_event, returned_item,
+           returned_at, returned_bucket, returned_account, returned_platform, awarded_event, awarded_item
+    FROM trip WHERE awarded_event IS NOT NULL
+"""
 TAMPERING = [
     # number 1
     (change("entry", "amount = amount + 1", "book = 4"), "double_entry settlements statistics"),
@@ -189,7 +216,7 @@ TAMPERING = [
     # number 6
     (change("event", 'facts = replace(facts, \'"quantity":"1"\', \'"quantity":"2"\')', "id LIKE '%r-late'"), "targets"),
     (change("event", "facts = replace(facts, '{', '[')", "id LIKE '%r-late'"), "targets"),
-    (change("event", "type = 'order.fulfilled'", "id LIKE '%r-late'"), "targets"),
+    (change("event", "type = 'packaging.reassigned'", "id LIKE '%r-late'"), "targets"),
     (change("award", "reversed = reversed + 1", "campaign = 1 AND points > reversed"), "settlements caps_and_budgets targets statistics"),
     (change("parked", "order_id = (SELECT max(order_id) FROM event WHERE version > 0 AND platform = parked.platform)"), "targets"),
     # number 7
@@ -200,10 +227,27 @@ TAMPERING = [
     (change("registry", "number = number + 1000000", "kind = 1"), "counted_once"),
     (delete("parked"), "counted_once"),
     ("INSERT INTO registry (program, kind, key) VALUES (1, 1, 'lost')", "counted_once"),
+    # number 7, of packaging
+    (
+        "INSERT INTO claim SELECT program, kind, sha256(fingerprint), bucket, account, event + 1000000, item FROM claim LIMIT 1",
+        "counted_once",
+    ),
+    (change("claim", "item = item + 1"), "counted_once"),
+    (change("trip", "returned_at = shipped_at - interval '1 second'", "returned_at IS NOT NULL"), "counted_once"),
+    (change("trip", "awarded_item = awarded_item + 7", "awarded_event IS NOT NULL"), "counted_once"),
+    (change("trip", "awarded_event = NULL, awarded_item = NULL", "awarded_event IS NOT NULL"), "counted_once"),
+    (COPY_OF_A_TRIP, "counted_once"),
+    (change("packaging_sent", "returned = returned - 1", "returned > 0"), "counted_once"),
+    (change("packaging_back", "units = units + 1"), "counted_once"),
+    (delete("packaging_back"), "counted_once"),
     # number 9
     ("WITH a AS (UPDATE award SET due_at = due_at - interval '15 days') UPDATE due SET due_at = due_at - interval '15 days'", "deadlines"),
     (change("parked", "received_at = now() - interval '91 days'"), "deadlines"),
     # number 10
+    (change("rollup", "co2e_g = co2e_g + 1"), "statistics"),
+    (change("rollup", "plastic_g = plastic_g - 1"), "statistics"),
+    (change("award", "impact = NULL", "impact IS NOT NULL"), "statistics"),
+    (change("award", "plastic_g = 1", "impact IS NULL"), "statistics"),
     (change("rollup", "events = events + 1"), "statistics"),
     (change("rollup", "points_issued = points_issued + 1"), "statistics"),
     (change("rollup", "points_pending = points_pending + 1"), "statistics"),
@@ -215,7 +259,8 @@ TAMPERING = [
 
 
 TABLES = sorted(
-    "account award budget campaign_consumer campaign_version cap_usage due entry event lot lot_use opening parked registry rollup".split()
+    "account award budget campaign_consumer campaign_version cap_usage claim due entry event lot lot_use opening packaging_back packaging_sent "
+    "parked registry rollup trip".split()
 )
 
 

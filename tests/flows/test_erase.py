@@ -14,6 +14,8 @@ from service.flows.knowledge import Knowledge
 from service.store import vault
 from tests import books
 from tests.flows.test_locks import Slow, blocked
+from tests.flows.test_packaging import BOX, asset, fulfilled, returned, wrong
+from tests.flows.test_packaging import paid as order_fact
 from tests.worlds import World, cancelled, order_paid, refund
 
 PLATFORM = Change(actor="platform:shop")
@@ -205,6 +207,132 @@ async def test_an_erasure_that_was_interrupted_is_finished(world: World, monkeyp
     assert await world.rows("SELECT state FROM erasure") == [{"state": "running"}]
     assert await finish(world) == 1
     assert not any("Ada" in row["facts"] for row in await world.rows("SELECT facts FROM event"))
+
+
+# Packaging -------------------------------------------------------------------------------------------
+
+FREE = {"waybill": "SF-ADA", "station": "near Ada", "proof": "Ada smiles"}
+NOTE = {"attributes": {"note": "Ada rang", "ip": "10.0.0.1"}}
+
+
+def brought(consumer: str | None, *assets: str, at: float = 2, **item: Any) -> dict[str, Any]:
+    return returned(consumer, *assets, at=at, **(FREE | item)) | NOTE
+
+
+async def recipients_earn(world: World) -> None:
+    await world.rows(
+        "WITH p AS (UPDATE program SET return_earner = 'recipient') UPDATE deployment SET catalogue_version = catalogue_version + 1"
+    )
+
+
+async def personal_facts(world: World) -> list[str]:
+    """Of what of a return, a shipment or a declaration anything free is left, or what it looked like."""
+    rows = await world.rows(
+        "SELECT f.id, f.facts, r.request_hash FROM (SELECT number, id, facts FROM event UNION ALL SELECT number, id, facts FROM parked) f"
+        " JOIN registry r ON r.number = f.number AND r.kind = 1 ORDER BY f.id"
+    )
+    return [row["id"] for row in rows if "ADA" in row["facts"].upper() or "h:" in row["facts"] or row["request_hash"] is not None]
+
+
+@pytest.fixture
+async def green(world: World) -> World:
+    await world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 50})
+    await asset(world)
+    return world
+
+
+@pytest.mark.parametrize("scrubbed", [True, False], ids=["scrubbed", "at once"])
+@pytest.mark.parametrize("of_box", [True, False], ids=["box", "single use"])
+async def test_a_return_that_waits_never_counts_once_its_consumer_is_erased(green: World, *, scrubbed: bool, of_box: bool) -> None:
+    early = brought("c", BOX) if of_box else brought("c")
+    assert (await green.credit(early))["status"] == "parked"
+    await green.credit(order_fact("o-1", "d" if of_box else "c"))
+    account = await erase(green)
+    if scrubbed:
+        await finish(green)
+        assert early["id"] not in await personal_facts(green)
+    await green.send(fulfilled("o-1", BOX) if of_box else fulfilled("o-1", class_="paper_mailer"), knowledge=Knowledge())
+    assert await pending(green, account) == 0
+    assert await green.rows("SELECT id FROM parked") == [{"id": early["id"]}]
+    assert (await green.rows("SELECT count(returned_event) AS n FROM trip"))[0]["n"] == 0
+    await unharmed(green)
+
+
+async def test_of_an_account_that_platforms_share_the_erased_name_takes_its_own_waiting_returns_along(green: World) -> None:
+    early, theirs = brought("c", BOX), brought("m", "box2")
+    await asset(green, "box2")
+    await green.credit(early)
+    account, market = (await accounts(green))["c"], green.platforms["market"].platform
+    await green.rows("INSERT INTO consumer_reference VALUES ($1, 'm', $2, $3) RETURNING 1", market, account & 1023, account)
+    await green.credit(theirs, "market")
+    await erase(green)
+    await finish(green)
+    await green.send(order_fact("o-1", "d"), fulfilled("o-1", BOX, "box2"), knowledge=Knowledge())
+    assert await pending(green, account) == 50
+    assert await green.rows("SELECT id FROM parked") == [{"id": early["id"]}]
+
+
+async def test_the_rest_of_a_return_that_counted_in_part_waits_no_more(green: World) -> None:
+    await asset(green, "box2")
+    await green.send(order_fact("o-1", "d"), fulfilled("o-1", BOX))
+    assert (await green.credit(brought("c", BOX, "box2")))["points"] == 50
+    account, market = (await accounts(green))["c"], green.platforms["market"].platform
+    await green.rows("INSERT INTO consumer_reference VALUES ($1, 'm', $2, $3) RETURNING 1", market, account & 1023, account)
+    await erase(green)
+    await finish(green)
+    await green.send(fulfilled("o-1", "box2"), knowledge=Knowledge())
+    assert await pending(green, account) == 50
+    assert await green.rows("SELECT 1 FROM waiting_return") == []
+    await unharmed(green)
+
+
+async def test_what_comes_back_from_who_was_erased_is_kept_without_anything_free(green: World) -> None:
+    await green.send(order_fact("o-1", "c"), fulfilled("o-1", BOX))
+    account = await erase(green)
+    await finish(green)
+    for event in (late := brought(None, BOX), wrong(late) | NOTE, again := brought(None, BOX, at=3)):
+        await green.credit(event, "market")
+    rows = await green.rows("SELECT id, account FROM event WHERE type IN ('packaging.returned', 'event.error_declared') ORDER BY number")
+    assert rows == [{"id": id_, "account": account} for id_ in (late["id"], f"{late['id']}:wrong", again["id"])]
+    assert await personal_facts(green) == []
+    await unharmed(green)
+
+
+async def test_a_declaration_about_who_was_erased_is_kept_without_anything_free(green: World) -> None:
+    sent, back, waits = fulfilled("o-1", BOX), brought("c", BOX), brought("c", BOX, at=3)
+    await green.send(order_fact("o-1", "c"), sent, back)
+    assert (await green.credit(waits))["status"] == "parked"
+    await erase(green)
+    await finish(green)
+    for event in (back, sent, waits):
+        await green.credit(wrong(event) | NOTE)
+    assert await personal_facts(green) == []
+    await unharmed(green)
+
+
+async def test_what_another_platform_reported_goes_with_the_last_name(green: World) -> None:
+    await green.send(order_fact("o-1", "c"), fulfilled("o-1", BOX))
+    back = brought(None, BOX)
+    assert (await green.credit(back, "market"))["points"] == 50
+    assert back["id"] in await personal_facts(green)
+    await erase(green)
+    await finish(green)
+    assert await personal_facts(green) == []
+
+
+@pytest.mark.parametrize("early", [True, False])
+async def test_of_who_brings_back_for_another_nothing_free_is_kept(green: World, *, early: bool) -> None:
+    """No erasure of theirs would find it: it is an event of the other's."""
+    await recipients_earn(green)
+    back = brought("c", BOX)
+    shipment = [order_fact("o-1", "d"), fulfilled("o-1", BOX)]
+    for events in [[back], shipment] if early else [shipment, [back]]:
+        await green.send(*events)
+    assert await pending(green, (await accounts(green))["d"]) == 50
+    assert back["id"] not in await personal_facts(green)
+    (outcome,) = await green.send(back)
+    assert outcome.replayed
+    await unharmed(green)
 
 
 # Policy ----------------------------------------------------------------------------------------------

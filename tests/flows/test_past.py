@@ -89,7 +89,7 @@ async def do(real: Real, step: tuple[Any, ...], serial: int) -> None:
     world = real.world
     match step:
         case ("paid", order, quantity, packaged):
-            more = {"packaging": {"class": "circular_box"}} if packaged else {}
+            more = {"packaging": {"class": "reused_carton"}} if packaged else {}
             await world.send(order_paid(consumer_of(order), quantity=quantity, order=f"o-{order}", **more))
         case ("unearned", order):
             unknown = order_paid(consumer_of(order), order=f"o-{order}")
@@ -102,7 +102,7 @@ async def do(real: Real, step: tuple[Any, ...], serial: int) -> None:
         case ("fulfilled", order):
             at = datetime.now(UTC).isoformat()
             fact = {"id": f"o-{order}:sent", "type": "order.fulfilled", "occurred_at": at, "order": {"id": f"o-{order}"}}
-            await world.send(fact | {"packaging": {"class": "circular_box"}})
+            await world.send(fact | {"packaging": {"class": "reused_carton"}})
         case ("together", one, other):
             paid = order_paid(consumer_of(one), order=f"o-{one}", quantity=2)
             await world.send(paid, cancelled(order_paid(order=f"o-{other}")), refund(paid, "t", 1))

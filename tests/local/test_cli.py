@@ -172,6 +172,24 @@ def test_a_long_import_is_cut_into_bodies(tmp_path: Path, capsys: pytest.Capture
     assert err.startswith("row 5003: ")
 
 
+@pytest.mark.usefixtures("settings")
+def test_plastics_are_imported_and_corrected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(["platform", "create", "shop", "--create-program", "leaves"])
+    heading = "id,period,class,kind,mass_kg,units,merchant"
+    rows = [f"r-{number},2025H1,plastic_mailer,used,0.5,{number},m-{number % 9}" for number in range(5_003)]
+    (tmp_path / "p.csv").write_text("\n".join([heading, *rows, "r-x,2025H1,circular_box,used,1,,"]))
+    capsys.readouterr()
+    assert run(["import", "plastics", "p.csv", "--platform", "shop"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "created 5003, updated 0, unchanged 0, rejected 1\n"
+    assert err == "row 5003: /class: is not reported as disposable plastic\n"
+    (tmp_path / "p.csv").write_text("\n".join([heading, *rows[:9], rows[9].replace("0.5", "0.7")]))
+    assert run(["import", "plastics", "p.csv", "--platform", "shop"]) == 0
+    assert capsys.readouterr().out == "created 0, updated 1, unchanged 9, rejected 0\n"
+    assert run(["import", "plastics", "p.csv", "--platform", "nobody"]) == 1
+    assert "no platform" in capsys.readouterr().err
+
+
 def test_migrate_says_what_it_did(
     empty_database: str, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

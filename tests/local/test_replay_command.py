@@ -87,11 +87,14 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
     (tmp_path / "p.csv").write_text("gtin,name,category,platform,sku\n06901234567892,Paper,paper,shop,A-1\n")
     (tmp_path / "c.csv").write_text("scheme,number,holder,valid_from,valid_until,gtins\neu-ecolabel,IT/004/001,M,2026-01-01,2028-12-31,\n")
     (tmp_path / "b.csv").write_text("id,consumer,points,expires_on\nb-1,somebody-there,40,\n")
+    (tmp_path / "a.csv").write_text("asset,class,max_trips\nbox-1,circular_box,20\n")
+    (tmp_path / "l.csv").write_text("id,period,class,kind,mass_g\nl-1,2025H1,plastic_mailer,used,12.5\n")
     assert run(["platform", "create", "first", "--create-program", "leaves"]) == 0
     words = {
         "platform create": ["shop"], "platform rotate-key": ["shop"], "operator create": ["a@example.org"],
         "operator reset-password": ["a@example.org"], "operator deactivate": ["a@example.org"], "import certificates": ["c.csv"],
-        "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "keys rotate-master": [],
+        "import assets": ["a.csv"], "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "import plastics": ["l.csv", "--platform", "shop"],
+        "keys rotate-master": [],
         "replay": [kept(settings, "e-1")], "program create": ["second", "--currency", "leaves"],
     }  # fmt: skip
     assert words.keys() == RECORDED.keys()

@@ -60,6 +60,33 @@ _SHOPIFY_ORDER = {
 }  # fmt: skip
 
 
+_BOX = "urn:epc:id:grai:4012345.55555.987"
+_SHIPPED = {
+    "type": "ObjectEvent", "eventID": "urn:uuid:374d95fc-9457-4a51-bd6a-0bba133845a8", "eventTime": "2026-11-21T16:00:00+08:00",
+    "eventTimeZoneOffset": "+08:00", "action": "OBSERVE", "bizStep": "shipping", "disposition": "in_transit",
+    "epcList": [_BOX, "https://id.gs1.org/8004/4012345ABC"], "readPoint": {"id": "urn:epc:id:sgln:4012345.00005.0"},
+    "bizTransactionList": [{"type": "po", "bizTransaction": "urn:epcglobal:cbv:bt:4012345000009:1001"}],
+}  # fmt: skip
+_CAME_BACK = {
+    "@type": "epcis:ObjectEvent", "epcis:eventTime": {"@value": "2026-11-21T17:00:00Z"}, "action": "OBSERVE", "bizStep": "cbv:BizStep-collecting",
+    "disposition": "urn:epcglobal:cbv:disp:returned", "epcList": [_BOX, "urn:epc:id:giai:4012345.ABC"], "example:note": {"example:n": [1, 2.50]},
+    "quantityList": [{"epcClass": "urn:epc:class:lgtin:4012345.012345.998877", "quantity": 2.5, "uom": "KGM"}],
+    "sourceList": [{"type": "owning_party", "source": "urn:epc:id:pgln:4012345.00000"}], "ilmd": {"example:lot": "1"},
+}  # fmt: skip
+_WRONG = _SHIPPED | {
+    "errorDeclaration": {"declarationTime": "2026-11-21T18:00:00Z", "reason": "did_not_occur", "correctiveEventIDs": ["urn:x:1"]}
+}
+_TAGGED = {
+    "type": "AssociationEvent", "eventTime": "2026-11-20T00:00:00Z", "action": "ADD", "parentID": _BOX,
+    "childEPCs": ["urn:epc:id:giai:4000001.12345"],
+}  # fmt: skip
+EPCIS_DOCUMENT: dict[str, Any] = {
+    "@context": ["https://ref.gs1.org/standards/epcis/2.0.0/epcis-context.jsonld", {"example": "https://ns.example.com/epcis/"}],
+    "type": "EPCISDocument", "schemaVersion": "2.0", "creationDate": "2026-11-21T20:00:00Z",
+    "epcisBody": {"eventList": [_SHIPPED, _CAME_BACK, _WRONG, _TAGGED]},
+}  # fmt: skip
+
+
 @dataclass
 class Sender:
     """How one connector's sender works. `headers` signs a body; `topics` are headers that say what a body is."""
@@ -96,6 +123,15 @@ def _hmac_in(name: str) -> Callable[[str, bytes], dict[str, str]]:
 
 
 SENDERS: dict[str, Sender] = {
+    "epcis": Sender(
+        secret="whsec_" + base64.b64encode(b"e" * 24).decode(),
+        headers=_standard,
+        payloads=[
+            EPCIS_DOCUMENT, _SHIPPED, _CAME_BACK, [_WRONG, _TAGGED],
+            EPCIS_DOCUMENT | {"type": "EPCISQueryDocument", "epcisBody": {"queryResults": {"resultsBody": {"eventList": [_SHIPPED]}}}},
+        ],
+        topics=[{}],
+    ),
     "standard": Sender(
         secret="whsec_" + base64.b64encode(b"s" * 24).decode(),
         headers=_standard,

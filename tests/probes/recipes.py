@@ -6,9 +6,10 @@ Kinds of objects are those of `tenants.MAKERS`.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
-from tests.probes.tenants import PASSWORD, Tenant, gtin, new_pem, order
+from tests.probes.tenants import PASSWORD, Tenant, factor, gtin, new_pem, order
 
 PATHS: dict[str, str] = {
     "/v1/events/{event_id}": "event",
@@ -17,14 +18,21 @@ PATHS: dict[str, str] = {
     "/v1/campaigns/{code}": "campaign",
     "/v1/certificates/{certificate}": "certificate",
     "/v1/products/{gtin}": "product",
+    "/v1/packaging/assets/{asset}": "asset",
+    "/v1/packaging/classes/{code}": "packaging_class",
+    "/v1/activity-kinds/{code}": "activity_kind",
     "/v1/platforms/{code}": "platform",
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
     "/v1/platforms/{code}/hooks/{hook}": "hook",
+    "/v1/stations/{code}": "station",
+    "/v1/stations/{code}/keys/{key}": "station_key",
     "/v1/operators/{operator}": "operator",
     "/v1/operators/{operator}/tokens/{token}": "operator_token",
     "/v1/deliveries/{delivery}": "delivery",
     "/v1/privacy-requests/{request_id}": "privacy_request",
+    "/v1/impact-factors/{factor}": "impact_factor",
+    "/v1/plastics/periods/{period}": "plastic_period",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -44,10 +52,14 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/deliveries", "hook"): "hook",
     ("/v1/deliveries", "platform"): "platform",
     ("/v1/deliveries", "event"): "reported_event",
+    ("/v1/reports/impact", "campaign"): "campaign",
+    ("/v1/reports/impact", "platform"): "platform",
     ("/v1/consumers/import", "platform"): "platform",
     ("/v1/consumers/{ref}", "platform"): "platform",
     ("/v1/consumers/{ref}/export", "platform"): "platform",
     ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
+    ("/v1/plastics/reports", "platform"): "platform",
+    ("/v1/plastics/reports", "id"): "plastic_row",
 }
 """The kind of object that a query parameter names, by path and name."""
 
@@ -56,10 +68,13 @@ SAID_BY_OPERATORS = {
     ("/v1/consumers/{ref}", "platform"),
     ("/v1/consumers/{ref}/export", "platform"),
     ("/v1/consumers/{ref}/legal-hold", "platform"),
+    ("/v1/plastics/reports", "platform"),
 }
 """Those of QUERIES that operators must send, and that others may."""
 
 PLAIN_QUERIES = {
+    "class",
+    "state",
     "action",
     "cursor",
     "limit",
@@ -74,6 +89,7 @@ PLAIN_QUERIES = {
     "outcome",
     "verdict",
     "topic",
+    "period",
 }
 """Query parameters that name no object."""
 
@@ -114,22 +130,57 @@ def _product(t: Tenant) -> dict[str, Any]:
     return {"gtin": gtin(t), "name": "Soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
 
 
+def _asset(t: Tenant) -> dict[str, Any]:
+    return {"asset": t.name(), "class": "circular_box", "max_trips": 20}
+
+
+def _class(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "group": "reuse", "name_en": "Crate", "needs_asset": True, "baseline": t.objects["packaging_class"]}
+
+
+def _kind(t: Tenant) -> dict[str, Any]:
+    schema = {"type": "object", "properties": {"cup": {"type": "string"}}}
+    return {"code": t.name(), "name": "A day with a cup", "schema": schema, "claim": {"keys": ["cup"]}}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
+
+
+def _plastics(t: Tenant) -> list[dict[str, Any]]:
+    return [{"id": t.name(), "period": "2026H1", "class": "plastic_mailer", "kind": "used", "mass_g": "12.5"}]
 
 
 def _event(t: Tenant) -> dict[str, Any]:
     return order(t, t.name())
 
 
+def _packed(t: Tenant) -> dict[str, Any]:
+    return _event(t) | {"packaging": {"class": t.objects["packaging_class"]}}
+
+
+def _station(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "name": "New", "platform": t.platform}
+
+
+def _returns(t: Tenant) -> list[dict[str, Any]]:
+    now = datetime.now(UTC).isoformat()
+    return [{"id": t.name(), "occurred_at": now, "class": "circular_box", "platform": t.platform, "consumer": t.name()}]
+
+
 _AT = {"at": "2026-01-01T00:00:00Z", "reason": "recalled"}
 
 BODIES: dict[tuple[str, str], Body] = {
-    ("POST", "/v1/events"): Body(_event, names={("id",): "event", ("consumer",): "consumer", ("order", "id"): "order"}),
+    ("POST", "/v1/events"): Body(
+        _packed,
+        refers={("packaging", "class"): "packaging_class"},
+        names={("id",): "event", ("consumer",): "consumer", ("order", "id"): "order"},
+    ),
     ("POST", "/v1/events/batch"): Body(
         lambda t: [_event(t)], names={(0, "id"): "event", (0, "consumer"): "consumer", (0, "order", "id"): "order"}
     ),
     ("POST", "/v1/consumers/import"): Body(_openings, names={(0, "id"): "opening", (0, "consumer"): "consumer"}),
+    ("POST", "/v1/plastics/reports"): Body(_plastics, names={(0, "id"): "plastic_row"}),
     ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
     # Neither hook nor platform of its own: each has to find nothing by itself where it is another's.
     ("POST", "/v1/deliveries/replay"): Body(
@@ -142,7 +193,9 @@ BODIES: dict[tuple[str, str], Body] = {
     ),
     ("PATCH", "/v1/campaigns/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
     ("POST", "/v1/campaigns/{code}/simulate"): Body(
-        _event, names={("id",): "event", ("consumer",): "consumer", ("lines", 0, "gtin"): "product"}
+        _packed,
+        refers={("packaging", "class"): "packaging_class"},
+        names={("id",): "event", ("consumer",): "consumer", ("lines", 0, "gtin"): "product"},
     ),
     ("POST", "/v1/certificates"): Body(_certificate, names={("gtins", 0): "product"}),
     ("POST", "/v1/certificates/import"): Body(lambda t: [_certificate(t)], names={(0, "gtins", 0): "product"}),
@@ -152,6 +205,19 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/products/import"): Body(
         lambda t: [_product(t)], refers={(0, "skus", 0, "platform"): "platform"}, names={(0, "gtin"): "product"}
     ),
+    ("POST", "/v1/impact-factors"): Body(lambda t: factor(t.name()), names={("id",): "impact_factor"}),
+    ("POST", "/v1/packaging/assets"): Body(_asset, names={("asset",): "asset"}),
+    ("POST", "/v1/packaging/assets/import"): Body(lambda t: [_asset(t)], names={(0, "asset"): "asset"}),
+    ("POST", "/v1/packaging/assets/{asset}/inspect"): Body(lambda _: {"reason": "clean"}),
+    ("POST", "/v1/packaging/assets/{asset}/retire"): Body(lambda _: {"reason": "torn"}),
+    ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
+    ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
+    ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
+    ("PATCH", "/v1/packaging/classes/{code}"): Body(
+        lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}
+    ),
+    ("POST", "/v1/activity-kinds"): Body(_kind, names={("code",): "activity_kind"}),
+    ("PATCH", "/v1/activity-kinds/{code}"): Body(lambda _: {"name": "Another day"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),
@@ -159,6 +225,12 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/platforms/{code}/signing-keys"): Body(lambda t: {"algorithm": "EdDSA", "kid": t.name(), "public_pem": new_pem()}),
     ("POST", "/v1/platforms/{code}/hooks"): Body(lambda _: {"connector": "standard"}),
     ("PATCH", "/v1/platforms/{code}/hooks/{hook}"): Body(lambda _: {"active": True}),
+    ("POST", "/v1/stations"): Body(_station, refers={("platform",): "platform"}, names={("code",): "station"}),
+    ("PATCH", "/v1/stations/{code}"): Body(lambda _: {"max_units": 500, "opening_hours": {"mon": [["08:00", "20:00"]]}}),
+    ("POST", "/v1/stations/{code}/keys"): Body(lambda _: {}),
+    ("POST", "/v1/stations/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),
+    ("POST", "/v1/stations/me/tokens"): Body(lambda _: {"count": 2}),
+    ("POST", "/v1/stations/me/returns"): Body(_returns, refers={(0, "platform"): "platform"}, names={(0, "consumer"): "consumer"}),
     ("POST", "/v1/operators"): Body(
         lambda t: {"email": f"{t.name()}@example.com", "role": "viewer", "password": "correct horse battery"},
         unique={("email",): "operator_email"},
@@ -176,6 +248,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/campaigns/{code}/end"),
     ("POST", "/v1/certificates/{certificate}/resume"),
     ("POST", "/v1/platforms/{code}/keys/{key}/revoke"),
+    ("POST", "/v1/stations/{code}/keys/{key}/revoke"),
     ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
     ("DELETE", "/v1/consumers/{ref}"),
     ("DELETE", "/v1/consumers/{ref}/legal-hold"),
@@ -183,8 +256,17 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/privacy-requests/{request_id}/cancel"),
     ("POST", "/v1/operators/sign-out"),
     ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
+    ("POST", "/v1/plastics/periods/{period}/close"),
 }
 """Routes that change something and take no body."""
+
+PER_ROW = {
+    ("POST", "/v1/certificates/import"),
+    ("POST", "/v1/products/import"),
+    ("POST", "/v1/consumers/import"),
+    ("POST", "/v1/stations/me/returns"),
+}
+"""Routes that answer 200 and refuse row by row."""
 
 ELSEWHERE: dict[tuple[str, str], str] = {
     ("POST", "/v1/hooks/{hook_id}"): "its caller is the signature over the body: test_a_hook_takes_only_what_its_own_secret_signed",

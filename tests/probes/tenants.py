@@ -6,6 +6,7 @@ is seen at once: `pp3` the program p, `aa9` and `bb4` its platforms, `zq7` the p
 
 import itertools
 import json
+import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from secrets import token_bytes
@@ -16,12 +17,29 @@ import msgspec
 from litestar import Litestar
 from standardwebhooks import Webhook
 
+from schemas.activities import ActivityKindBody
+from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
+from schemas.impact import FactorBody
+from schemas.packaging_classes import PackagingClassBody
 from schemas.registries import CertificateBody, ProductBody
+from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
-from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES
-from service.flows import administer, campaigns, client_credentials, erase, passwords, privacy_requests, registries
+from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
+from service.flows import (
+    administer,
+    assets,
+    campaigns,
+    client_credentials,
+    erase,
+    impact,
+    passwords,
+    privacy_requests,
+    registries,
+    stations,
+    vocabulary,
+)
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
@@ -45,6 +63,8 @@ class Tenant:
         self.key = ""
         self.hook_secrets: dict[str, str] = {}
         """By the hook's id."""
+        self.latest_station = ""
+        """Whose key the next `station_key` is."""
         self.latest_operator = 0
         """Whose token the next `operator_token` is."""
         self.objects: dict[str, Any] = {}
@@ -118,6 +138,41 @@ async def _product(t: Tenant) -> str:
     body = {"gtin": made, "name": f"{t.mark} soap", "category": "soap", "skus": [{"platform": t.platform, "sku": t.name()}]}
     await t.flow(registries.register_product, msgspec.convert(body, ProductBody), program=t.program, change=Change())
     return made
+
+
+def factor(id_: str) -> dict[str, Any]:
+    """A version of an impact factor."""
+    return {
+        "id": id_, "what": "box", "unit": "item", "plastic_g": "19.5", "method": "weighed", "region": "CN", "vintage": 2026,
+        "usable_for": ["mass_only"], "source": "own scales", "verification": "primary",
+    }  # fmt: skip
+
+
+async def _impact_factor(t: Tenant) -> str:
+    made = t.name()
+    await t.flow(impact.save_factor, msgspec.convert(factor(made), FactorBody), program=t.program, change=Change())
+    return made
+
+
+async def _asset(t: Tenant) -> str:
+    """Its name is its canonical text, so that the tenant's mark is seen in answers."""
+    key = t.name().replace("-", "")
+    body = msgspec.convert({"asset": key, "class": "circular_box", "max_trips": 20}, AssetBody)
+    await t.flow(assets.register_asset, body, program=t.program, change=Change())
+    return key
+
+
+async def _packaging_class(t: Tenant) -> str:
+    """The program's, which its platforms share: marked as such."""
+    mark = t.program_code[:3]
+    body = PackagingClassBody(code=f"{mark}-{next(_names)}", group="baseline", name_en=f"{mark} wrap")
+    return str((await t.flow(vocabulary.create_class, body, program=t.program, change=Change())).code)
+
+
+async def _activity_kind(t: Tenant) -> str:
+    mark = t.program_code[:3]
+    body = ActivityKindBody(code=f"{mark}-{next(_names)}", name=f"{mark} day", schema={"type": "object"})
+    return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
 
 
 async def _api_key(t: Tenant) -> int:
@@ -198,6 +253,24 @@ async def _operator_token(t: Tenant) -> int:
     return int(made.id)
 
 
+async def _station(t: Tenant) -> str:
+    """Of the tenant's platform."""
+    t.latest_station = t.name()
+    await make_station(t, t.latest_station, platform=t.platform)
+    return t.latest_station
+
+
+async def make_station(t: Tenant, code: str, *, platform: str | None) -> str:
+    """The key of a new station; without a platform it is of the tenant's whole program."""
+    body = StationBody(code=code, name=f"{t.mark} station", platform=platform)
+    return str((await t.flow(stations.create_station, body, sealer=SEALER, program=t.program)).api_key)
+
+
+async def _station_key(t: Tenant) -> int:
+    """Of the station that was made last."""
+    return int((await t.flow(stations.create_key, program=t.program, station=t.latest_station)).id)
+
+
 async def _delivery(t: Tenant) -> str:
     """Kept because it verifies and cannot be read."""
     hook = t.objects["hook"]
@@ -225,6 +298,24 @@ async def _reported_event(t: Tenant) -> str:
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
+    return str(row["id"])
+
+
+_halves = itertools.cycle(f"{year}H{half}" for year in range(2005, 2025) for half in (1, 2))
+"""More than a deployment of the probes has tenants; the next deployment is another database."""
+
+
+async def _plastic_period(t: Tenant) -> str:
+    """A half-year that this tenant alone has reported of."""
+    half = next(_halves)
+    row = {"id": t.name(), "period": half, "class": "plastic_mailer", "kind": "used", "mass_g": "12.5"}
+    await t.send("POST", "/v1/plastics/reports", json=[row])
+    return half
+
+
+async def _plastic_row(t: Tenant) -> str:
+    row = {"id": t.name(), "period": "2026H1", "class": "plastic_mailer", "kind": "collected", "mass_g": "1"}
+    await t.send("POST", "/v1/plastics/reports", json=[row])
     return str(row["id"])
 
 
@@ -275,11 +366,12 @@ async def _audit_request(t: Tenant) -> str:
 
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
-    "certificate": _certificate, "product": _product, "event": _event, "consumer": _consumer, "order": _order,
+    "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
+    "packaging_class": _packaging_class, "activity_kind": _activity_kind,
     "audit_subject": _platform_subject, "operator_email": _email,
-    "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
+    "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
-    "audit_request": _audit_request,
+    "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -291,6 +383,8 @@ def missing(value: Any) -> Any:
     for mark in ("zq7", "bb4"):
         if mark in value:
             return str(value).replace(mark, "yy0")
+    if re.fullmatch(r"[0-9]{4}H[12]", value):
+        return "2001H1"
     if value.isdigit() and len(value) == 14:
         return with_check_digit("0555" + value[4:13])
     if value.isdigit():
@@ -377,6 +471,7 @@ class Deployment:
                  "valid_until": "2029-12-31", "gtins": [t.objects["product"], *SHARED_GTINS]}, CertificateBody, strict=False,
             )  # fmt: skip
             await self.x.flow(registries.register_certificate, copy, program=self.x.program, change=Change())
+            await make_station(self.x, t.objects["station"], platform=self.x.platform)
             same = order(self.x, t.objects["consumer"], event=t.objects["event"])
             same["order"]["id"] = t.objects["order"]
             await self.x.send("POST", "/v1/events", json=same)
@@ -405,6 +500,7 @@ class Deployment:
                 made = await a.flow(administer.create_key, program=a.program, platform=a.platform, scopes=tuple(held))
                 add(f"a key with {' '.join(sorted(held))}", f"Bearer {made.key}", "platform", holds=frozenset(held))
         await self._introduce_access_tokens()
+        await self._introduce_stations()
         for t in (a, b, x):
             token = await self._token(t, t.objects["consumer"], *CONSUMER_SCOPES)
             add(f"consumer of {t.mark}", f"Bearer {token}", "consumer", holds=CONSUMER_SCOPES, tenant=t.mark)
@@ -439,6 +535,25 @@ class Deployment:
         ended = await a.flow(administer.create_key, program=a.program, platform=a.platform)
         self._add("an access token of a revoked key", await issue(ended.key))
         await a.flow(administer.revoke_key, program=a.program, platform=a.platform, key=ended.id)
+
+    async def _introduce_stations(self) -> None:
+        a = self.a
+        self._add("an unknown station's key", "Bearer " + secrets.station_key(token_bytes(24)))
+        for t in (a, self.b, self.x):
+            key = await make_station(t, t.name(), platform=t.platform)
+            self._add(f"station of {t.mark}", f"Bearer {key}", "station", holds=STATION_SCOPES, tenant=t.mark)
+        key = await make_station(a, a.name(), platform=None)
+        self._add("station of p", f"Bearer {key}", "station", holds=STATION_SCOPES)
+        code = a.name()
+        await make_station(a, code, platform=a.platform)
+        for end in ("revoked_at = now()", "expires_at = now() - interval '1 s'"):
+            made = await a.flow(stations.create_key, program=a.program, station=code)
+            await self.fetch(f"UPDATE station_key SET {end} WHERE id = $1", made.id)
+            self._add(f"a station's key with {end.partition(' ')[0]}", f"Bearer {made.key}")
+        code = a.name()
+        key = await make_station(a, code, platform=a.platform)
+        await self.fetch("UPDATE station SET active = false WHERE code = $1", code)
+        self._add("a station that was closed down", f"Bearer {key}")
 
     async def _introduce_sessions(self) -> None:
         a = self.a
@@ -510,6 +625,7 @@ async def insert_operator(t: Tenant, email: str, role: Any, program: int | None)
 BOOKKEEPING: dict[str, set[str]] = {
     "operator_token": {"last_used_at"},
     "api_key": {"last_used_at"},
+    "station_key": {"last_used_at"},
 }
 """Columns that a refused call may change."""
 

@@ -4,6 +4,7 @@ Seeded and short by default; with HYPOTHESIS_PROFILE=long at random and for minu
 """
 
 import base64
+import io
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,15 +26,18 @@ from service.api.cursors import Name, Position, encode_cursor, read_cursor
 from service.api.events import TryOut
 from service.api.exchange import Exchange
 from service.api.paths import reference
-from service.domain import imports, tokens
+from service.domain import imports, station_returns, stations, tokens
 from service.domain.campaigns import check_campaign, compile_campaign
 from service.domain.conditions import InvalidCondition, compile_condition
 from service.domain.connectors import CONNECTORS, BadSignature, Hook, Untranslatable, translate, verify
 from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.gtin import normalise_gtin
 from service.domain.intake import Sender, decode_json, fact_of, hash_of, read_fact
-from service.domain.registrations import check_certificate, check_product
+from service.domain.openings import bounded_lines
+from service.domain.plastics import content_of
+from service.domain.registrations import check_asset, check_certificate, check_product
 from service.domain.tokens import TokenError
+from service.domain.validate import MAX_AHEAD
 from tests.probes.mutations import bodies, documents, encoded
 from tests.probes.payloads import EVENTS, NOW, SENDERS
 
@@ -153,10 +157,14 @@ CERTIFICATE = {
     "scheme": "eu-ecolabel", "number": "IT/016/007", "holder": "Mill", "valid_from": "2026-01-01", "valid_until": "2028-12-31",
     "gtins": ["06901234567892"],
 }  # fmt: skip
+ASSET = {"asset": "04012345555554987", "class": "circular_box", "max_trips": 20}
 PRODUCT = {"gtin": "06901234567892", "name": "Soap", "category": "soap", "skus": [{"platform": "shop", "sku": "TP-01"}]}
+PLASTIC = {"id": "a", "period": "2026-01-01/2026-03-31", "class": "foam_box", "kind": "used", "mass_g": "12.5", "units": 3, "corrects": "b"}
 CSV = [
     b"scheme,number,holder,valid_from,valid_until,gtins\neu-ecolabel,IT/016/007,Mill,2026-01-01,2028-12-31,06901234567892 4006381333931\n",
+    b"id,period,class,kind,mass_g,units,merchant\na,2026H1,foam_box,used,12.5,3,m-7\nb,2026-01-01/2026-02-01,foam_box,used,-1,,=1+1\n",
     b'gtin,name,category,platform,sku\r\n6901234567892,"Soap, ""green""",soap,shop,TP-01\r\n',
+    b"asset,class,max_trips\n(8003)04012345555554987,circular_box,20\nbox-1,circular_bag,\n",
 ]
 
 
@@ -174,7 +182,11 @@ def tables(draw: st.DrawFn) -> bytes:
 
 
 @fuzz
-@given(body=bodies([[CERTIFICATE] * 2, [PRODUCT], CERTIFICATE, [[]]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+@given(
+    body=bodies([[CERTIFICATE] * 2, [PRODUCT], [PLASTIC] * 2, CERTIFICATE, [[]]]),
+    csv=tables(),
+    format_=st.sampled_from(("json", "ndjson", "csv")),
+)
 def test_an_import_is_read_row_by_row(body: bytes, csv: bytes, format_: Any) -> None:
     given_ = csv if format_ == "csv" else body.replace(b"},", b"}\n") if format_ == "ndjson" else body
     for row in answer_of(lambda: imports.certificate_rows(given_, format_)) or []:
@@ -183,6 +195,22 @@ def test_an_import_is_read_row_by_row(body: bytes, csv: bytes, format_: Any) -> 
     for product in answer_of(lambda: imports.product_rows(given_, format_)) or []:
         if not hasattr(product, "pointer"):
             answer_of(lambda product=product: check_product(product))  # type: ignore[misc]
+    for plastic in answer_of(lambda: imports.plastic_rows(given_, format_)) or []:
+        if not hasattr(plastic, "pointer"):
+            answer_of(lambda plastic=plastic: content_of(plastic))  # type: ignore[misc]
+
+
+@fuzz
+@given(body=bodies([[ASSET] * 2, ASSET, [[]]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+def test_an_import_of_assets_is_read_row_by_row_whole_or_as_it_comes(body: bytes, csv: bytes, format_: Any) -> None:
+    given_ = csv if format_ == "csv" else body.replace(b"},", b"}\n") if format_ == "ndjson" else body
+    rows = answer_of(lambda: imports.asset_rows(given_, format_)) or []
+    if format_ != "json":
+        lines = io.StringIO(given_.decode("utf-8-sig", "surrogateescape"), newline="")
+        rows += answer_of(lambda: list(imports.asset_lines(bounded_lines(lines), format_))) or []
+    for row in rows:
+        if not hasattr(row, "pointer"):
+            answer_of(lambda row=row: check_asset(row, {}))  # type: ignore[misc]
 
 
 # Campaigns ---------------------------------------------------------------------------------------------
@@ -297,6 +325,59 @@ def test_a_token_with_another_byte_does_not_verify(data: st.DataObject) -> None:
     other = token[:at] + data.draw(st.sampled_from("Aa0-_.=~ é\x00").filter(lambda c: c != token[at])) + token[at + 1 :]
     with pytest.raises(TokenError):
         proved_by(other)
+
+
+# Stations ----------------------------------------------------------------------------------------------
+
+STATION = stations.Station(
+    id=7, code="corner", platform=None, time_zone="Asia/Shanghai", hours=None, classes=None, max_units=None, max_mass_g=None,
+    needs_proof=True, late_h=72, active=True, public_pem=PUBLIC,
+)  # fmt: skip
+PROOF = {"iss": "corner", "nbf": int(NOW.timestamp()), "exp": int(NOW.timestamp()) + 120, "jti": "n"}
+ROW = {
+    "id": "r-1", "occurred_at": NOW.isoformat(), "class": "circular_box", "asset": "a-1", "quantity": "2", "mass_g": 10, "waybill": "w",
+    "platform": "shop", "consumer": "ada", "attendant": "mia",
+}  # fmt: skip
+
+
+@fuzz
+@given(header=bodies([{"alg": "EdDSA", "typ": "station+jwt"}]), claims=bodies([PROOF]))
+@example(header=b'{"alg":"none","typ":"station+jwt"}', claims=encoded(PROOF))
+@example(header=b'{"alg":"EdDSA","typ":"station+jwt"}', claims=b'{"iss":"corner","nbf":0,"exp":99999999999,"jti":"n"}')
+def test_a_stations_token_is_verified_or_refused(header: bytes, claims: bytes) -> None:
+    try:
+        proved = stations.verify_proof(signed(header, claims), STATION, at=NOW, now=NOW)
+    except stations.ProofError:
+        return
+    assert proved.station == "corner"
+    assert proved.valid_from - stations.LEEWAY <= NOW < proved.valid_until + stations.LEEWAY
+
+
+@fuzz
+@given(data=st.data())
+def test_a_stations_token_with_another_byte_does_not_verify(data: st.DataObject) -> None:
+    text = signed(b'{"alg":"EdDSA","typ":"station+jwt"}', encoded(PROOF))
+    assert stations.verify_proof(text, STATION, at=NOW, now=NOW).nonce == "n"
+    at = data.draw(st.integers(0, text.rindex(".") - 1))
+    other = text[:at] + data.draw(st.sampled_from("Aa0-_.=~ é\x00").filter(lambda c: c != text[at])) + text[at + 1 :]
+    with pytest.raises(stations.ProofError):
+        stations.verify_proof(other, STATION, at=NOW, now=NOW)
+
+
+@fuzz
+@given(body=bodies([[ROW] * 2, [ROW | {"consumer": None, "consumer_token": "a.b.c"}], ROW, [[]]]))
+def test_a_stations_returns_are_read_row_by_row(body: bytes) -> None:
+    key = stations.signing_key(PRIVATE)
+    for raw in answer_of(lambda: station_returns.split_rows(body)) or []:
+        row = answer_of(lambda raw=raw: station_returns.read_row(raw))  # type: ignore[misc]
+        if row is None or row.occurred_at > NOW + MAX_AHEAD:
+            continue
+        event = station_returns.event_of(row, station="corner", key=key, consumer=row.consumer)
+        assert event == station_returns.event_of(row, station="corner", key=key, consumer=row.consumer)
+        fact = answer_of(lambda event=event: fact_of(event, SENDER, now=NOW, hash_key=HASH_KEY))  # type: ignore[misc]
+        if fact is not None:
+            proof = msgspec.json.decode(fact.facts, type=Event).returns[0].proof
+            assert stations.verify_proof(proof, STATION, at=row.occurred_at, now=row.occurred_at).nonce == f"r:{row.id}"
 
 
 @fuzz

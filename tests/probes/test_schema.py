@@ -28,7 +28,7 @@ EXAMPLES = 300 if LONG else 8
 REFUSED_EXAMPLES = 20 if LONG else 2
 """Of each route that wants a proof, without one: it is refused before anything else is looked at."""
 ANSWER_TIMEOUT_S = 20.0
-CALLERS = ("nobody", "platform a", "consumer of aa9", "operator: admin")
+CALLERS = ("nobody", "platform a", "consumer of aa9", "station of aa9", "operator: admin")
 
 pytestmark = [pytest.mark.timeout(3_600 if LONG else 600), pytest.mark.filterwarnings("default")]
 

@@ -5,15 +5,26 @@ A new platform is one module with `verify` and `translate` and one line in CONNE
 
 from datetime import datetime
 
-from service.domain.connectors import shopify, standard
-from service.domain.connectors.base import BadSignature, Connector, Demand, Headers, Hook, StaleSignature, Translated, Untranslatable
+from service.domain.connectors import epcis, shopify, standard
+from service.domain.connectors.base import (
+    Association,
+    BadSignature,
+    Connector,
+    Demand,
+    Headers,
+    Hook,
+    StaleSignature,
+    Translated,
+    Untranslatable,
+)
 
 __all__ = [
-    "CONNECTORS", "BadSignature", "Connector", "Demand", "Headers", "Hook", "StaleSignature", "Translated", "Untranslatable", "translate",
-    "verify",
+    "CONNECTORS", "Association", "BadSignature", "Connector", "Demand", "Headers", "Hook", "StaleSignature", "Translated", "Untranslatable",
+    "translate", "verify",
 ]  # fmt: skip
 
 CONNECTORS: dict[str, Connector] = {
+    "epcis": Connector(epcis.verify, epcis.translate),
     "shopify": Connector(shopify.verify, shopify.translate),
     "standard": Connector(standard.verify, standard.translate),
 }

@@ -38,14 +38,36 @@ class Demand(Struct, frozen=True, kw_only=True):
     """Orders of which nothing personal may stay, whoever's they are."""
 
 
+class Association(Struct, frozen=True, kw_only=True):
+    """A tag was put on a reusable asset, or taken off (`joined` false); without `tag`, all tags were taken off.
+
+    `event` is the id of what reported it; `void`: that was declared wrong. Both names are canonical (`service.domain.identifiers`).
+    """
+
+    event: str
+    asset: str
+    tag: str | None
+    at: datetime
+    joined: bool
+    void: bool = False
+
+
 class Translated(Struct, frozen=True, kw_only=True):
-    """What a delivery says: its events in the order to apply them, or a demand, or in words why there is neither."""
+    """What a delivery says: its events in the order to apply them, or a demand, or in words why there is neither.
+
+    `unread`: what in it could not be read, beside something that could; it is kept for a replay. `separate`: its events have nothing to do
+    with each other, so one that breaks a rule stops no other. `tagged`: they may name an asset by its tag.
+    """
 
     topic: str
     delivery_id: str | None
     events: list[Event]
     ignored: str | None = None
     demand: Demand | None = None
+    associations: tuple[Association, ...] = ()
+    unread: tuple[str, ...] = ()
+    separate: bool = False
+    tagged: bool = False
 
 
 class BadSignature(Unauthenticated):

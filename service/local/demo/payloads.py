@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from standardwebhooks import Webhook
 
+from service.flows.demo import BOXES
+
 MEI = "mei"
 """The consumer whose story is told."""
 
@@ -47,12 +49,23 @@ def meis_refund(now: datetime) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def boxes_shipped(now: datetime) -> list[dict[str, Any]]:
+    """An order of cups, and that it left in the demo's three circular boxes."""
+    cups = {"id": "1", "sku": "DEMO-CUP", "quantity": "3", "unit_price": "19.00"}
+    bought = order("demo-1000", consumer=MEI, now=now, lines=[cups], total="57.00")
+    sent = {
+        "id": "demo-1000:sent", "type": "order.fulfilled", "occurred_at": bought["occurred_at"], "order": {"id": "demo-1000"},
+        "packaging": {"class": "circular_box", "parcels": len(BOXES), "waybill": "DEMO-SF-1000", "assets": list(BOXES)},
+    }  # fmt: skip
+    return [bought, sent]
+
+
 def boxes_returned(now: datetime) -> dict[str, Any]:
-    """Three circular boxes come back to a station, as the body of a Standard Webhook."""
+    """The three boxes come back to a station, as the body of a Standard Webhook."""
     at = now.isoformat(timespec="seconds")
     event = {
         "id": "demo-return-7", "type": "packaging.returned", "occurred_at": at, "consumer": MEI,
-        "returns": [{"class": "circular_box", "quantity": "3", "station": "demo-station-7"}],
+        "returns": [{"asset": box, "station": "demo-station-7"} for box in BOXES],
     }  # fmt: skip
     return {"type": event["type"], "timestamp": at, "data": event}
 

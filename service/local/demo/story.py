@@ -77,8 +77,12 @@ class Story:
 
     def _standard_webhook(self) -> None:
         self._chapter(
-            "Packaging comes back, by a signed Standard Webhook", "Mei returns three circular boxes; the shop signs what it says."
+            "Packaging comes back, by a signed Standard Webhook",
+            "An order left in three circular boxes, and Mei returns them; the shop signs what it says. A box earns once per trip.",
         )
+        for event in payloads.boxes_shipped(_now()):
+            answer = self._shop.post("/v1/events", event, expect=201).body
+            self._happened("POST /v1/events", 201, f"{event['type']}: {_points(answer)}")
         hook, now = self._hooks["standard"], _now()
         body = msgspec.json.encode(payloads.boxes_returned(now))
         headers = payloads.standard_headers(hook.secret, "msg_demo_7", body, now)
@@ -250,7 +254,8 @@ class Story:
         for award in answer["awards"]:
             self._detail(award["reason"])
         for refusal in answer["refused"]:
-            self._detail(f"line {refusal['line']} earns nothing, {refusal['code']}: {refusal['detail']}")
+            what = f"line {refusal['line']}" if "line" in refusal else "it"
+            self._detail(f"{what} earns nothing, {refusal['code']}: {refusal['detail']}")
 
 
 def _now() -> datetime:
