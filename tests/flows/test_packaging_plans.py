@@ -91,7 +91,7 @@ def statements(world: World) -> Iterator[tuple[str, str, tuple[Any, ...], set[st
         "WAITING", store.WAITING, (*box, [AT]),
         {"waiting_return_pkey", "consumer_reference_account", "parked_number", "event_pkey"},
     )  # fmt: skip
-    yield "RETURNED_FACTS", store.RETURNED_FACTS, ([bucket], one, one), {"event_pkey"}
+    yield "RETURNED_FACTS", store.RETURNED_FACTS, ([platform], one), {"event_platform"}
     yield "LEAVE_TRIPS", store.LEAVE_TRIPS, (*box, one), {"trip_pkey"}
     yield "UPDATE_ASSETS", store.UPDATE_ASSETS, (*box, ["shipped"], [AT]), {"asset_pkey"}
     yield "DELETE_WAITING", store.DELETE_WAITING, (*box, one, [0]), {"waiting_return_pkey", "waiting_return_number"}
