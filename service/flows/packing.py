@@ -59,9 +59,11 @@ class Met(Struct, kw_only=True):
 
 
 def concerns(event: Event) -> bool:
-    """Whether an event may be about packaging, or earn by a claim."""
-    kind = type(event)
-    return event.packaging is not None if kind is OrderPaid else kind is not OrderRefunded and kind is not OrderCancelled  # type: ignore[union-attr]
+    """Whether an event may be about packaging that has to be looked up, or earn by a claim."""
+    if type(event) is OrderPaid:
+        packaging = event.packaging
+        return packaging is not None and (packaging.waybill is not None or bool(packaging.assets))
+    return type(event) is not OrderRefunded and type(event) is not OrderCancelled
 
 
 def names_assets(event: Event) -> bool:
