@@ -114,38 +114,34 @@ class Effects:
         self.posted: list[PostedAward] = []
         self.taken: list[tuple[PostedAward, int]] = []
         self.refused: list[Refusal] = []
+        self.number = number
         self._fold = fold
         self._fact = fact
-        self._number = number
         self._cause = cause
         self._others: dict[tuple[int, int], _Other] = {}
 
     def post(self, granter: Granter, fact: Fact, *, item: int | None = None) -> list[PostedAward]:
         """Awards for the event's own account. `item`: what tells them from others that it carries, and what they earn by."""
-        posted = self._fold.post(granter, self.change, fact, self._number, first=len(self.posted), item=item)
+        posted = self._fold.post(granter, self.change, fact, self.number, first=len(self.posted), item=item)
         self.posted += posted
         return posted
 
     def post_return(self, account: int, granter: Granter, fact: Fact) -> tuple[Carried | None, list[PostedAward]]:
         """Awards for a return of an earlier event, and what carries them (None: there are none)."""
-        own = account == self.change.account.id
-        target: Effects | _Other = self if own else self._other(account, fact)
-        number = self._number if isinstance(target, Effects) else target.number
-        first = len(target.posted)
+        carrier = self._carrier(account, fact)
+        first = len(carrier.posted)
         item = first + 1  # 0 is what the event earns by itself
-        posted = self._fold.post(granter, target.change, fact, number, first=first, item=item)
-        target.posted += posted
-        return (number, item) if posted else None, posted
+        posted = self._fold.post(granter, carrier.change, fact, carrier.number, first=first, item=item)
+        carrier.posted += posted
+        return (carrier.number, item) if posted else None, posted
 
     def take_back(self, account: int, awards: list[PostedAward], fact: Fact) -> None:
         """All that is left of the awards of one return. `fact`: of the platform that hears of it."""
         left = [award for award in awards if award.left]
         if not left:
             return
-        own = account == self.change.account.id
-        target: Effects | _Other = self if own else self._other(account, fact)
-        number = self._number if isinstance(target, Effects) else target.number
-        target.taken += [(a, self._fold.take_back(target.change, a, a.left, number)) for a in left]
+        carrier = self._carrier(account, fact)
+        carrier.taken += [(a, self._fold.take_back(carrier.change, a, a.left, carrier.number)) for a in left]
         self._fold.release(account, awards)
 
     def finish(self) -> None:
@@ -153,6 +149,10 @@ class Effects:
         for other in self._others.values():
             if other.posted or other.taken:
                 self._fold.store(other.fact, other.number, other.change, other.posted, [], taken=other.taken)
+
+    def _carrier(self, account: int, fact: Fact) -> "Effects | _Other":
+        """What carries changes of this account: the event itself, or one that its owner is told by."""
+        return self if account == self.change.account.id else self._other(account, fact)
 
     def _other(self, account: int, fact: Fact) -> _Other:
         key = (account, fact.platform)
@@ -323,7 +323,7 @@ class Returns:
             self.state.sent.take_again(wrong.account, class_, day, units)
         self._settle_up(touched, effects)
 
-    # ----------------------------------------------------------------------------------------------------
+    # What a change of trips means -----------------------------------------------------------------------
 
     def _settle_up(self, assets: list[Asset], effects: Effects) -> None:
         """Give returns to the trips that they belong to now, and post what that changes."""
@@ -516,9 +516,10 @@ class Returns:
     def _refuse_assets(
         self, granter: Granter, waiting: Waiting, event: PackagingReturned, ended: dict[int, tuple[Asset, Trip]]
     ) -> None:  # fmt: skip
-        """Say why assets do not count."""
+        """Say why assets do not count, and what waits for its shipment."""
+        short = {back.item for _, back in self.state.waits if back.event == waiting.number}
         for i, item in enumerate(event.returns):
-            if item.asset is None and not ended and waiting.number in {back.event for _, back in self.state.waits}:
+            if i in short:
                 granter.refuse(
                     "not_shipped", "Nothing of this class was shipped to this consumer, as far as is known; it waits for that.", index=i
                 )

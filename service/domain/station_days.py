@@ -35,13 +35,8 @@ class StationDays:
         if fact.program not in self.programs:
             return None
         station = self.registered.get((fact.program, item.station or ""))
-        occurred_at = fact.event.occurred_at
-        verdict = stations.judge(item, station, platform=fact.platform, class_=class_, occurred_at=occurred_at, now=now)
-        if station is None or isinstance(verdict, Refused):
-            return verdict
-        used = self.used.get((fact.program, station.id, station.day_of(occurred_at)), Used())
-        more = units_of(item)
-        return verdict if stations.allowed(station, used, units=more.units, mass_g=more.mass_g) else _FULL
+        verdict = stations.judge(item, station, platform=fact.platform, class_=class_, occurred_at=fact.event.occurred_at, now=now)
+        return self.still(fact, item, verdict)
 
     def still(self, fact: Fact, item: Return, verdict: Token | Refused | None) -> Token | Refused | None:
         """A verdict, after what other items have taken of the station's day since it was given."""
