@@ -319,15 +319,22 @@ class Fold:
                 self.scope.claims.release(holder)
 
     def _claw_back(self, change: Change, award: PostedAward, points: int, number: int) -> None:
-        """Take settled points back; what is missing becomes debt."""
+        """Take settled points back; what is missing becomes debt, or is written off: that is the program's policy."""
         account = change.account
-        taken, missing = claw_back(self.lots.get(account.id, ()), points, event=award.event, n=award.n)
+        policy = self.scope.catalogue.programs[account.program].points_policies.at(self.scope.now).negative_balance
+        lots = self.lots.get(account.id, [])
+        if policy == "refuse" and sum(lot.free for lot in lots) < points:
+            lots = []
+        taken, missing = claw_back(lots, points, event=award.event, n=award.n)
         for lot, part in taken:
             key = (account.id, lot.event, lot.n, number)
             self.lot_uses[key] = self.lot_uses.get(key, 0) + part
+        owed = missing if policy == "debt" else 0
         account.available -= points - missing
-        account.debt += missing
-        for book, amount in ((Book.AVAILABLE, missing - points), (Book.DEBT, -missing), (Book.ISSUANCE, points)):
+        account.debt += owed
+        change.written_off += missing - owed
+        books = ((Book.AVAILABLE, missing - points), (Book.DEBT, -owed), (Book.WRITE_OFF, owed - missing), (Book.ISSUANCE, points))
+        for book, amount in books:
             if amount:
                 account.last_seq += 1
                 self.entries.append(
@@ -376,6 +383,9 @@ class Fold:
     ) -> EventAnswer:  # fmt: skip
         """Keep the event with its answer, which shows the balance of `shown` (None: of its account)."""
         account = change.account
+        if change.written_off:
+            detail = f"{change.written_off} points had been spent already; the program bears them."
+            refused = [*refused, Refusal(code="points_spent", detail=detail)]
         granted = [a.granted for a in posted if a.granted is not None]
         awards = [g.as_award() for g in granted]
         if taken:

@@ -105,10 +105,12 @@ class Parked(Struct, kw_only=True, gc=False):
 class Change:
     """One event's change of one account: however much it does, the account's version rises once."""
 
-    __slots__ = ("account", "version")
+    __slots__ = ("account", "version", "written_off")
 
     def __init__(self, account: Account) -> None:
         self.account = account
+        self.written_off = 0
+        """Points that were spent before they were taken back, and that the program's policy does not ask for."""
         self.version = 0
         """Of the account after it; 0: nothing has happened yet."""
 

@@ -100,7 +100,7 @@ SELECT format('account %s: award %s/%s of %s points, %s of them reversed, %s, ha
               account, event, n, a.points, a.reversed, CASE WHEN a.points IS NULL THEN 'unknown' WHEN a.held THEN 'on hold' ELSE 'settled' END,
               coalesce(i.transfers, 0), coalesce(i.kept, 0), coalesce('a lot of ' || l.amount, 'no lot')) AS words
 FROM (
-    SELECT w.bucket, w.account, w.event, w.n, w.points, w.reversed, d.event IS NOT NULL AS held
+    SELECT w.bucket, w.account, w.event, w.n, w.points, w.reversed, w.campaign, d.event IS NOT NULL AS held
     FROM award w LEFT JOIN due d ON d.bucket = w.bucket AND d.due_at = w.due_at AND d.event = w.event AND d.account = w.account
 ) a
 FULL JOIN (
@@ -108,11 +108,11 @@ FULL JOIN (
            count(*) FILTER (WHERE kind = 1) AS transfers
     FROM entry WHERE book = 4 GROUP BY bucket, account, award, n
 ) i USING (bucket, account, event, n)
-FULL JOIN (SELECT * FROM lot WHERE campaign <> 0) l USING (bucket, account, event, n)
+FULL JOIN (SELECT * FROM lot WHERE origin = 1) l USING (bucket, account, event, n)
 WHERE CASE WHEN a.points IS NULL THEN true
            WHEN a.held THEN i.transfers IS NOT NULL OR l.amount IS NOT NULL
            WHEN i.transfers IS NULL THEN l.amount IS NOT NULL OR a.reversed <> a.points
-           ELSE i.transfers <> 1 OR i.kept <> a.points - a.reversed OR l.amount IS DISTINCT FROM i.settled END
+           ELSE i.transfers <> 1 OR i.kept <> a.points - a.reversed OR l.amount IS DISTINCT FROM i.settled OR l.campaign <> a.campaign END
 """
 # Taken over: each row once in its registry, in the book by one transfer of its own, and as a lot of that size and last day. Of no campaign.
 OPENINGS = """
@@ -126,10 +126,10 @@ FULL JOIN (
            bool_and(kind = 3 AND transfer = award AND event = award AND n = 0 AND campaign = 0) AND min(version) = max(version) AS own
     FROM entry WHERE book = 5 OR kind = 3 OR (campaign = 0 AND award <> 0) GROUP BY bucket, account, award
 ) e USING (bucket, account, number)
-FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on FROM lot WHERE campaign = 0) l USING (bucket, account, number)
+FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on, campaign FROM lot WHERE origin = 3) l USING (bucket, account, number)
 WHERE o.points IS NULL OR r.key IS DISTINCT FROM o.platform || ':' || o.id OR r.program <> o.program
    OR e.points IS DISTINCT FROM o.points OR e.version <> o.version OR NOT e.own
-   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.expires_on IS DISTINCT FROM o.expires_on
+   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.campaign <> 0 OR coalesce(l.expires_on, 'infinity') < coalesce(o.expires_on, 'infinity')
 """
 EMPTY_HOLDS = """
 SELECT format('account %s: event %s is on hold without an award', d.account, d.event) AS words

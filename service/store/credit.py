@@ -336,7 +336,7 @@ def _order_columns(orders: Sequence[tuple[int, int, str]]) -> tuple[list[int], l
 
 
 OPEN_LOTS = """
-SELECT l.account, l.event, l.n, l.remaining, l.expires_on
+SELECT l.account, l.event, l.n, l.remaining, l.reserved, l.expires_on
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account) JOIN lot l USING (bucket, account)
 WHERE l.remaining > 0
 """
@@ -346,7 +346,7 @@ async def open_lots(connection: Connection, accounts: Sequence[int]) -> dict[int
     """Lots with something left, by account."""
     lots: dict[int, list[Lot]] = {}
     for r in await connection.fetch(OPEN_LOTS, [bucket_of(a) for a in accounts], accounts):
-        lots.setdefault(r["account"], []).append(Lot(r["event"], r["n"], r["remaining"], r["expires_on"]))
+        lots.setdefault(r["account"], []).append(Lot(r["event"], r["n"], r["remaining"], r["expires_on"], reserved=r["reserved"]))
     return lots
 
 

@@ -198,7 +198,7 @@ TAMPERING = [
     (change("registry", "key = key || 'x'", "kind = 3"), "settlements"),
     ("INSERT INTO registry (program, kind, key) VALUES (1, 3, 'lost')", "settlements"),
     (change("lot", "campaign = 1", "campaign = 0"), "settlements"),
-    (change("lot", "expires_on = expires_on + 1", "campaign = 0 AND expires_on IS NOT NULL"), "settlements"),
+    (change("lot", "expires_on = expires_on - 1", "campaign = 0 AND expires_on IS NOT NULL"), "settlements"),
     (change("lot", "amount = amount + 1, remaining = remaining + 1", "campaign = 0"), "lots settlements"),
     (change("lot", "campaign = 0", "campaign = 1"), "settlements"),
     (change("entry", "amount = amount - 1", "book = 5"), "double_entry settlements"),
