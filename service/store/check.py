@@ -129,7 +129,8 @@ FULL JOIN (
 FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on, campaign FROM lot WHERE origin = 3) l USING (bucket, account, number)
 WHERE o.points IS NULL OR r.key IS DISTINCT FROM o.platform || ':' || o.id OR r.program <> o.program
    OR e.points IS DISTINCT FROM o.points OR e.version <> o.version OR NOT e.own
-   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.campaign <> 0 OR coalesce(l.expires_on, 'infinity') < coalesce(o.expires_on, 'infinity')
+   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.campaign <> 0 OR (l.expires_on IS NULL) <> (o.expires_on IS NULL)
+   OR l.expires_on < o.expires_on
 """
 EMPTY_HOLDS = """
 SELECT format('account %s: event %s is on hold without an award', d.account, d.event) AS words
