@@ -126,3 +126,11 @@ CREATE TYPE new_lot_use AS (bucket smallint, account bigint, event bigint, n sma
 CREATE TYPE purse_change AS (
     bucket smallint, id bigint, available bigint, reserved bigint, debt bigint, version bigint, last_seq bigint
 );
+CREATE TYPE redemption_row AS (
+    bucket smallint, account bigint, number bigint, program integer, platform integer, id text, status text, points bigint, captured bigint,
+    refunded bigint, reference text, reward bigint, cause bigint, created_at timestamptz, expires_at timestamptz, ended_at timestamptz,
+    is_new boolean
+);
+CREATE TYPE redemption_part AS (
+    bucket smallint, account bigint, redemption bigint, event bigint, n smallint, reserved bigint, spent bigint
+);

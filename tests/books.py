@@ -16,6 +16,26 @@ FAULTS = {
     "lots do not hold what is available": """
         SELECT a.id, a.available, l.remaining FROM account a LEFT JOIN (SELECT account, sum(remaining) AS remaining FROM lot GROUP BY 1) l
         ON l.account = a.id WHERE a.available + a.reserved <> coalesce(l.remaining, 0)""",
+    "what is reserved is not what open redemptions hold": """
+        SELECT a.id, a.reserved, l.reserved, h.reserved FROM account a
+        LEFT JOIN (SELECT account, sum(reserved) AS reserved FROM lot GROUP BY 1) l ON l.account = a.id
+        LEFT JOIN (
+            SELECT p.account, sum(p.reserved) AS reserved FROM redemption_lot p JOIN redemption r ON r.number = p.redemption
+            WHERE r.status = 'reserved' GROUP BY 1
+        ) h ON h.account = a.id
+        WHERE a.reserved <> coalesce(l.reserved, 0) OR a.reserved <> coalesce(h.reserved, 0)""",
+    "a redemption is not made of its lots": """
+        SELECT r.number, r.status, r.points, r.captured, r.refunded, sum(p.reserved), sum(p.spent)
+        FROM redemption r JOIN redemption_lot p ON p.redemption = r.number GROUP BY 1, 2, 3, 4, 5
+        HAVING sum(p.spent) <> r.captured - r.refunded OR sum(p.reserved) <> CASE r.status WHEN 'reserved' THEN r.points ELSE 0 END""",
+    "a reservation has no end": """
+        SELECT r.number, r.status FROM redemption r FULL JOIN reservation_due d ON d.redemption = r.number
+        WHERE (r.status = 'reserved') IS DISTINCT FROM (d.redemption IS NOT NULL)""",
+    "transfers and entries do not tell the same": """
+        SELECT t.number, t.points, e.points FROM transfer t FULL JOIN (
+            SELECT account, transfer, sum(amount) FILTER (WHERE book IN (1, 3)) AS points FROM entry WHERE kind > 3 GROUP BY 1, 2
+        ) e ON e.account = t.account AND e.transfer = t.number
+        WHERE t.points IS DISTINCT FROM coalesce(e.points, 0)""",
     "a lot's uses do not explain what is gone": """
         SELECT l.event, l.n, l.amount, l.remaining FROM lot l LEFT JOIN (
             SELECT bucket, account, event, n, sum(amount) AS amount FROM lot_use GROUP BY 1, 2, 3, 4

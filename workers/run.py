@@ -25,7 +25,7 @@ from service.store.vitals import WORKER_NAME
 from service.telemetry import metrics, tallies, traces
 from workers.checking import keep_checking
 from workers.showing import keep_showing
-from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, look, retain, settle
+from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, look, release, retain, settle
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -55,6 +55,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
         tasks = [
             asyncio.create_task(resources.keep_in_sync()),
             asyncio.create_task(_every("settle", settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
+            asyncio.create_task(_every("release", settings.sweep_interval_s, lambda: release(resources))),
             asyncio.create_task(_every("mend", MEND_INTERVAL_S, mender.sweep)),
             asyncio.create_task(_every("ignore_parked", PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
             asyncio.create_task(_every("deliveries", FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),

@@ -5,6 +5,7 @@ from datetime import timedelta
 from service.flows import privacy_requests, retention
 from service.flows.erase import finish_erasures
 from service.flows.forget import forget_deliveries
+from service.flows.redeem import release_expired
 from service.flows.settle import settle_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
@@ -19,6 +20,11 @@ async def settle(resources: Resources) -> None:
         resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
         batch_events=settings.settle_batch_events,
     )  # fmt: skip
+
+
+async def release(resources: Resources) -> None:
+    """Release reservations whose end has come."""
+    await release_expired(resources.pool, resources.projection, stripe=resources.knowledge.stripe)
 
 
 async def ignore_parked(resources: Resources) -> None:

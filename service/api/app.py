@@ -23,6 +23,7 @@ from service.api import (
     plastics,
     platforms,
     privacy,
+    redemptions,
     registries,
     station_calls,
     stations,
@@ -103,7 +104,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
             *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
             *documentation.routes,
@@ -115,7 +116,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
-    application.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
+    application.front = {
+        ("POST", "/v1/events"): events.receive_event.fn,
+        ("GET", "/v1/me/balance"): consumers.my_balance.fn,
+        ("POST", "/v1/redemptions"): redemptions.create_redemption.fn,
+        ("POST", "/v1/me/redemptions"): redemptions.create_my_redemption.fn,
+    }
     return application
 
 

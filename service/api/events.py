@@ -25,7 +25,8 @@ from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Un
 from service.domain.intake import Sender, decode_json, read_fact
 from service.domain.posting import Fact
 from service.flows import events as flow
-from service.flows.receive import Outcome, preview
+from service.flows.outcomes import Outcome
+from service.flows.receive import preview
 from service.runtime import Resources
 from service.telemetry import metrics, tallies
 

@@ -77,6 +77,11 @@ class Purse:
         """What can be spent today: lots past their last day do not count, though nobody has removed them yet."""
         return sum(lot.free for lot in self.lots.values() if not self._is_over(lot))
 
+    def require(self, points: int) -> None:
+        """Raises InsufficientPoints when fewer can be spent."""
+        if points > (spendable := self.spendable):
+            raise InsufficientPoints(f"{points} points were asked for, {spendable} can be spent.")
+
     def begin(self, kind: Kind, number: int, *, platform: int, redemption: int | None = None, reason: str | None = None) -> Transfer:
         """A new transfer: one change of the account."""
         self.account.version += 1
@@ -90,7 +95,7 @@ class Purse:
     # Reservations
 
     def reserve(self, transfer: Transfer, points: int) -> list[Part]:
-        """Hold points of the lots that expire first. Raises InsufficientPoints; then nothing has changed but the transfer's begin."""
+        """Hold points of the lots that expire first. Raises InsufficientPoints: ask `require` before the transfer begins."""
         parts = self._allocate(points)
         for lot, part in parts:
             lot.reserved += part
@@ -218,9 +223,7 @@ class Purse:
         return lot.expires_on is not None and lot.expires_on < self.today
 
     def _allocate(self, points: int) -> list[Part]:
-        spendable = self.spendable
-        if points > spendable:
-            raise InsufficientPoints(f"{points} points were asked for, {spendable} can be spent.")
+        self.require(points)
         parts = []
         for lot in sorted(self.lots.values(), key=lambda lot: lot.turn):
             part = 0 if self._is_over(lot) else min(lot.free, points)

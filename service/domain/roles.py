@@ -63,7 +63,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 
 Scope = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
-    "plastics:write", "plastics:read",
+    "plastics:write", "plastics:read", "redemptions:write", "redemptions:read",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -76,6 +76,8 @@ SCOPES: dict[Scope, str] = {
     "balances:import": "take over its consumers' points from another system",
     "plastics:write": "report the disposable plastic that it used and collected",
     "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
+    "redemptions:write": "reserve, spend and give back its consumers' points",
+    "redemptions:read": "read its consumers' redemptions",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

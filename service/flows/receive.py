@@ -25,7 +25,7 @@ from schemas.events import (
 from schemas.problems import FieldError
 from service.domain.catalogue import Catalogue
 from service.domain.claims import Claims, NotAsked
-from service.domain.errors import ConsumerErased, GreenpointsError, IdReused, InvalidRequest
+from service.domain.errors import ConsumerErased, IdReused, InvalidRequest
 from service.domain.fold import Fold, OrderState
 from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
@@ -36,6 +36,7 @@ from service.domain.returns import Declared
 from service.domain.usage import Usage
 from service.flows import packing
 from service.flows.knowledge import Knowledge
+from service.flows.outcomes import Outcome, Received
 from service.store import credit as store
 from service.store import packaging as store_packaging
 from service.store import vault
@@ -59,25 +60,6 @@ EVENT, ORDER = int(Kind.EVENT), int(Kind.ORDER)
 
 Reference = tuple[int, str]
 """platform, the platform's name for a consumer."""
-
-
-class Outcome(Struct, kw_only=True, gc=False):
-    """What came of one fact: an answer (JSON), or an error."""
-
-    answer: bytes = b""
-    replayed: bool = False
-    error: GreenpointsError | None = None
-
-
-class Received(Struct, kw_only=True):
-    """What came of a batch; `changed` are the accounts whose balances are to be pushed, after COMMIT."""
-
-    outcomes: list[Outcome]
-    changed: list[Account]
-    due_now: bool
-    """Something may settle at once: ring the doorbell."""
-    credited: list[tuple[int, str, str]]
-    """(number, type, status) of each event that was new."""
 
 
 class _Batch:

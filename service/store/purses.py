@@ -78,13 +78,21 @@ async def lock(connection: Connection, accounts: Iterable[int]) -> dict[int, Acc
 
     Raises Moved. Accounts that do not exist are left out.
     """
+    locked, before = await lock_with_homes(connection, accounts)
+    return {account: locked[home] for account, home in before.items()}
+
+
+async def lock_with_homes(connection: Connection, accounts: Iterable[int]) -> tuple[dict[int, Account], dict[int, int]]:
+    """Lock accounts and those that have their points, in order of their ids: all that are locked, and the home of each that was asked for.
+
+    Raises Moved. Accounts that do not exist are left out.
+    """
     before = await homes(connection, accounts)
-    ids = sorted(set(before.values()))
+    ids = sorted(before.keys() | set(before.values()))
     rows = await connection.fetch(LOCK, [bucket_of(a) for a in ids], ids)
     if await homes(connection, before) != before:
         raise Moved
-    locked = {r["id"]: Account(**r) for r in rows}
-    return {account: locked[home] for account, home in before.items()}
+    return {r["id"]: Account(**r) for r in rows}, before
 
 
 OPEN_LOTS: Final = """

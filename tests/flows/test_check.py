@@ -1,7 +1,6 @@
 """`check`: a world in which everything happened is clean, and each invariant finds the row that was tampered with."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -23,12 +22,6 @@ from service.projection import Projection
 from service.store import balances
 from service.store import check as statements
 from tests.worlds import World, cancelled, order_paid, refund
-
-
-@pytest.fixture
-async def projection(redis_url: str) -> AsyncIterator[Projection]:
-    async with Redis.from_url(redis_url, socket_timeout=5) as redis:
-        yield Projection(redis, epoch=1, ttl_s=600, wait_ms=1_000)
 
 
 @pytest.fixture

@@ -1,0 +1,225 @@
+"""SQL of redemptions: many requests, one transaction. Call inside one transaction, in this order: open, lock (store.purses), read, write."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from asyncpg import Record
+from msgspec import Struct
+
+from service.domain.keys import Kind, bucket_of
+from service.domain.redeeming import Held, Redemption
+from service.store.connection import Connection
+
+_REDEMPTION: Final = int(Kind.REDEMPTION)
+
+# Open --------------------------------------------------------------------------------------------------
+
+# The lock of a key is only tried: its first request is still running where it is held. References are shared so that nobody is erased
+# while something is written about them.
+OPEN: Final = f"""
+WITH wanted AS MATERIALIZED (
+    SELECT * FROM unnest($1::int[], $2::text[], $3::int[], $4::text[], $5::text[]) WITH ORDINALITY
+        AS w (program, turn, platform, reference, redemption, n)
+), tried AS MATERIALIZED (
+    SELECT n, turn IS NULL OR pg_try_advisory_xact_lock(hashtextextended(turn, program)) AS mine FROM wanted
+), person AS MATERIALIZED (
+    SELECT r.platform, r.reference, r.account FROM consumer_reference r
+    WHERE (r.platform, r.reference) IN (SELECT platform, reference FROM wanted WHERE reference IS NOT NULL)
+    ORDER BY r.platform, r.reference FOR KEY SHARE
+)
+SELECT t.mine, k.account AS payer, k.number, p.account AS person, nextval('number') AS transfer
+FROM wanted w JOIN tried t USING (n)
+LEFT JOIN person p ON p.platform = w.platform AND p.reference = w.reference
+LEFT JOIN registry k ON k.program = w.program AND k.kind = {_REDEMPTION} AND k.key = w.redemption
+ORDER BY w.n
+"""
+
+
+class Opened(Struct, frozen=True, kw_only=True):
+    """What a request is about, and a number for its transfer."""
+
+    mine: bool
+    """Whether no other transaction is busy with the same key."""
+    payer: int | None
+    """The account of the redemption that it names, and its number."""
+    number: int | None
+    person: int | None
+    """The account of the reference that it names."""
+    transfer: int
+
+
+async def open_requests(connection: Connection, requests: Sequence[tuple[int, str | None, int, str | None, str | None]]) -> list[Opened]:
+    """Each request in order: (program, whose key it is and the key, platform, reference of the consumer, id of the redemption)."""
+    rows = await connection.fetch(OPEN, *([r[i] for r in requests] for i in range(5)))
+    return [Opened(**row) for row in rows]
+
+
+# Read --------------------------------------------------------------------------------------------------
+
+STORED: Final = """
+SELECT r.program, r.key, r.request_hash, r.status, r.answer
+FROM unnest($1::int[], $2::text[]) AS w (program, key) JOIN idempotent_request r USING (program, key)
+"""
+
+
+class StoredAnswer(Struct, frozen=True, kw_only=True):
+    """The first answer to a request with this key."""
+
+    request_hash: bytes
+    status: int
+    answer: str
+
+
+async def stored(connection: Connection, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], StoredAnswer]:
+    """First answers by (program, stored key)."""
+    rows = await connection.fetch(STORED, [k[0] for k in keys], [k[1] for k in keys])
+    return {(r["program"], r["key"]): StoredAnswer(request_hash=r["request_hash"], status=r["status"], answer=r["answer"]) for r in rows}
+
+
+_COLUMNS: Final = """r.number, r.account, r.platform, r.id, r.status, r.points, r.captured, r.refunded, r.reference, r.reward, r.cause,
+       r.created_at, r.expires_at, r.ended_at"""
+LOTS: Final = """
+SELECT l.redemption, l.event, l.n, l.reserved, l.spent
+FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, redemption) JOIN redemption_lot l USING (bucket, account, redemption)
+"""
+ONE: Final = f"""
+SELECT {_COLUMNS}
+FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, number) JOIN redemption r USING (bucket, account, number)
+"""
+
+
+async def read(connection: Connection, keys: Sequence[tuple[int, int]]) -> dict[int, Redemption]:
+    """Redemptions by number, with their lots. `keys`: (account, number)."""
+    arguments = ([bucket_of(k[0]) for k in keys], [k[0] for k in keys], [k[1] for k in keys])
+    found = {r["number"]: Redemption(**r) for r in await connection.fetch(ONE, *arguments)}
+    for r in await connection.fetch(LOTS, *arguments):
+        found[r["redemption"]].lots[r["event"], r["n"]] = Held(r["reserved"], r["spent"])
+    return found
+
+
+# Write -------------------------------------------------------------------------------------------------
+
+WRITE: Final = f"""
+WITH registered AS (
+    INSERT INTO registry (program, kind, key, number, bucket, account)
+    SELECT w.program, {_REDEMPTION}, w.id, w.number, w.bucket, w.account FROM unnest($1::redemption_row[]) w WHERE w.is_new
+), new AS (
+    INSERT INTO redemption (bucket, account, number, program, platform, id, status, points, captured, refunded, reference, reward, cause,
+                            created_at, expires_at, ended_at)
+    SELECT w.bucket, w.account, w.number, w.program, w.platform, w.id, w.status, w.points, w.captured, w.refunded, w.reference, w.reward, w.cause,
+           w.created_at, w.expires_at, w.ended_at
+    FROM unnest($1::redemption_row[]) w WHERE w.is_new
+), changed AS (
+    UPDATE redemption r SET status = w.status, captured = w.captured, refunded = w.refunded, ended_at = w.ended_at
+    FROM unnest($1::redemption_row[]) w
+    WHERE NOT w.is_new AND r.bucket = w.bucket AND r.account = w.account AND r.number = w.number
+), lots AS (
+    INSERT INTO redemption_lot (bucket, account, redemption, event, n, reserved, spent) SELECT * FROM unnest($2::redemption_part[])
+    ON CONFLICT (bucket, account, redemption, event, n) DO UPDATE SET reserved = excluded.reserved, spent = excluded.spent
+), due AS (
+    INSERT INTO reservation_due (bucket, due_at, account, redemption)
+    SELECT w.bucket, w.expires_at, w.account, w.number FROM unnest($1::redemption_row[]) w WHERE w.is_new AND w.status = 'reserved'
+), gone AS (
+    DELETE FROM reservation_due d USING unnest($1::redemption_row[]) w
+    WHERE NOT w.is_new AND w.status <> 'reserved' AND d.bucket = w.bucket AND d.due_at = w.expires_at AND d.redemption = w.number
+)
+INSERT INTO idempotent_request (program, key, request_hash, status, answer, bucket, account)
+SELECT w.program, w.key, w.request_hash, w.status, w.answer, (w.account & 1023)::smallint, w.account
+FROM unnest($3::int[], $4::text[], $5::bytea[], $6::smallint[], $7::text[], $8::bigint[])
+    AS w (program, key, request_hash, status, answer, account)
+ORDER BY w.program, w.key COLLATE "C"
+"""
+
+
+class Answered(Struct, frozen=True, kw_only=True):
+    """A request that was carried out, with the answer that its repeats get."""
+
+    program: int
+    key: str
+    request_hash: bytes
+    status: int
+    answer: str
+    account: int
+
+
+async def write(connection: Connection, *, program: int, changed: Sequence[Redemption], answered: Sequence[Answered]) -> None:
+    """Write redemptions, what they are made of, their ends, and first answers."""
+    await connection.execute(
+        WRITE,
+        [
+            (
+                bucket_of(r.account), r.account, r.number, program, r.platform, r.id, r.status, r.points, r.captured, r.refunded, r.reference,
+                r.reward, r.cause, r.created_at, r.expires_at, r.ended_at, r.is_new,
+            )
+            for r in changed
+        ],
+        [
+            (bucket_of(r.account), r.account, r.number, event, n, held.reserved, held.spent)
+            for r in changed for (event, n), held in r.lots.items()
+        ],
+        [a.program for a in answered], [a.key for a in answered], [a.request_hash for a in answered], [a.status for a in answered],
+        [a.answer for a in answered], [a.account for a in answered],
+    )  # fmt: skip
+
+
+# Ends --------------------------------------------------------------------------------------------------
+
+DUE: Final = """
+SELECT d.account, d.redemption, r.program
+FROM reservation_due d JOIN redemption r ON r.bucket = d.bucket AND r.account = d.account AND r.number = d.redemption
+WHERE d.bucket = ANY($1::smallint[]) AND d.due_at <= now()
+ORDER BY d.due_at LIMIT $2
+"""
+BUCKETS_DUE: Final = """
+SELECT b::smallint AS bucket FROM generate_series(0, 1023) b
+WHERE EXISTS (SELECT FROM reservation_due d WHERE d.bucket = b::smallint AND d.due_at <= now())
+"""
+
+
+async def buckets_due(connection: Connection) -> list[int]:
+    """Buckets in which a reservation has come to its end."""
+    return [r["bucket"] for r in await connection.fetch(BUCKETS_DUE)]
+
+
+async def due(connection: Connection, buckets: Sequence[int], limit: int) -> list[tuple[int, int, int]]:
+    """Reservations that have come to their end: (program, account, number)."""
+    return [(r["program"], r["account"], r["redemption"]) for r in await connection.fetch(DUE, buckets, limit)]
+
+
+# Look up -------------------------------------------------------------------------------------------------
+
+FIND_ID: Final = f"""
+SELECT k.account, k.number FROM registry k WHERE k.program = $1 AND k.kind = {_REDEMPTION} AND k.key = $2
+"""
+
+
+async def find(connection: Connection, *, program: int, id_: str) -> Redemption | None:
+    """A redemption by its id, as it is now."""
+    row = await connection.fetchrow(FIND_ID, program, id_)
+    if row is None:
+        return None
+    return (await read(connection, [(row["account"], row["number"])])).get(row["number"])
+
+
+PAGE: Final = f"""
+SELECT {_COLUMNS} FROM redemption r
+WHERE r.platform = $1 AND r.number < $2 AND ($3::text IS NULL OR r.status = $3)
+ORDER BY r.number DESC LIMIT $4
+"""
+PAGE_OF_ACCOUNT: Final = f"""
+SELECT {_COLUMNS} FROM redemption r
+WHERE r.bucket = $5 AND r.account = $6 AND r.number < $2 AND ($1::int IS NULL OR r.platform = $1) AND ($3::text IS NULL OR r.status = $3)
+ORDER BY r.number DESC LIMIT $4
+"""
+
+
+async def page(
+    connection: Connection, *, platform: int | None, account: int | None, status: str | None, before: int, limit: int
+) -> list[Redemption]:
+    """Redemptions through a platform (None: through all, of one account only), newest first."""
+    rows: list[Record]
+    if account is None:
+        rows = await connection.fetch(PAGE, platform, before, status, limit)
+    else:
+        rows = await connection.fetch(PAGE_OF_ACCOUNT, platform, before, status, limit, bucket_of(account), account)
+    return [Redemption(**row) for row in rows]
