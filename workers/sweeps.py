@@ -8,6 +8,7 @@ from service.flows.forget import forget_deliveries
 from service.flows.redeem import release_expired
 from service.flows.settle import settle_due
 from service.runtime import Resources
+from service.store.links import forget_codes
 from service.store.settlement import ignore_overdue_parked
 from service.store.vitals import vitals
 from service.telemetry import metrics
@@ -28,9 +29,10 @@ async def release(resources: Resources) -> None:
 
 
 async def ignore_parked(resources: Resources) -> None:
-    """Give up on facts whose order never came."""
+    """Give up on facts whose order never came, and forget codes that count no more."""
     async with resources.pool.acquire() as connection:
         await ignore_overdue_parked(connection)
+        await forget_codes(connection)
 
 
 async def forget_old_deliveries(resources: Resources) -> None:

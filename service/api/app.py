@@ -17,6 +17,7 @@ from service.api import (
     events,
     hooks,
     impact,
+    links,
     moves,
     oauth,
     operators,
@@ -104,7 +105,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *moves.routes, *privacy.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes,
+            *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
             *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
             *documentation.routes,

@@ -167,7 +167,7 @@ class Fold:
             order.picked_up.append(parked)
             self._apply(parked.fact, parked.number, account, order, parked)
         # The order's first answer shows the balance with what had been waiting for it.
-        answer = msgspec.structs.replace(self.stored[place].answer, balance=account.balance())
+        answer = msgspec.structs.replace(self.stored[place].answer, balance=account.purse.balance())
         self.stored[place] = msgspec.structs.replace(self.stored[place], answer=answer)
         return answer
 
@@ -263,7 +263,7 @@ class Fold:
             )  # fmt: skip
             posted.append(award)
             self.granted.append((account, award))
-            account.pending += g.points
+            account.purse.pending += g.points
             sums = self._sums(fact.program, award)
             sums.issued += g.points
             sums.pending += g.points
@@ -302,7 +302,7 @@ class Fold:
         if award.settled:
             self._claw_back(change, award, points, number)
         else:
-            account.pending -= points
+            account.purse.pending -= points
             sums.pending -= points
         if award.granted is None:
             self.reversed[account.id, award.event, award.n] = award
@@ -320,7 +320,7 @@ class Fold:
 
     def _claw_back(self, change: Change, award: PostedAward, points: int, number: int) -> None:
         """Take settled points back; what is missing becomes debt, or is written off: that is the program's policy."""
-        account = change.account
+        account = change.account.purse
         policy = self.scope.catalogue.programs[account.program].points_policies.at(self.scope.now).negative_balance
         lots = self.lots.get(account.id, [])
         if policy == "refuse" and sum(lot.free for lot in lots) < points:
@@ -369,7 +369,7 @@ class Fold:
         """Keep a fact that waits for what it depends on."""
         answer = EventAnswer(
             id=fact.event.id, status="parked", points=0, available_at=None, awards=[], refused=refused,
-            balance=Balance() if named is None else named.balance(),
+            balance=Balance() if named is None else named.purse.balance(),
         )  # fmt: skip
         self.parked.append(
             Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.scope.now, points=0, version=0, answer=answer)
@@ -398,7 +398,7 @@ class Fold:
             available_at=max([g.due_at for g in granted]) if granted else None,
             awards=awards,
             refused=refused,
-            balance=(shown or account).balance(),
+            balance=(shown or account).purse.balance(),
             deposits=deposits or UNSET,
         )
         self.stored.append(

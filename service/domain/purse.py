@@ -4,7 +4,7 @@ Every method changes the purse and remembers what to write: entries that sum to 
 what campaigns' statistics count. Nothing here waits, reads a clock or knows the database.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
 from msgspec import Struct
@@ -198,6 +198,48 @@ class Purse:
             self.lots[lot.key] = lot
             self.new_lots.append(new)
         points = sum(new.amount for new in lots)
+        self._post(transfer, book, -points)
+        self._available(transfer, points)
+        self.repay(transfer)
+
+    def clear_debt(self, transfer: Transfer, book: Book) -> int:
+        """Owe nothing any more, because another book takes it on; returns how much that was."""
+        points = self.account.debt
+        self.account.debt = 0
+        transfer.points += points
+        self._post(transfer, Book.DEBT, points)
+        self._post(transfer, book, -points)
+        return points
+
+    def take_over(self, transfer: Transfer, parts: Sequence[Part], amounts: Mapping[tuple[int, int], int], book: Book) -> None:
+        """Take these parts of another purse's lots over, each as the same lot: one that is here already, or a new one.
+
+        `amounts`: what each lot was in the beginning; what is not taken over counts as used.
+        """
+        for theirs, points in parts:
+            lot = self.lots.get(theirs.key)
+            if lot is None:
+                amount = amounts[theirs.key]
+                lot = Lot(
+                    *theirs.key, 0, theirs.expires_on, campaign=theirs.campaign, platform=theirs.platform, idle_months=theirs.idle_months
+                )
+                self.lots[lot.key] = lot
+                self.new_lots.append(
+                    NewLot(
+                        event=lot.event,
+                        n=lot.n,
+                        platform=lot.platform,
+                        campaign=lot.campaign,
+                        origin=transfer.kind,
+                        amount=amount,
+                        remaining=0,
+                        expires_on=lot.expires_on,
+                        idle_months=lot.idle_months,
+                    )
+                )
+                self.uses[*lot.key, transfer.number] = amount
+            self._use(transfer, lot, -points)
+        points = sum(part for _, part in parts)
         self._post(transfer, book, -points)
         self._available(transfer, points)
         self.repay(transfer)

@@ -17,6 +17,7 @@ Permission = Literal[
     "personal:read",
     "personal:erase",
     "personal:hold",
+    "personal:link",
     "platforms:read",
     "platforms:write",
     "stations:read",
@@ -45,6 +46,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "deliveries:read": ("fraud", "admin"),
     "personal:erase": ("admin",),
     "personal:hold": ("admin",),
+    "personal:link": ("admin",),
     "deliveries:replay": ("admin",),
     # Keys, people and the record of who did what.
     "platforms:write": ("admin",),
@@ -63,7 +65,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 
 Scope = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
-    "plastics:write", "plastics:read", "redemptions:write", "redemptions:read",
+    "plastics:write", "plastics:read", "redemptions:write", "redemptions:read", "consumers:link",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -78,6 +80,7 @@ SCOPES: dict[Scope, str] = {
     "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
     "redemptions:write": "reserve, spend and give back its consumers' points",
     "redemptions:read": "read its consumers' redemptions",
+    "consumers:link": "join its consumers' points with those of the same person elsewhere, and separate them again",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -23,6 +24,9 @@ CapKey = tuple[int, int, int, date]
 """account, campaign, span, first day of the window."""
 BudgetKey = tuple[int, date]
 """campaign, day (WHOLE_LIFE: all of it)."""
+
+
+NOWHERE: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class Counter(Struct, gc=False):
@@ -47,12 +51,14 @@ class Windows(Struct, gc=False):
 class Usage:
     """The windows that a batch may touch: asked for first, then read and sealed, then counted in."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, homes: Mapping[int, int] = NOWHERE) -> None:
+        """`homes`: of linked accounts, the one that has their points: caps are of a person."""
         self.caps: dict[CapKey, Counter] = {}
         self.budgets: dict[BudgetKey, Counter] = {}
         self.cut_by_budget = False
         """A budget has cut an award: only right if the budget's row was locked when it was read."""
         self._catalogue = catalogue
+        self._homes = homes
         self._windows: dict[tuple[int, int, date], Windows] = {}
         self._sealed = False
 
@@ -66,6 +72,7 @@ class Usage:
         return found
 
     def _made(self, account: int, campaign: int, day: date) -> Windows:
+        account = self._homes.get(account, account)
         tracked = self._catalogue.tracked(campaign)
         caps, budgets = [], []
         if tracked.day:

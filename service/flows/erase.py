@@ -13,7 +13,7 @@ from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import audit, vault
+from service.store import audit, redemptions, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -46,6 +46,7 @@ async def erase_names(
 ) -> list[int]:
     """Take names that are locked and not held out of the vault, note it, and write it down; the accounts."""
     accounts = await vault.erase(connection, program=program, platform=platform, references=names, request=request)
+    await redemptions.forget_person(connection, platform=platform, accounts=accounts)
     after = {"platform": code, "accounts": [str(account) for account in accounts]} | ({} if request is None else {"request": str(request)})
     await audit.record(
         connection, program=program, actor=change.actor, action="consumer.erase", subject=f"platform:{code}", after=after,

@@ -34,7 +34,8 @@ class Mender:
             if forgotten and self._through is not None:
                 self._wary_until = now + WARY
             changed = await store.changed_since(connection, self._since(now))
-        if await self._projection.push(changed, wait_s=PUSH_WAIT_S):
+        pushed = await self._projection.push(changed.balances, wait_s=PUSH_WAIT_S)
+        if pushed and await self._projection.point(changed.pointers, wait_s=PUSH_WAIT_S):
             self._through = min(now - MARGIN, writing_since)
             tallies.count(metrics.MEND_ACCOUNTS).add(len(changed))
         tallies.count(metrics.MEND_SWEEPS).add()

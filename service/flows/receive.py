@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 
@@ -45,6 +45,8 @@ from service.store.locks import share_catalogue
 
 MAX_ATTEMPTS = 3
 """Of one batch. The second locks budgets before it reads them, the third keeps erasures waiting before it looks for accounts."""
+MAX_MOVES = 4
+"""Attempts after which a batch whose accounts are linked and split all the time is given up."""
 MAX_CATALOGUE_RELOADS = 3
 DECIDE_AT_ONCE = 100
 """Facts of a batch that are decided before other requests get a turn."""
@@ -78,6 +80,10 @@ class _Contended(Exception):
     """The batch was decided on a reading that does not hold: roll back, lock first, and read then."""
 
 
+class _Moved(Exception):
+    """Accounts were linked, or split again, since this process looked: it knows now, and the batch begins anew."""
+
+
 class _Refused(Exception):
     """These references were erased, and their program wants no events of them any more."""
 
@@ -98,7 +104,9 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     batch = _Batch(facts)
     stripe = knowledge.stripe if stripe is None else stripe
     careful = False
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    moves = attempt = 0
+    while True:
+        attempt += 1
         vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
             if declarations:
@@ -110,9 +118,12 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
                 raise
             knowledge.forget(current)
             careful = True
+        except _Moved:
+            moves, attempt = moves + 1, attempt - 1
+            if moves == MAX_MOVES:
+                raise
         except _Refused as refusal:
             return await _receive_others(connection, facts, refusal.references, knowledge, stripe)
-    raise AssertionError("unreachable")
 
 
 async def _receive_apart(
@@ -322,6 +333,16 @@ async def _declare_unapplied(
 
 async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
     """What `receive` would answer, with nothing written, locked or counted. `as_of`: the time to decide at (None: now)."""
+    for moves in range(1, MAX_MOVES + 1):
+        try:
+            return await _preview(connection, fact, knowledge, as_of)
+        except _Moved:
+            if moves == MAX_MOVES:
+                raise
+    raise AssertionError("the last attempt raises")
+
+
+async def _preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         reference = (fact.platform, fact.event.consumer or "")
         accounts = await store.find_accounts(connection, [reference])
@@ -402,11 +423,11 @@ async def _open(
     early = None
     if not careful and _all_simple(batch.distinct):
         catalogue = knowledge.catalogue
-        early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue), catalogue)
+        early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue, knowledge.homes), catalogue)
         opening = await store.open_batch(
-            connection, keys, sorted(set(accounts.values())), sorted(early.usage.budgets), list(early.usage.caps)
+            connection, keys, sorted(_with_homes(accounts.values(), knowledge)), sorted(early.usage.budgets), list(early.usage.caps)
         )
-        early.accounts, early.reading = opening.accounts, opening.reading
+        early.accounts, early.reading = _at_home(opening.accounts, knowledge), opening.reading
     else:
         opening = await store.open_batch(connection, keys, [], [], [])
     if opening.vault_version != vault_version:
@@ -499,13 +520,14 @@ async def _fold(
         ids |= {o.account for o in orders.values() if o.account is not None}
         if declared is not None:
             ids.add(declared.account)
-        accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
+        locked_accounts = await store.lock_accounts(connection, sorted(_with_homes(ids, knowledge)), lock=not dry) if ids else {}
+        accounts = _at_home(locked_accounts, knowledge)
     else:
         met, accounts = packing.Met(), early.accounts
     settled = await _read_orders(connection, orders)
     if packed:
         settled |= await packing.read_awards(connection, met, declared)
-    lots = await store.open_lots(connection, sorted(settled)) if settled else {}
+    lots = await store.open_lots(connection, sorted({accounts[a].purse.id for a in settled})) if settled else {}
     if packed:
         theirs = [*_with_accounts(facts, orders, references, buyers), *_shipments(facts, orders, declared)]
         claims = await packing.read(connection, met, facts, theirs, knowledge.catalogue, declared=declared, dry=dry)
@@ -614,7 +636,7 @@ async def _read(
     """
     catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
-        usage = _windows(facts, references, orders, catalogue)
+        usage = _windows(facts, references, orders, catalogue, knowledge.homes)
         packing.ask_windows(met, usage, catalogue)
         if declared is not None:
             _windows_of_declared(facts[0], orders, usage, catalogue, declared)
@@ -636,9 +658,33 @@ async def _read(
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
 
-def _windows(facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState], catalogue: Catalogue) -> Usage:
+def _with_homes(accounts: Iterable[int], knowledge: Knowledge) -> set[int]:
+    """These accounts and, of those that are linked as far as this process knows, the ones that have their points."""
+    ids = set(accounts)
+    return ids | {knowledge.homes[a] for a in ids if a in knowledge.homes} if knowledge.homes else ids
+
+
+def _at_home(accounts: dict[int, Account], knowledge: Knowledge) -> dict[int, Account]:
+    """Locked accounts, each with the one that has its points. Raises _Moved where that is not what this process knew."""
+    found = {a.id: a.home for a in accounts.values() if a.home is not None or a.id in knowledge.homes}
+    if found:
+        if any(knowledge.homes.get(id_) != home or (home is not None and home not in accounts) for id_, home in found.items()):
+            knowledge.learn_homes(found)
+            raise _Moved
+        for id_, home in found.items():
+            accounts[id_].other = None if home is None else accounts[home]
+    return accounts
+
+
+def _windows(
+    facts: Sequence[Fact],
+    references: dict[Reference, int],
+    orders: dict[OrderKey, OrderState],
+    catalogue: Catalogue,
+    homes: Mapping[int, int],
+) -> Usage:
     """Every cap and budget window that these facts can touch: of candidate campaigns, and of awards that may be taken back."""
-    usage = Usage(catalogue)
+    usage = Usage(catalogue, homes)
     # What depends on an order that is paid in this batch counts for its buyer, whatever consumer it names. The first report counts.
     buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if type(fact.event) is OrderPaid}
     for fact in facts:
@@ -720,6 +766,8 @@ async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: i
         ),
     ):  # fmt: skip
         raise _Contended
+    if linked := [(s.account, s.number, home) for s in fold.stored if s.version and (home := fold.accounts[s.account].home) is not None]:
+        await store.set_homes(connection, linked)
     if fold.reversed:
         await store.update_reversed(connection, [(account, award) for (account, _, _), award in fold.reversed.items()])
     if fold.entries:

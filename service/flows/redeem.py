@@ -21,10 +21,12 @@ from service.domain.errors import (
     InsufficientPoints,
     NotFound,
 )
+from service.domain.ledger import Kind
 from service.domain.posting import Account
 from service.domain.purse import Purse
 from service.domain.redeeming import Redemption, new_id
 from service.flows.batcher import Work
+from service.flows.links import JOINED, move
 from service.flows.outcomes import Outcome, Received
 from service.projection import Projection
 from service.store import purses as store_purses
@@ -162,6 +164,8 @@ class _Batch:
             status, redemption, purse = (201, *self._create(ask, opened)) if ask.step == "create" else (200, *self._go_on(ask, opened))
         except GreenpointsError as error:
             return Outcome(error=error)
+        if (home := self._homes.get(redemption.account, redemption.account)) != redemption.account:
+            purse = await self._bring_home(purse, self._purses[home])
         self._touched[redemption.number] = redemption
         body = _encode(answer_of(redemption, purse.account.balance()))
         if key is not None:
@@ -199,6 +203,14 @@ class _Batch:
         elif ask.step != "create":
             redemption.release(purse, opened.transfer, ask.step, now, reason=_REASONS[ask.step])
         return redemption, purse
+
+    async def _bring_home(self, purse: Purse, home: Purse) -> Purse:
+        """What came back to an account that was linked since it paid belongs to the one that has its points now."""
+        (number,) = await store_purses.numbers(self._connection, 1)
+        for each in (purse, home):
+            each.begin(Kind.LINK, number, platform=0, reason=JOINED)
+        await move(self._connection, purse, home, [(lot, lot.free) for lot in purse.lots.values() if lot.free], out_of=number)
+        return home
 
     def _may(self, ask: Ask, opened: store.Opened, redemption: Redemption) -> bool:
         """Whether it is the platform's, and (where a consumer asks) paid from the consumer's purse."""

@@ -51,10 +51,12 @@ PENDING = """
 SELECT format('account %s: pending %s, but its awards on hold sum to %s', coalesce(a.id, p.account), a.pending, coalesce(p.points, 0)) AS words
 FROM account a
 FULL JOIN (
-    SELECT d.bucket, d.account, sum(w.points - w.reversed) AS points
+    -- On hold for whoever has the account's points.
+    SELECT coalesce(o.home, d.account) AS account, sum(w.points - w.reversed) AS points
     FROM due d JOIN award w ON w.bucket = d.bucket AND w.account = d.account AND w.event = d.event AND w.due_at = d.due_at
-    GROUP BY d.bucket, d.account
-) p ON p.bucket = a.bucket AND p.account = a.id
+    LEFT JOIN account o ON o.bucket = d.bucket AND o.id = d.account AND o.home IS NOT NULL
+    GROUP BY 1
+) p ON p.account = a.id
 WHERE a.pending IS DISTINCT FROM coalesce(p.points, 0)
 """
 VERSIONS = """
@@ -64,9 +66,12 @@ FROM account a
 FULL JOIN (
     SELECT bucket, account, count(*) AS changes, max(version) AS newest
     FROM (
-        SELECT bucket, account, version FROM event WHERE version > 0
+        SELECT CASE WHEN home IS NULL THEN bucket ELSE (home & 1023)::smallint END AS bucket, coalesce(home, account) AS account, version
+        FROM event WHERE version > 0
         UNION
         SELECT bucket, account, version FROM entry
+        UNION
+        SELECT bucket, account, version FROM transfer
     ) u GROUP BY bucket, account
 ) v ON v.bucket = a.bucket AND v.account = a.id
 WHERE a.version IS DISTINCT FROM coalesce(v.changes, 0) OR v.newest <> v.changes
@@ -97,18 +102,19 @@ WHERE coalesce(l.remaining, 0) <> coalesce(e.points, 0)
 # award kept; nothing at all if everything had been taken back before.
 SETTLEMENTS = """
 SELECT format('account %s: award %s/%s of %s points, %s of them reversed, %s, has %s settling transfers, %s points issued in the book and %s',
-              account, event, n, a.points, a.reversed, CASE WHEN a.points IS NULL THEN 'unknown' WHEN a.held THEN 'on hold' ELSE 'settled' END,
+              coalesce(a.account::text, 'unknown'), event, n, a.points, a.reversed, CASE WHEN a.points IS NULL THEN 'unknown' WHEN a.held THEN 'on hold' ELSE 'settled' END,
               coalesce(i.transfers, 0), coalesce(i.kept, 0), coalesce('a lot of ' || l.amount, 'no lot')) AS words
 FROM (
     SELECT w.bucket, w.account, w.event, w.n, w.points, w.reversed, w.campaign, d.event IS NOT NULL AS held
     FROM award w LEFT JOIN due d ON d.bucket = w.bucket AND d.due_at = w.due_at AND d.event = w.event AND d.account = w.account
 ) a
 FULL JOIN (
-    SELECT bucket, account, award AS event, n, -sum(amount) AS kept, coalesce(-sum(amount) FILTER (WHERE kind = 1), 0) AS settled,
+    -- Of a linked account the entries and the lot are its home's: the award's event and position say whose they are.
+    SELECT award AS event, n, -sum(amount) AS kept, coalesce(-sum(amount) FILTER (WHERE kind = 1), 0) AS settled,
            count(*) FILTER (WHERE kind = 1) AS transfers
-    FROM entry WHERE book = 4 GROUP BY bucket, account, award, n
-) i USING (bucket, account, event, n)
-FULL JOIN (SELECT * FROM lot WHERE origin = 1) l USING (bucket, account, event, n)
+    FROM entry WHERE book = 4 GROUP BY award, n
+) i USING (event, n)
+FULL JOIN (SELECT event, n, amount, campaign FROM lot WHERE origin = 1) l USING (event, n)
 WHERE CASE WHEN a.points IS NULL THEN true
            WHEN a.held THEN i.transfers IS NOT NULL OR l.amount IS NOT NULL
            WHEN i.transfers IS NULL THEN l.amount IS NOT NULL OR a.reversed <> a.points
@@ -179,11 +185,18 @@ limits AS MATERIALIZED (
     FROM limits GROUP BY campaign
 )"""
 _WIDEST = "max(coalesce({0}::bigint, 9223372036854775807)) AS {0}"
+# Counted for whoever has the account's points. What linked accounts had earned before may be more than one person would have been given.
 CAPS = f"""
-WITH {_LIMITS}, days AS MATERIALIZED (
-    SELECT w.bucket, w.account, w.campaign, w.day, sum(w.points - w.reversed)::bigint AS used,
+WITH {_LIMITS}, linked AS MATERIALIZED (
+    SELECT id, home FROM account WHERE home IS NOT NULL
+), homes AS MATERIALIZED (SELECT account AS id FROM account_link UNION SELECT home FROM account_link), own AS (
+    SELECT coalesce(k.home & 1023, w.bucket)::smallint AS bucket, coalesce(k.home, w.account) AS account, w.campaign, w.version, w.day,
+           w.points - w.reversed AS points
+    FROM award w LEFT JOIN linked k ON k.id = w.account
+), days AS MATERIALIZED (
+    SELECT w.bucket, w.account, w.campaign, w.day, sum(w.points)::bigint AS used,
            {_WIDEST.format("per_day")}, {_WIDEST.format("per_year")}, {_WIDEST.format("in_all")}
-    FROM award w JOIN limits l USING (campaign, version)
+    FROM own w JOIN limits l USING (campaign, version)
     WHERE campaign IN (SELECT campaign FROM tracked WHERE per_day OR per_year OR in_all)
     GROUP BY w.bucket, w.account, w.campaign, w.day
 ), windows AS (
@@ -200,7 +213,7 @@ SELECT format('account %s: campaign %s, %s from %s: counted %s, its awards sum t
               CASE span WHEN 1 THEN 'day' WHEN 2 THEN 'year' ELSE 'whole life' END, day, coalesce(c.used, 0), coalesce(w.used, 0),
               coalesce(nullif(w.bound, 9223372036854775807)::text, 'none')) AS words
 FROM windows w FULL JOIN cap_usage c USING (bucket, account, campaign, span, day)
-WHERE coalesce(c.used, 0) <> coalesce(w.used, 0) OR w.used > w.bound
+WHERE coalesce(c.used, 0) <> coalesce(w.used, 0) OR (w.used > w.bound AND account NOT IN (SELECT id FROM homes))
 """
 ORDER_CAPS = f"""
 WITH {_LIMITS}
@@ -486,7 +499,7 @@ async def refunded_orders(connection: Connection) -> AsyncIterator[RefundedOrder
 
 # 8. What Redis is compared with: balances as the snapshot has them, then (where Redis differs) as they are now.
 
-ACCOUNTS = "SELECT id, pending, available, reserved, debt, version FROM account"
+ACCOUNTS = "SELECT id, pending, available, reserved, debt, version FROM account WHERE home IS NULL"
 
 
 async def account_pages(connection: Connection) -> AsyncIterator[list[tuple[int, Balance]]]:
@@ -508,6 +521,8 @@ SELECT a.id, a.pending, a.available, a.reserved, a.debt, a.version, NOT EXISTS (
            SELECT FROM event e WHERE e.bucket = a.bucket AND e.account = a.id AND e.received_at > now() - interval '5 seconds'
        ) AND NOT EXISTS (
            SELECT FROM entry e WHERE e.bucket = a.bucket AND e.account = a.id AND e.at > now() - interval '5 seconds'
+       ) AND NOT EXISTS (
+           SELECT FROM event e WHERE e.home = a.id AND e.received_at > now() - interval '5 seconds'
        ) AS quiet
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
 """

@@ -145,7 +145,7 @@ WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), made A
     RETURNING program, kind, key, number
 ), locked AS MATERIALIZED (
     -- Asking for `made` makes the registry come first.
-    SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+    SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq, a.home
     FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
     WHERE (SELECT count(*) FROM made) >= 0 AND (SELECT count(*) FROM catalogue) = 1
     ORDER BY a.id
@@ -155,7 +155,7 @@ SELECT {READING},
        ARRAY(SELECT program FROM made), ARRAY(SELECT kind FROM made), ARRAY(SELECT key FROM made), ARRAY(SELECT number FROM made),
        ARRAY(SELECT id FROM locked), ARRAY(SELECT program FROM locked), ARRAY(SELECT pending FROM locked),
        ARRAY(SELECT available FROM locked), ARRAY(SELECT reserved FROM locked), ARRAY(SELECT debt FROM locked),
-       ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked),
+       ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked), ARRAY(SELECT home FROM locked),
        ARRAY(SELECT a.version FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
              ORDER BY a.id),
        d.vault_version
@@ -200,9 +200,9 @@ async def open_batch(
             events[program, key] = number
         else:
             orders.add((program, key))
-    locked = {fields[0]: Account(*fields) for fields in zip(*row[11:19], strict=True)}  # the columns are its fields, in order
-    reading = _reading(row) if row[17] == row[19] else None
-    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[20], reading=reading)
+    locked = {fields[0]: Account(*fields) for fields in zip(*row[11:20], strict=True)}  # the columns are its fields, in order
+    reading = _reading(row) if row[17] == row[20] else None
+    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[21], reading=reading)
 
 
 STORED_ANSWERS = """
@@ -261,7 +261,7 @@ async def lock_orders(
 # Lock --------------------------------------------------------------------------------------------------
 
 LOCK_ACCOUNTS = """
-SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq, a.home
 FROM unnest($1::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
 ORDER BY a.id
 FOR NO KEY UPDATE OF a
@@ -492,6 +492,19 @@ def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[
         award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
         award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
+
+
+SET_HOMES = """
+UPDATE event e SET home = w.home FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (bucket, account, number, home)
+WHERE e.bucket = w.bucket AND e.account = w.account AND e.number = w.number
+"""
+
+
+async def set_homes(connection: Connection, events: Sequence[tuple[int, int, int]]) -> None:
+    """Say of events that are written now whose version they have: (account, number, the account that it is linked to)."""
+    await connection.execute(
+        SET_HOMES, [bucket_of(e[0]) for e in events], [e[0] for e in events], [e[1] for e in events], [e[2] for e in events]
+    )
 
 
 UPDATE_REVERSED = """

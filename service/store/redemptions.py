@@ -223,3 +223,24 @@ async def page(
     else:
         rows = await connection.fetch(PAGE_OF_ACCOUNT, platform, before, status, limit, bucket_of(account), account)
     return [Redemption(**row) for row in rows]
+
+
+# What a platform called its redemptions, and codes of rewards, go with the person; the answers to repeats tell the rest.
+FORGET_PERSON: Final = """
+WITH mine AS (SELECT * FROM unnest($2::bigint[]) AS w (account)), codes AS (
+    DELETE FROM link_code c USING mine m WHERE c.bucket = (m.account & 1023)::smallint AND c.account = m.account
+), paid AS (
+    SELECT coalesce(a.home, a.id) AS account FROM mine m JOIN account a ON a.bucket = (m.account & 1023)::smallint AND a.id = m.account
+), named AS (
+    UPDATE redemption r SET reference = NULL FROM paid p
+    WHERE r.bucket = (p.account & 1023)::smallint AND r.account = p.account AND r.platform = $1 AND r.reference IS NOT NULL
+)
+UPDATE idempotent_request i SET answer = (i.answer::jsonb || '{"reference": null}' - 'voucher')::text FROM paid p
+WHERE i.bucket = (p.account & 1023)::smallint AND i.account = p.account
+  AND (i.key LIKE 'p' || $1::int || ':%' OR i.key LIKE 'c' || $1::int || ':%')
+"""
+
+
+async def forget_person(connection: Connection, *, platform: int, accounts: Sequence[int]) -> None:
+    """Forget what names a person in what a platform's consumers redeemed."""
+    await connection.execute(FORGET_PERSON, platform, accounts)

@@ -296,7 +296,7 @@ async def fill(world: World, projection: Projection) -> dict[int, Balance]:
     await world.rows("UPDATE event SET received_at = received_at - interval '6 seconds'")
     await world.rows("UPDATE entry SET at = at - interval '6 seconds'")
     async with world.pool.acquire() as conn:
-        found = dict(await balances.page(conn, (-1, -1), 100))
+        found = dict((await balances.as_redis_knows(conn, await balances.page(conn, (-1, -1), 100))).balances)
     assert await projection.push(found.items())
     return found
 
