@@ -373,10 +373,12 @@ WITH event AS (
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate,
                        item, co2e_g, plastic_g, impact)
-    SELECT * FROM unnest($2::new_award_2[])
+    SELECT bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, coalesce(due_at, $25), expires_on,
+           certificate, item, co2e_g, plastic_g, impact
+    FROM unnest($2::new_award_2[])
     RETURNING 1
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award_2[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, coalesce(due_at, $25), account, event FROM unnest($2::new_award_2[])
     RETURNING 1
 ), account AS (
     UPDATE account a
@@ -461,10 +463,12 @@ async def write(connection: Connection, w: Writing) -> bool:
     False if a budget would exceed its limit, a campaign has changed or somebody was erased: then the batch was decided on an old
     reading, and must be rolled back.
     """
+    granted = [(account, award, award.granted) for account, award in w.granted if award.granted is not None]
+    due_at = granted[0][2].due_at if granted else None
     held: bool = await connection.fetchval(
         WRITE,
         [_event_row(*stored, w.now) for stored in w.stored],
-        [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
+        [_award_row(*one, due_at) for one in granted],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
         w.new_caps,
         list(w.hours), list(w.hours.values()),
@@ -472,14 +476,14 @@ async def write(connection: Connection, w: Writing) -> bool:
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
         w.now, w.catalogue_version, w.vault_version,
-        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums], w.caps,
+        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums], w.caps, due_at,
     )  # fmt: skip
     return held
 
 
 def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) -> tuple[Any, ...]:
     fact = stored.fact
-    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
+    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long; most are the same
     event = fact.event
     return (
         stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE,
@@ -488,12 +492,12 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
     )  # fmt: skip
 
 
-def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
+def _award_row(account: Account, award: PostedAward, granted: Granted, due_at: datetime | None) -> tuple[Any, ...]:
     certificate = None if granted.certificate is None else granted.certificate.id
     impact = None if granted.impact is None else _encoder.encode(granted.impact).decode()
     return (
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
-        award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
+        award.points, award.reversed, award.day, None if granted.due_at == due_at else granted.due_at, granted.expires_on, certificate,
         award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
 
