@@ -227,7 +227,7 @@ class _Reader:
         """
         now, hash_key = self._resources.clock.now(), self._resources.hash_key
         try:
-            return read_fact(body, await self.sender(), now=now, hash_key=hash_key)
+            return read_fact(body, self._sender or await self.sender(), now=now, hash_key=hash_key)
         except Undeclared:
             if self._asked:
                 raise

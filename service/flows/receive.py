@@ -760,7 +760,7 @@ async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: i
         store.Writing(
             now=fold.scope.now, catalogue_version=fold.scope.catalogue.version, vault_version=vault_version, stored=stored,
             granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
-            caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
+            new_caps=usage.changed_caps(stored=False), caps=usage.changed_caps(stored=True), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,
         ),

@@ -15,7 +15,7 @@ from service.domain.granting import Granted
 from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
 from service.domain.posting import Account, Entry, PostedAward, Stored, Sums
-from service.domain.usage import BudgetKey, CapKey
+from service.domain.usage import BudgetKey, CapKey, CapValue
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
 from service.store.vault import hash_sql
@@ -104,8 +104,9 @@ BUDGETS_READ = (
 )
 READING = """d.catalogue_version, d.registry_version, now(),
        ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
-       ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
-             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)"""
+       ARRAY(SELECT c.used FROM unnest($3::cap_key[]) WITH ORDINALITY AS w (account, campaign, span, day, n)
+             LEFT JOIN cap_usage c ON c.bucket = (w.account & 1023)::smallint AND c.account = w.account AND c.campaign = w.campaign
+                                  AND c.span = w.span AND c.day = w.day ORDER BY w.n)"""
 
 
 class Reading(Struct, kw_only=True):
@@ -114,17 +115,14 @@ class Reading(Struct, kw_only=True):
     catalogue_version: int
     registry_version: int
     now: datetime
-    caps: list[int]
-    """In the order in which they were asked for."""
+    caps: list[int | None]
+    """In the order in which they were asked for; None: there is no row yet."""
     budgets: dict[BudgetKey, int]
     """Those that have a row."""
 
 
-def _windows(budgets: Sequence[BudgetKey], caps: Sequence[CapKey]) -> tuple[list[int], list[date], list[tuple[Any, ...]]]:
-    return (
-        [b[0] for b in budgets], [b[1] for b in budgets],
-        [(bucket_of(account), account, campaign, span, day, 0) for account, campaign, span, day in caps],
-    )  # fmt: skip
+def _windows(budgets: Sequence[BudgetKey], caps: Sequence[CapKey]) -> tuple[list[int], list[date], Sequence[CapKey]]:
+    return [b[0] for b in budgets], [b[1] for b in budgets], caps
 
 
 def _reading(row: Record) -> Reading:
@@ -375,10 +373,12 @@ WITH event AS (
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate,
                        item, co2e_g, plastic_g, impact)
-    SELECT * FROM unnest($2::new_award_2[])
+    SELECT bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, coalesce(due_at, $25), expires_on,
+           certificate, item, co2e_g, plastic_g, impact
+    FROM unnest($2::new_award_2[])
     RETURNING 1
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award_2[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, coalesce(due_at, $25), account, event FROM unnest($2::new_award_2[])
     RETURNING 1
 ), account AS (
     UPDATE account a
@@ -386,19 +386,24 @@ WITH event AS (
     FROM unnest($3::account_change[]) AS w
     WHERE a.bucket = w.bucket AND a.id = w.id
     RETURNING 1
-), cap AS (
-    INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($4::cap_change[])
+), new_cap AS (
+    INSERT INTO cap_usage (bucket, account, campaign, span, day, used)
+    SELECT (account & 1023)::smallint, account, campaign, span, day, used FROM unnest($4::cap_value[])
     ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
+    RETURNING 1
+), cap AS (
+    UPDATE cap_usage c SET used = w.used FROM unnest($24::cap_value[]) AS w
+    WHERE c.bucket = (w.account & 1023)::smallint AND c.account = w.account AND c.campaign = w.campaign AND c.span = w.span AND c.day = w.day
     RETURNING 1
 ), consumer AS (
     INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
-    SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
+    SELECT a.bucket, a.campaign, h.hour, a.account, a.platform
     FROM unnest($2::new_award_2[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), written AS MATERIALIZED (
     SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM award) + (SELECT count(*) FROM due) + (SELECT count(*) FROM account)
-         + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
+         + (SELECT count(*) FROM new_cap) + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
 ), wanted AS MATERIALIZED (
     -- Asking for `written` makes all the above come first: the rows that others wait for are locked last.
     SELECT w.* FROM unnest($7::int[], $8::date[], $9::bigint[], $10::bigint[]) AS w (campaign, day, change, most), written WHERE written.rows >= 0
@@ -440,8 +445,9 @@ class Writing(Struct, kw_only=True):
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
     accounts: list[Account]
-    caps: Sequence[tuple[CapKey, int]]
-    """Absolute values: the account's lock makes them safe."""
+    new_caps: Sequence[CapValue]
+    caps: Sequence[CapValue]
+    """Of rows that were read. Absolute values: the account's lock makes them safe."""
     hours: dict[int, datetime]
     """program → start of its current hour"""
     budgets: Sequence[tuple[BudgetKey, int, int | None]]
@@ -457,25 +463,27 @@ async def write(connection: Connection, w: Writing) -> bool:
     False if a budget would exceed its limit, a campaign has changed or somebody was erased: then the batch was decided on an old
     reading, and must be rolled back.
     """
+    granted = [(account, award, award.granted) for account, award in w.granted if award.granted is not None]
+    due_at = granted[0][2].due_at if granted else None
     held: bool = await connection.fetchval(
         WRITE,
         [_event_row(*stored, w.now) for stored in w.stored],
-        [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
+        [_award_row(*one, due_at) for one in granted],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
-        [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps],
+        w.new_caps,
         list(w.hours), list(w.hours.values()),
         [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
         w.now, w.catalogue_version, w.vault_version,
-        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums],
+        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums], w.caps, due_at,
     )  # fmt: skip
     return held
 
 
 def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) -> tuple[Any, ...]:
     fact = stored.fact
-    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
+    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long; most are the same
     event = fact.event
     return (
         stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE,
@@ -484,12 +492,12 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
     )  # fmt: skip
 
 
-def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
+def _award_row(account: Account, award: PostedAward, granted: Granted, due_at: datetime | None) -> tuple[Any, ...]:
     certificate = None if granted.certificate is None else granted.certificate.id
     impact = None if granted.impact is None else _encoder.encode(granted.impact).decode()
     return (
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
-        award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
+        award.points, award.reversed, award.day, None if granted.due_at == due_at else granted.due_at, granted.expires_on, certificate,
         award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
 
