@@ -28,6 +28,8 @@ Permission = Literal[
     "plastics:read",
     "plastics:write",
     "plastics:close",
+    "adjustments:read",
+    "adjustments:write",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -54,6 +56,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "audit:read": ("admin",),
     # Points that no campaign awarded.
     "balances:import": ("admin",),
+    # The same one by one, with the consumer's name; much of it takes two of them.
+    "adjustments:read": ("fraud", "admin"),
+    "adjustments:write": ("fraud", "admin"),
     # What is reported to authorities.
     "plastics:read": ROLES,
     "plastics:write": ("analyst", "admin"),
@@ -63,7 +68,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 
 Scope = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
-    "plastics:write", "plastics:read",
+    "plastics:write", "plastics:read", "transfers:write",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -76,6 +81,7 @@ SCOPES: dict[Scope, str] = {
     "balances:import": "take over its consumers' points from another system",
     "plastics:write": "report the disposable plastic that it used and collected",
     "plastics:read": "read what it reported of plastics, and its part of the half-yearly report",
+    "transfers:write": "give points of its consumers to others of its consumers",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 
