@@ -17,8 +17,8 @@ from schemas.checks import Invariant, Report
 from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
-from service.store import adjustment_checks
 from service.store import check as store
+from service.store import check_adjustments
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -47,7 +47,7 @@ RULES: Final = (
         1, "double_entry",
         "The entries of every transfer, and so of the whole book, sum to zero; what one consumer gave another received; each account's "
         "entries are numbered without a gap.",
-        (store.TRANSFERS, store.SEQUENCES, adjustment_checks.BETWEEN_CONSUMERS),
+        (store.TRANSFERS, store.SEQUENCES, check_adjustments.BETWEEN_CONSUMERS),
     ),
     Rule(
         2, "balances",
@@ -65,7 +65,7 @@ RULES: Final = (
         "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each; "
         "adjustments that were carried out have one transfer each, and two operators where one may not.",
         (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS,
-         adjustment_checks.ADJUSTMENTS, adjustment_checks.FOUR_EYES),
+         check_adjustments.ADJUSTMENTS, check_adjustments.FOUR_EYES),
     ),
     Rule(
         5, "caps_and_budgets",
@@ -92,7 +92,7 @@ RULES: Final = (
         9, "deadlines",
         "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows; no adjustment is "
         "open after its time.",
-        (store.OVERDUE, store.OVERDUE_PARKED, adjustment_checks.OVERDUE),
+        (store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE),
     ),
     Rule(
         10, "statistics",

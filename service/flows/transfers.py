@@ -12,10 +12,10 @@ from service.domain import transfers as rules
 from service.domain.errors import InsufficientPoints, InvalidRequest, NotFound
 from service.flows.repeats import Answered, in_one_transaction, once
 from service.store import balances, purses
-from service.store import transfers as store
+from service.store import consumer_transfers as store
 from service.store.connection import Connection
+from service.store.consumer_transfers import ConsumerTransfer
 from service.store.locks import share_catalogue
-from service.store.transfers import ConsumerTransfer
 
 NO_ROLLUPS: Final = 0
 """In place of a stripe: points that change hands are in no campaign's statistics."""

@@ -9,10 +9,10 @@ from litestar import Litestar
 
 from service.domain import secrets
 from service.flows import administer
+from tests.adjusting import give, set_policy
 from tests.api.operators import _token
 from tests.deliveries import Shop
 from tests.sealer import SEALER
-from tests.spending import give, set_policy
 from tests.worlds import World
 
 BODY = {"platform": "shop", "consumer": "ada", "points": 5, "reason": "said sorry"}

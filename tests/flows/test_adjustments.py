@@ -10,10 +10,10 @@ import pytest
 from service.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused, InsufficientPoints, InvalidRequest, InvalidState, NotFound
 from service.flows import adjustments as flow
 from service.flows import erase as erasing
-from service.store import adjustment_checks, adjustments, repeats
+from service.store import adjustments, check_adjustments, repeats
+from tests.adjusting import CHANGE, balances, decide, give, in_days, lots, operator, propose, set_policy, unharmed
 from tests.flows.test_erase import erase, finish
 from tests.flows.test_locks import blocked
-from tests.spending import CHANGE, balances, decide, give, in_days, lots, operator, propose, set_policy, unharmed
 from tests.worlds import World
 
 
@@ -178,8 +178,10 @@ async def test_a_repeat_while_the_first_is_running_is_sent_back(known: World) ->
     one = await operator(known)
     async with known.pool.acquire() as connection, connection.transaction():
         await propose(known, 10, by=one, key="k", connection=connection)
+        second = await blocked(known, propose(known, 10, by=one, key="k"))
+        assert second.done(), "it does not wait"
         with pytest.raises(IdempotencyKeyInUse):
-            await propose(known, 10, by=one, key="k")
+            await second
     assert (await propose(known, 10, by=one, key="k")).replayed
     assert await balances(known) == {"c": (110, 0)}
 
@@ -365,6 +367,7 @@ async def test_the_sweep_leaves_alone_what_somebody_is_just_deciding(known: Worl
     async with known.pool.acquire() as connection, connection.transaction():
         await adjustments.lock(connection, program=known.program, number=int(made.answer.id))
         sweeping = await blocked(known, flow.expire(known.pool))
+        assert sweeping.done()
         assert await sweeping == 0
     assert await flow.expire(known.pool) == 1
 
@@ -443,10 +446,10 @@ async def test_long_histories_are_forgotten_to_the_end(known: World, monkeypatch
 
 
 async def test_every_statement_fits_the_migrated_schema(world: World) -> None:
-    from service.store import transfers  # noqa: PLC0415 - beside the others
+    from service.store import consumer_transfers  # noqa: PLC0415 - beside the others
 
     async with world.pool.acquire() as conn:
-        for module in (adjustments, adjustment_checks, repeats, transfers):
+        for module in (adjustments, check_adjustments, repeats, consumer_transfers):
             for name, statement in vars(module).items():
                 if name.isupper() and not name.startswith("_"):
                     await conn.prepare(statement)

@@ -16,9 +16,9 @@ from service.domain.errors import (
     NotFound,
 )
 from service.flows import transfers as flow
+from tests.adjusting import balances, give, in_days, lots, operator, propose, send, set_policy, unharmed
 from tests.flows.test_erase import erase, finish
 from tests.flows.test_locks import blocked
-from tests.spending import balances, give, in_days, lots, operator, propose, send, set_policy, unharmed
 from tests.worlds import World, order_paid
 
 ON = {"transfers": {"enabled": True, "per_transfer": 1_000, "per_day": 5_000}}
@@ -173,6 +173,16 @@ async def test_whoever_was_erased_and_whoever_never_was_are_told_alike(two: Worl
     await unharmed(two)
 
 
+async def test_an_erasure_waits_for_a_transfer_in_progress(two: World) -> None:
+    async with two.pool.acquire() as connection, connection.transaction():
+        await send(two, 5, message="for Bob", connection=connection)
+        erased = await blocked(two, erase(two, "b"))
+        assert not erased.done()
+    await erased
+    await finish(two)
+    assert await two.rows("SELECT FROM transfer WHERE reason IS NOT NULL") == []
+
+
 async def test_what_two_others_wrote_to_each_other_stays(two: World) -> None:
     await give(two, 1, "c")
     await send(two, 5, "a", "c", message="for Carol")
@@ -269,18 +279,28 @@ async def test_the_limit_of_a_day_holds_at_the_same_moment(two: World) -> None:
     await unharmed(two)
 
 
-@pytest.mark.parametrize(("sender", "to"), [("a", "b"), ("b", "a")])
-async def test_whoever_gives_to_whom_the_lower_account_is_locked_first(two: World, sender: str, to: str) -> None:
-    """So that opposite transfers never hold what the other one waits for."""
-    low, high = [row["id"] for row in await two.rows("SELECT id FROM account ORDER BY id")]
+LOW, HIGH = 1 << 40, 1 << 41
+
+
+@pytest.mark.parametrize(("sender", "to"), [("high", "low"), ("low", "high")])
+async def test_whoever_gives_to_whom_the_lower_account_is_locked_first(world: World, sender: str, to: str) -> None:
+    """So that opposite transfers never hold what the other one waits for: whatever stands first in the table, or in the request."""
+    await set_policy(world, **ON)
+    for account, name in ((HIGH, "high"), (LOW, "low")):
+        await world.rows("INSERT INTO account (bucket, id, program) VALUES (0, $1, $2)", account, world.program)
+        shop = world.platforms["shop"].platform
+        await world.rows(
+            "INSERT INTO consumer_reference (platform, reference, bucket, account) VALUES ($1, $2, 0, $3)", shop, name, account
+        )
+        await give(world, 10, name)
     lock = "SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE"
-    async with two.pool.acquire() as connection, connection.transaction():
-        await connection.execute(lock, low)
-        giving = await blocked(two, send(two, 1, sender, to))
+    async with world.pool.acquire() as connection, connection.transaction():
+        await connection.execute(lock, LOW)
+        giving = await blocked(world, send(world, 1, sender, to))
         assert not giving.done()
-        await connection.execute(f"{lock} NOWAIT", high)
+        await connection.execute(f"{lock} NOWAIT", HIGH)
     await giving
-    await unharmed(two)
+    await unharmed(world)
 
 
 async def test_opposite_transfers_at_once_all_arrive(two: World) -> None:

@@ -1,4 +1,7 @@
-"""SQL of the invariants of adjustments and transfers between consumers; see `service.store.check`."""
+"""SQL of the invariants of adjustments and transfers between consumers; see `service.store.check`.
+
+That a row of `transfer` says what its entries say is checked there, for all kinds.
+"""
 
 from typing import Final
 
@@ -11,9 +14,9 @@ _ALONE: Final = msgspec.to_builtins(PointsPolicy())["adjustment_alone"]
 # Over both sides: one number, two accounts, the giver's row, and lots for all that was received.
 BETWEEN_CONSUMERS: Final = """
 SELECT format('transfer %s between consumers: %s points given by account %s to %s; the book has %s given and %s received on %s accounts, '
-              'its lots %s, %s transfers sum to %s', number, coalesce(g.points::text, 'no'), coalesce(g.account::text, 'nobody'),
+              'its lots %s', number, coalesce(g.points::text, 'no'), coalesce(g.account::text, 'nobody'),
               coalesce(g.to_account::text, 'nobody'), coalesce(e.given, 0), coalesce(e.received, 0), coalesce(e.accounts, 0),
-              coalesce(l.points, 0), coalesce(t.transfers, 0), coalesce(t.points, 0)) AS words
+              coalesce(l.points, 0)) AS words
 FROM consumer_transfer g
 FULL JOIN (
     SELECT transfer AS number, coalesce(sum(amount) FILTER (WHERE amount > 0), 0) AS given,
@@ -24,25 +27,22 @@ FULL JOIN (
 FULL JOIN (SELECT event AS number, sum(amount) AS points, bool_and(account = a.to_account) AS own
            FROM lot LEFT JOIN (SELECT number, to_account FROM consumer_transfer) a ON a.number = lot.event WHERE origin = 10 GROUP BY event) l
   USING (number)
-FULL JOIN (SELECT number, count(*) AS transfers, sum(points) AS points FROM transfer WHERE kind = 10 GROUP BY number) t USING (number)
 WHERE g.points IS NULL OR e.given IS DISTINCT FROM g.points OR e.received IS DISTINCT FROM g.points OR e.accounts <> 2 OR NOT e.own
    OR e.giver <> g.account OR e.receiver <> g.to_account OR l.points IS DISTINCT FROM g.points OR NOT l.own
-   OR t.transfers IS DISTINCT FROM 2 OR t.points <> 0
 """
 # Carried out: by exactly one transfer of its points, on one account, and what was given is a lot; not carried out: by none.
 ADJUSTMENTS: Final = """
-SELECT format('adjustment %s of %s points is %s; transfer %s has %s points on %s accounts in the book, a row of %s and lots of %s',
+SELECT format('adjustment %s of %s points is %s; transfer %s has %s points on %s accounts in the book and lots of %s',
               coalesce(a.number::text, 'that nobody made'), coalesce(a.points, 0), coalesce(a.status, 'nowhere'), transfer,
-              coalesce(e.points, 0), coalesce(e.accounts, 0), coalesce(t.points::text, 'no points'), coalesce(l.points, 0)) AS words
+              coalesce(e.points, 0), coalesce(e.accounts, 0), coalesce(l.points, 0)) AS words
 FROM (SELECT * FROM adjustment WHERE transfer IS NOT NULL) a
 FULL JOIN (
     SELECT transfer, -sum(amount) AS points, count(DISTINCT account) AS accounts, bool_and(kind = 9) AS own
     FROM entry WHERE book = 10 GROUP BY transfer
 ) e USING (transfer)
-FULL JOIN (SELECT number AS transfer, sum(points) AS points FROM transfer WHERE kind = 9 GROUP BY number) t USING (transfer)
 FULL JOIN (SELECT event AS transfer, sum(amount) AS points FROM lot WHERE origin = 9 GROUP BY event) l USING (transfer)
 WHERE a.points IS NULL OR a.status <> 'done' OR e.points IS DISTINCT FROM a.points OR e.accounts <> 1 OR NOT e.own
-   OR t.points IS DISTINCT FROM a.points OR coalesce(l.points, 0) <> greatest(a.points, 0)
+   OR coalesce(l.points, 0) <> greatest(a.points, 0)
 UNION ALL
 SELECT format('transfer %s carries out %s adjustments', transfer, count(*)) FROM adjustment WHERE transfer IS NOT NULL
 GROUP BY transfer HAVING count(*) > 1
