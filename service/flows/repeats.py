@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from service.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from service.store import repeats as store
-from service.store.connection import Connection
+from service.store.connection import Connection, plan_by_index
 from service.store.purses import Moved
 
 MAX_ATTEMPTS: Final = 5
@@ -47,7 +47,11 @@ async def once(
 
 
 async def in_one_transaction(connection: Connection, work: Callable[[], Awaitable[T]]) -> T:
-    """Do it in a transaction; again after a deadlock, or when an account was linked meanwhile, MAX_ATTEMPTS times at most."""
+    """Do it in a transaction; again after a deadlock, or when an account was linked meanwhile, MAX_ATTEMPTS times at most.
+
+    What such requests touch is a few rows of tables of any size: the connection looks everything up by index from then on.
+    """
+    await plan_by_index(connection)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction():
