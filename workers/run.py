@@ -25,7 +25,7 @@ from service.store.vitals import WORKER_NAME
 from service.telemetry import metrics, tallies, traces
 from workers.checking import keep_checking
 from workers.showing import keep_showing
-from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, look, release, retain, settle
+from workers.sweeps import expire_adjustments, forget_old_deliveries, ignore_parked, keep_privacy, look, release, retain, settle
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -39,6 +39,7 @@ FORGET_INTERVAL_S = 60.0
 PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0
+ADJUSTMENTS_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -61,6 +62,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every("deliveries", FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),
             asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
             asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
+            asyncio.create_task(_every("adjustments", ADJUSTMENTS_INTERVAL_S, lambda: expire_adjustments(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
             asyncio.create_task(keep_checking(resources)),
             asyncio.create_task(metrics.keep_flushing()),

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import privacy_requests, retention
+from service.flows import adjustments, privacy_requests, retention
 from service.flows.erase import finish_erasures
 from service.flows.forget import forget_deliveries
 from service.flows.redeem import release_expired
@@ -60,6 +60,11 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+
+
+async def expire_adjustments(resources: Resources) -> None:
+    """End adjustments that nobody has decided in time."""
+    await adjustments.expire(resources.pool)
 
 
 async def look(resources: Resources) -> None:

@@ -142,6 +142,15 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
     ("POST", "/v1/plastics/periods/{period}/close"): _operator("plastics:close"),
     ("GET", "/v1/reports/plastics"): Access(platform="plastics:read", operator="plastics:read"),
+    # Points by hand, and between consumers
+    ("POST", "/v1/adjustments"): _operator("adjustments:write"),
+    ("GET", "/v1/adjustments"): _operator("adjustments:read"),
+    ("GET", "/v1/adjustments/{adjustment}"): _operator("adjustments:read"),
+    ("POST", "/v1/adjustments/{adjustment}/approve"): _operator("adjustments:write"),
+    ("POST", "/v1/adjustments/{adjustment}/reject"): _operator("adjustments:write"),
+    ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
+    ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
+    ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
     # What events may name
     ("POST", "/v1/packaging/classes"): _operator("registries:write"),
     ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),

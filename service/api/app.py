@@ -9,6 +9,7 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import (
+    adjustments,
     assets,
     campaigns,
     consumers,
@@ -29,6 +30,7 @@ from service.api import (
     station_calls,
     stations,
     system,
+    transfers,
     vocabulary,
 )
 from service.api.access import enforce
@@ -109,7 +111,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
             *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
             *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
-            *documentation.routes,
+            *adjustments.routes, *transfers.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

@@ -27,10 +27,9 @@ from service.api.database import short_read
 from service.api.exchange import AnyRequest, JsonResponse
 from service.api.lanes import Lanes
 from service.api.paths import reference
-from service.domain import idempotency
+from service.api.repeats import IdempotencyKey, idempotency_key_of, request_hash
 from service.domain.campaigns import parse_duration
 from service.domain.errors import InvalidRequest
-from service.domain.intake import decode_json
 from service.domain.redeeming import MAX_TTL, MIN_TTL
 from service.flows import redemptions as flow
 from service.flows.events import NEWEST
@@ -38,7 +37,7 @@ from service.flows.redeem import Ask
 
 TAGS: Final = ["Redemptions"]
 JSON: Final = "application/json"
-REPLAYED: Final = ((b"idempotency-replayed", b"true"),)
+REPLAYED_HEADER: Final = ((b"idempotency-replayed", b"true"),)
 MAX_BODY_BYTES: Final = 16_384
 
 Status = Annotated[RedemptionStatus | None, QueryParameter(name="status", description="Only those in this state.")]
@@ -49,14 +48,14 @@ T = TypeVar("T")
 
 
 @post("/v1/redemptions", tags=TAGS, media_type=JSON, opt={"body": RedemptionBody, "answer": RedemptionAnswer, "also": (200,)})
-async def create_redemption(request: Request[Any, Any, Any]) -> ASGIResponse:
+async def create_redemption(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None) -> ASGIResponse:  # noqa: ARG001
     """Reserve points of one of the platform's consumers, or spend them at once with `capture`. Needs an `Idempotency-Key`.
 
     A reservation that is neither captured nor cancelled releases itself at `expires_at`.
     """
     caller = await _platform(request)
-    body, value = await _read(request, RedemptionBody)
-    return await _submit(request, _creation(body, caller, value, consumer=body.consumer))
+    body = await _read(request, RedemptionBody)
+    return await _submit(request, _creation(body, caller, request_hash(request, body), consumer=body.consumer))
 
 
 @get("/v1/redemptions", tags=TAGS, opt={"answer": Page[RedemptionItem]})
@@ -89,11 +88,15 @@ async def read_redemption(request: Request[Any, Any, Any], redemption: FromPath[
     status_code=200,
     opt={"body": CaptureBody, "answer": RedemptionAnswer},
 )
-async def capture_redemption(request: Request[Any, Any, Any], redemption: FromPath[str]) -> ASGIResponse:
+async def capture_redemption(
+    request: Request[Any, Any, Any],
+    redemption: FromPath[str],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+) -> ASGIResponse:
     """Spend what is reserved, or fewer `points` of it: the rest is free again at once. Needs an `Idempotency-Key`."""
     caller = await _platform(request)
-    body, value = await _read(request, CaptureBody, empty=True)
-    return await _submit(request, _step("capture", redemption, caller, value, points=body.points))
+    body = await _read(request, CaptureBody, empty=True)
+    return await _submit(request, _step("capture", redemption, caller, request_hash(request, body), points=body.points))
 
 
 @post(
@@ -103,11 +106,15 @@ async def capture_redemption(request: Request[Any, Any, Any], redemption: FromPa
     status_code=200,
     opt={"body": CancelBody, "answer": RedemptionAnswer},
 )
-async def cancel_redemption(request: Request[Any, Any, Any], redemption: FromPath[str]) -> ASGIResponse:
+async def cancel_redemption(
+    request: Request[Any, Any, Any],
+    redemption: FromPath[str],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+) -> ASGIResponse:
     """Let go what is reserved. Needs an `Idempotency-Key`."""
     caller = await _platform(request)
-    _, value = await _read(request, CancelBody, empty=True)
-    return await _submit(request, _step("cancel", redemption, caller, value))
+    body = await _read(request, CancelBody, empty=True)
+    return await _submit(request, _step("cancel", redemption, caller, request_hash(request, body)))
 
 
 @post(
@@ -117,22 +124,26 @@ async def cancel_redemption(request: Request[Any, Any, Any], redemption: FromPat
     status_code=200,
     opt={"body": RefundBody, "answer": RedemptionAnswer},
 )
-async def refund_redemption(request: Request[Any, Any, Any], redemption: FromPath[str]) -> ASGIResponse:
+async def refund_redemption(
+    request: Request[Any, Any, Any],
+    redemption: FromPath[str],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+) -> ASGIResponse:
     """Give spent points back, all that are left or fewer `points`: to the lots that they came from. Needs an `Idempotency-Key`."""
     caller = await _platform(request)
-    body, value = await _read(request, RefundBody, empty=True)
-    return await _submit(request, _step("refund", redemption, caller, value, points=body.points))
+    body = await _read(request, RefundBody, empty=True)
+    return await _submit(request, _step("refund", redemption, caller, request_hash(request, body), points=body.points))
 
 
 # Consumers themselves ------------------------------------------------------------------------------------
 
 
 @post("/v1/me/redemptions", tags=TAGS, media_type=JSON, opt={"body": OwnRedemptionBody, "answer": RedemptionAnswer, "also": (200,)})
-async def create_my_redemption(request: Request[Any, Any, Any]) -> ASGIResponse:
+async def create_my_redemption(request: Request[Any, Any, Any], idempotency_key: IdempotencyKey = None) -> ASGIResponse:  # noqa: ARG001
     """Reserve the calling consumer's points, or spend them at once with `capture`. Needs an `Idempotency-Key`."""
     caller = await _consumer(request)
-    body, value = await _read(request, OwnRedemptionBody)
-    return await _submit(request, _creation(body, caller, value, consumer=caller.reference))
+    body = await _read(request, OwnRedemptionBody)
+    return await _submit(request, _creation(body, caller, request_hash(request, body), consumer=caller.reference))
 
 
 @get("/v1/me/redemptions", tags=TAGS, opt={"answer": Page[RedemptionItem]})
@@ -162,11 +173,15 @@ async def read_my_redemption(request: Request[Any, Any, Any], redemption: FromPa
     status_code=200,
     opt={"body": CaptureBody, "answer": RedemptionAnswer},
 )
-async def capture_my_redemption(request: Request[Any, Any, Any], redemption: FromPath[str]) -> ASGIResponse:
+async def capture_my_redemption(
+    request: Request[Any, Any, Any],
+    redemption: FromPath[str],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+) -> ASGIResponse:
     """Spend what the calling consumer has reserved, or fewer `points` of it. Needs an `Idempotency-Key`."""
     caller = await _consumer(request)
-    body, value = await _read(request, CaptureBody, empty=True)
-    return await _submit(request, _step("capture", redemption, caller, value, points=body.points))
+    body = await _read(request, CaptureBody, empty=True)
+    return await _submit(request, _step("capture", redemption, caller, request_hash(request, body), points=body.points))
 
 
 @post(
@@ -176,11 +191,15 @@ async def capture_my_redemption(request: Request[Any, Any, Any], redemption: Fro
     status_code=200,
     opt={"body": CancelBody, "answer": RedemptionAnswer},
 )
-async def cancel_my_redemption(request: Request[Any, Any, Any], redemption: FromPath[str]) -> ASGIResponse:
+async def cancel_my_redemption(
+    request: Request[Any, Any, Any],
+    redemption: FromPath[str],
+    idempotency_key: IdempotencyKey = None,  # noqa: ARG001
+) -> ASGIResponse:
     """Let go what the calling consumer has reserved. Needs an `Idempotency-Key`."""
     caller = await _consumer(request)
-    _, value = await _read(request, CancelBody, empty=True)
-    return await _submit(request, _step("cancel", redemption, caller, value))
+    body = await _read(request, CancelBody, empty=True)
+    return await _submit(request, _step("cancel", redemption, caller, request_hash(request, body)))
 
 
 # Parts ---------------------------------------------------------------------------------------------------
@@ -202,37 +221,34 @@ async def _consumer(request: AnyRequest) -> ConsumerCaller:
     return caller
 
 
-async def _read(request: AnyRequest, type_: type[T], *, empty: bool = False) -> tuple[T, object]:
-    """The body, and its JSON value as the key's hash sees it. `empty`: no body at all is an empty object."""
+async def _read(request: AnyRequest, type_: type[T], *, empty: bool = False) -> T:
+    """The body. `empty`: none at all is an empty object."""
     headers = raw_headers(request)
     require_json(headers.get(b"content-type"))
     body = await read_body(request, MAX_BODY_BYTES)
-    if empty and not body:
-        body = b"{}"
-    value = decode_json(body)
-    return decode(body, type_), value
+    return decode(body or b"{}" if empty else body, type_)
 
 
-def _creation(body: OwnRedemptionBody, caller: PlatformCaller | ConsumerCaller, value: object, *, consumer: str) -> Ask:
+def _creation(body: OwnRedemptionBody, caller: PlatformCaller | ConsumerCaller, hash_: bytes, *, consumer: str) -> Ask:
     if body.reward is not None and body.cause is not None:
         raise InvalidRequest.at("/cause", "points go to a reward or to a cause, not to both")
     if body.points is UNSET and body.reward is None:
         raise InvalidRequest.at("/points", "is required")
     return Ask(
         program=caller.program, platform=caller.platform, step="create", key=None, by_consumer=isinstance(caller, ConsumerCaller),
-        request_hash=idempotency.request_hash("create", value), consumer=consumer, points=_points(body.points), reference=body.reference,
+        request_hash=hash_, consumer=consumer, points=_points(body.points), reference=body.reference,
         reward=body.reward, cause=body.cause, capture=body.capture, ttl=_ttl(body.ttl),
     )  # fmt: skip
 
 
 def _step(
-    step: flow.Step, redemption: str, caller: PlatformCaller | ConsumerCaller, value: object, *, points: int | UnsetType = UNSET
+    step: flow.Step, redemption: str, caller: PlatformCaller | ConsumerCaller, hash_: bytes, *, points: int | UnsetType = UNSET
 ) -> Ask:
     id_ = reference(redemption)
     own = caller.reference if isinstance(caller, ConsumerCaller) else None
     return Ask(
         program=caller.program, platform=caller.platform, step=step, key=None, by_consumer=own is not None,
-        request_hash=idempotency.request_hash(f"{step} {id_}", value), consumer=own,
+        request_hash=hash_, consumer=own,
         redemption=id_, points=_points(points),
     )  # fmt: skip
 
@@ -254,13 +270,12 @@ def _ttl(text: str) -> timedelta:
 
 async def _submit(request: AnyRequest, ask: Ask) -> ASGIResponse:
     """Hand the request to its lane, and answer what comes of it."""
-    header = raw_headers(request).get(idempotency.HEADER.lower().encode())
-    ask.key = idempotency.read_key(None if header is None else header.decode("latin-1"))
+    ask.key = idempotency_key_of(request)
     lanes: Lanes = request.app.state.lanes
     outcome = (await lanes.redeem.submit([ask]))[0]
     if outcome.error is not None:
         raise outcome.error
-    return JsonResponse(outcome.answer, outcome.status, REPLAYED if outcome.replayed else ())
+    return JsonResponse(outcome.answer, outcome.status, REPLAYED_HEADER if outcome.replayed else ())
 
 
 routes = [

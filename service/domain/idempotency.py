@@ -1,4 +1,4 @@
-"""Idempotency-Key: whose it is, and what request it stands for.
+"""Idempotency-Key: how it is written, and whose it is.
 
 The header is a String of RFC 8941, as draft-ietf-httpapi-idempotency-key-header has it: quoted. Bare, as most clients send it, it is the
 same key.
@@ -6,7 +6,6 @@ same key.
 
 from schemas.bounds import MAX_KEY_CHARS
 from service.domain.errors import IdempotencyKeyMissing, InvalidRequest
-from service.domain.intake import hash_of
 
 HEADER = "Idempotency-Key"
 _QUOTED_MIN = 2
@@ -14,12 +13,12 @@ _QUOTED_MIN = 2
 
 def read_key(header: str | None) -> str:
     """The key. Raises IdempotencyKeyMissing, InvalidRequest (empty, too long, not printable ASCII)."""
-    if header is None:
+    if header is None or not header.strip(' "'):
         raise IdempotencyKeyMissing(f"Send an {HEADER}, the same one when the request is repeated: then it is carried out once.")
     key = header.strip()
     if len(key) >= _QUOTED_MIN and key[0] == key[-1] == '"':
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not key or len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
+    if len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
         raise InvalidRequest(f"The {HEADER} must be 1 to {MAX_KEY_CHARS} printable ASCII characters.")
     return key
 
@@ -37,8 +36,3 @@ def of_consumer(platform: int, account: int, key: str) -> str:
 def of_operator(operator: int, key: str) -> str:
     """The stored key of an operator's request."""
     return f"o{operator}:{key}"
-
-
-def request_hash(what: str, value: object) -> bytes:
-    """What a key stands for: the request's kind and object, and its JSON value, whatever the order of its keys and its spacing."""
-    return hash_of([what, value])

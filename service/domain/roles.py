@@ -29,6 +29,8 @@ Permission = Literal[
     "plastics:read",
     "plastics:write",
     "plastics:close",
+    "adjustments:read",
+    "adjustments:write",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -56,6 +58,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "audit:read": ("admin",),
     # Points that no campaign awarded.
     "balances:import": ("admin",),
+    # The same one by one, with the consumer's name; much of it takes two of them.
+    "adjustments:read": ("fraud", "admin"),
+    "adjustments:write": ("fraud", "admin"),
     # What is reported to authorities.
     "plastics:read": ROLES,
     "plastics:write": ("analyst", "admin"),
@@ -66,6 +71,7 @@ MAY: dict[Permission, tuple[Role, ...]] = {
 Scope = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
     "plastics:write", "plastics:read", "redemptions:write", "redemptions:read", "consumers:link",
+    "transfers:write",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -81,6 +87,7 @@ SCOPES: dict[Scope, str] = {
     "redemptions:write": "reserve, spend and give back its consumers' points",
     "redemptions:read": "read its consumers' redemptions",
     "consumers:link": "join its consumers' points with those of the same person elsewhere, and separate them again",
+    "transfers:write": "give points of its consumers to others of its consumers",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

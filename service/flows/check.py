@@ -18,6 +18,7 @@ from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
 from service.store import check as store
+from service.store import check_adjustments
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -44,8 +45,9 @@ class Rule(Struct, frozen=True):
 RULES: Final = (
     Rule(
         1, "double_entry",
-        "The entries of every transfer, and so of the whole book, sum to zero; each account's entries are numbered without a gap.",
-        (store.TRANSFERS, store.SEQUENCES),
+        "The entries of every transfer, and so of the whole book, sum to zero; what one consumer gave another received; each account's "
+        "entries are numbered without a gap.",
+        (store.TRANSFERS, store.SEQUENCES, check_adjustments.BETWEEN_CONSUMERS),
     ),
     Rule(
         2, "balances",
@@ -60,8 +62,10 @@ RULES: Final = (
     Rule(
         4, "settlements",
         "Every settled award has exactly one transfer and lot, one on hold has none; awards name an existing campaign version and "
-        "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each.",
-        (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS),
+        "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each; "
+        "adjustments that were carried out have one transfer each, and two operators where one may not.",
+        (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS,
+         check_adjustments.ADJUSTMENTS, check_adjustments.FOUR_EYES),
     ),
     Rule(
         5, "caps_and_budgets",
@@ -86,8 +90,9 @@ RULES: Final = (
     ),
     Rule(
         9, "deadlines",
-        "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows.",
-        (store.OVERDUE, store.OVERDUE_PARKED),
+        "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows; no adjustment is "
+        "open after its time.",
+        (store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE),
     ),
     Rule(
         10, "statistics",

@@ -13,7 +13,7 @@ from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import audit, redemptions, vault
+from service.store import adjustments, audit, redemptions, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -89,6 +89,10 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
             if parked:
                 await scrub_parked(connection, parked)
                 return True
+        if await adjustments.forget(
+            connection, bucket=erasure.bucket, account=erasure.account, platform=erasure.platform, limit=SCRUB_EVENTS
+        ):
+            return True
     # A balance that a reader wrote back while the vault's row went is removed with everything else.
     if not await projection.forget([erasure.account]):
         return None

@@ -33,6 +33,7 @@ from service.store import purses as store_purses
 from service.store import redemptions as store
 from service.store.connection import Connection, Pool, plan_by_index
 from service.store.purses import Moved, Terms
+from service.store.repeats import First
 from service.telemetry import metrics, tallies
 
 MAX_ATTEMPTS: Final = 3
@@ -65,11 +66,6 @@ class Ask(Struct, kw_only=True, gc=False):
     payer: int = 0
     """Of an end: the account and the number are known already."""
     number: int = 0
-
-    @property
-    def turn(self) -> str | None:
-        """What requests with the same key wait for: one of them is carried out at a time."""
-        return None if self.key is None else f"redeem:{self.platform}:{self.consumer if self.by_consumer else ''}:{self.key}"
 
 
 def redeeming() -> Work[Ask]:
@@ -116,7 +112,7 @@ class _Batch:
         self._asks = asks
         self._program = program
         self._opened: list[store.Opened] = []
-        self._stored: dict[tuple[int, str], store.StoredAnswer] = {}
+        self._stored: dict[tuple[int, str], First] = {}
         self._terms: Terms
         self._homes: dict[int, int] = {}
         self._purses: dict[int, Purse] = {}
@@ -129,7 +125,9 @@ class _Batch:
     async def open(self) -> None:
         """Find who and what the requests are about, lock the accounts, then read what they have: in later statements."""
         connection, asks = self._connection, self._asks
-        self._opened = await store.open_requests(connection, [(a.program, a.turn, a.platform, a.consumer, a.redemption) for a in asks])
+        self._opened = await store.open_requests(
+            connection, [(a.program, a.key, a.by_consumer, a.platform, a.consumer, a.redemption) for a in asks]
+        )
         found = list(zip(asks, self._opened, strict=True))
         payers = {(one.payer or ask.payer, one.number or ask.number) for ask, one in found if one.mine and (one.number or ask.number)}
         persons = {one.person for _, one in found if one.mine and one.person is not None}
@@ -246,7 +244,7 @@ def _stored_key(ask: Ask, opened: store.Opened) -> str | None:
     return None if opened.person is None else idempotency.of_consumer(ask.platform, opened.person, ask.key)
 
 
-def _repeat(ask: Ask, first: store.StoredAnswer | store.Answered) -> Outcome:
+def _repeat(ask: Ask, first: First | store.Answered) -> Outcome:
     if first.request_hash != ask.request_hash:
         return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request.", []))
     return Outcome(answer=first.answer.encode(), replayed=True, status=first.status)

@@ -9,6 +9,7 @@ from msgspec import Struct
 from service.domain.keys import Kind, bucket_of
 from service.domain.redeeming import Held, Redemption
 from service.store.connection import Connection
+from service.store.repeats import LOCK_KEY, First
 
 _REDEMPTION: Final = int(Kind.REDEMPTION)
 
@@ -18,14 +19,20 @@ _REDEMPTION: Final = int(Kind.REDEMPTION)
 # while something is written about them.
 OPEN: Final = f"""
 WITH wanted AS MATERIALIZED (
-    SELECT * FROM unnest($1::int[], $2::text[], $3::int[], $4::text[], $5::text[]) WITH ORDINALITY
-        AS w (program, turn, platform, reference, redemption, n)
-), tried AS MATERIALIZED (
-    SELECT n, turn IS NULL OR pg_try_advisory_xact_lock(hashtextextended(turn, program)) AS mine FROM wanted
+    SELECT * FROM unnest($1::int[], $2::text[], $3::bool[], $4::int[], $5::text[], $6::text[]) WITH ORDINALITY
+        AS w (program, key, by_consumer, platform, reference, redemption, n)
 ), person AS MATERIALIZED (
     SELECT r.platform, r.reference, r.account FROM consumer_reference r
     WHERE (r.platform, r.reference) IN (SELECT platform, reference FROM wanted WHERE reference IS NOT NULL)
     ORDER BY r.platform, r.reference FOR KEY SHARE
+), tried AS MATERIALIZED (
+    SELECT w.n, w.key IS NULL OR {
+    LOCK_KEY.format(
+        program="w.program",
+        key="CASE WHEN w.by_consumer THEN concat('c', w.platform, ':', p.account, ':', w.key) ELSE concat('p', w.platform, ':', w.key) END",
+    )
+} AS mine
+    FROM wanted w LEFT JOIN person p ON p.platform = w.platform AND p.reference = w.reference
 )
 SELECT t.mine, k.account AS payer, k.number, p.account AS person, nextval('number') AS transfer
 FROM wanted w JOIN tried t USING (n)
@@ -48,9 +55,11 @@ class Opened(Struct, frozen=True, kw_only=True):
     transfer: int
 
 
-async def open_requests(connection: Connection, requests: Sequence[tuple[int, str | None, int, str | None, str | None]]) -> list[Opened]:
-    """Each request in order: (program, whose key it is and the key, platform, reference of the consumer, id of the redemption)."""
-    rows = await connection.fetch(OPEN, *([r[i] for r in requests] for i in range(5)))
+async def open_requests(
+    connection: Connection, requests: Sequence[tuple[int, str | None, bool, int, str | None, str | None]]
+) -> list[Opened]:
+    """Each request in order: (program, key, whether it is the consumer's own, platform, reference of the consumer, id of the redemption)."""
+    rows = await connection.fetch(OPEN, *([r[i] for r in requests] for i in range(6)))
     return [Opened(**row) for row in rows]
 
 
@@ -62,18 +71,10 @@ FROM unnest($1::int[], $2::text[]) AS w (program, key) JOIN idempotent_request r
 """
 
 
-class StoredAnswer(Struct, frozen=True, kw_only=True):
-    """The first answer to a request with this key."""
-
-    request_hash: bytes
-    status: int
-    answer: str
-
-
-async def stored(connection: Connection, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], StoredAnswer]:
+async def stored(connection: Connection, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], First]:
     """First answers by (program, stored key)."""
     rows = await connection.fetch(STORED, [k[0] for k in keys], [k[1] for k in keys])
-    return {(r["program"], r["key"]): StoredAnswer(request_hash=r["request_hash"], status=r["status"], answer=r["answer"]) for r in rows}
+    return {(r["program"], r["key"]): First(request_hash=r["request_hash"], status=r["status"], answer=r["answer"]) for r in rows}
 
 
 _COLUMNS: Final = """r.number, r.account, r.platform, r.id, r.status, r.points, r.captured, r.refunded, r.reference, r.reward, r.cause,

@@ -17,6 +17,7 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
@@ -46,6 +47,8 @@ NOT_BY_OPERATORS = {
     ("POST", "/v1/stations/me/tokens"): "a station asks; its tokens are kept nowhere, and the ledger records those that count",
     ("POST", "/v1/stations/me/returns"): "a station reports; the ledger itself is the record",
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
+    ("POST", "/v1/me/transfers"): "a consumer gives points away; the ledger itself is the record",
+    ("POST", "/v1/consumers/{ref}/transfers"): "a platform does so for a consumer; the ledger itself is the record",
 }
 SAY_NO_MORE = {
     ("POST", "/v1/operators/sign-in"),
@@ -283,6 +286,41 @@ async def _revoke_operator_token(shop: Shop) -> tuple[str, Any]:
     return f"{path}/{(await made(shop, path, body))['id']}/revoke", None
 
 
+ADJUSTED = "a-person-to-whom-we-owe"
+ADJUSTMENT = {"platform": "shop", "consumer": ADJUSTED, "reason": REASON, "note": REASON}
+BY["POST", "/v1/adjustments/{adjustment}/withdraw"] = "second"
+
+
+async def _adjusted(shop: Shop) -> None:
+    """Somebody to give points to."""
+    if not await shop.balance(ADJUSTED):
+        await _consumer(shop, ADJUSTED)
+
+
+@recipe("POST", "/v1/adjustments")
+async def _adjust(shop: Shop) -> tuple[str, Any]:
+    await _adjusted(shop)
+    return "/v1/adjustments", ADJUSTMENT | {"points": 5}
+
+
+def _decision(step: str) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        await _adjusted(shop)
+        async with shop.world.pool.acquire() as conn:
+            if "second" not in shop.tokens:
+                shop.tokens["second"] = await _token(conn, "second", "fraud", shop.world.program)
+        headers = {"Idempotency-Key": step}
+        proposed = await shop.call("POST", "/v1/adjustments", "second", json=ADJUSTMENT | {"points": 5_000}, headers=headers)
+        assert proposed.status_code == 201, proposed.text
+        return f"/v1/adjustments/{proposed.json()['id']}/{step}", {"note": REASON}
+
+    return prepared
+
+
+for _step in ("approve", "reject", "withdraw"):
+    RECIPES["POST", f"/v1/adjustments/{{adjustment}}/{_step}"] = _decision(_step)
+
+
 async def _consumer(shop: Shop, consumer: str) -> str:
     """The path of a consumer who has points, for an administrator."""
     assert (await shop.call("POST", "/v1/events", "shop", json=refill(f"refill-of-{consumer}", consumer))).status_code == 201
@@ -330,7 +368,7 @@ async def test_every_change_by_an_operator_is_in_the_audit_once(shop: Shop) -> N
         path, body = await RECIPES[route](shop)
         before = (await shop.world.rows("SELECT coalesce(max(id), 0) AS id FROM audit"))[0]["id"]
         by = BY.get(route, "admin")
-        answer = await shop.call(route[0], path, by, json=body, headers={"X-Request-Id": f"request-{n}"})
+        answer = await shop.call(route[0], path, by, json=body, headers={"X-Request-Id": f"request-{n}", "Idempotency-Key": f"key-{n}"})
         assert answer.status_code in (200, 201, 204), (route, answer.text)
         rows = await shop.world.rows("SELECT * FROM audit WHERE id > $1", before)
         if route in CHANGE_NOTHING:
@@ -361,6 +399,7 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         HELD,
         UNHELD,
         IMPORTED,
+        ADJUSTED,
         MERCHANT,
         REASON,
         EMAIL,
@@ -372,7 +411,7 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
     hidden |= {hook.secret for hook in shop.hooks.values()}
     for route in sorted(RECIPES):
         path, body = await RECIPES[route](shop)
-        called = await shop.call(route[0], path, BY.get(route, "admin"), json=body)
+        called = await shop.call(route[0], path, BY.get(route, "admin"), json=body, headers={"Idempotency-Key": path})
         assert called.status_code in (200, 201, 204), (route, called.text)
         answer = called.json() if called.content else {}
         hidden |= {answer[name] for name in ("key", "api_key", "secret", "password", "token") if answer.get(name)}

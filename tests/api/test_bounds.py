@@ -13,6 +13,7 @@ import pytest
 
 from schemas import bounds
 from schemas.activities import ActivityKindBody, ClaimRule
+from schemas.adjustments import AdjustmentBody, DecisionBody, TransferBody
 from schemas.assets import AssetBody, AssetStep, PackagingPolicyPatch
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
 from schemas.callers import (
@@ -106,6 +107,7 @@ PLASTIC = {"id": "r", "period": "2026H1", "class": "plastic_mailer", "kind": "us
 FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
+ADJUSTMENT = {"platform": "p", "consumer": "c", "points": 1}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
 FACTOR: dict[str, Any] = {
@@ -215,7 +217,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     ),
     "MAX_CODE_CHARS": texts(Code),
     "MAX_TEXT_CHARS": both(
-        texts(Text), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
+        texts(Text), field(TransferBody, "message", lambda n: "a" * n, to="c", points=1), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
         field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
     ),
     "MAX_NAME_CHARS": both(texts(Name), field(ActivityKindBody, "name", lambda n: "a" * n, code="c", schema={}), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
@@ -223,6 +225,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_DURATION_CHARS": texts(DurationText),
     "MAX_POINTS": both(
         lambda n: read(Points, n), lambda n: read(Tier, {"from": "1", "points": n}), field(OpeningBody, "points", int, **OPENING),
+        field(TransferBody, "points", int, to="c"),
     ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(
@@ -256,7 +259,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_REPORT_DAYS": lambda n: report_days(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
     "MAX_REASON_CHARS": both(
         field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
-        field(AssetStep, "reason", lambda n: "a" * n),
+        field(AssetStep, "reason", lambda n: "a" * n), field(AdjustmentBody, "reason", lambda n: "a" * n, **ADJUSTMENT),
+        field(AdjustmentBody, "note", lambda n: "a" * n, reason="r", **ADJUSTMENT), field(DecisionBody, "note", lambda n: "a" * n),
     ),
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),

@@ -33,6 +33,7 @@ PATHS: dict[str, str] = {
     "/v1/privacy-requests/{request_id}": "privacy_request",
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
+    "/v1/adjustments/{adjustment}": "adjustment",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -40,6 +41,7 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
+    ("POST", "/v1/adjustments/{adjustment}/withdraw"): {"adjustment": "admins_adjustment"},
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
 
@@ -60,6 +62,8 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
     ("/v1/plastics/reports", "platform"): "platform",
     ("/v1/plastics/reports", "id"): "plastic_row",
+    ("/v1/adjustments", "platform"): "platform",
+    ("/v1/adjustments", "consumer"): "consumer",
 }
 """The kind of object that a query parameter names, by path and name."""
 
@@ -163,6 +167,14 @@ def _station(t: Tenant) -> dict[str, Any]:
     return {"code": t.name(), "name": "New", "platform": t.platform}
 
 
+def _adjustment(t: Tenant) -> dict[str, Any]:
+    return {"platform": t.platform, "consumer": t.objects["consumer"], "points": 5, "reason": "said sorry"}
+
+
+def _transfer(t: Tenant) -> dict[str, Any]:
+    return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
+
+
 def _returns(t: Tenant) -> list[dict[str, Any]]:
     now = datetime.now(UTC).isoformat()
     return [{"id": t.name(), "occurred_at": now, "class": "circular_box", "platform": t.platform, "consumer": t.name()}]
@@ -181,6 +193,14 @@ BODIES: dict[tuple[str, str], Body] = {
     ),
     ("POST", "/v1/consumers/import"): Body(_openings, names={(0, "id"): "opening", (0, "consumer"): "consumer"}),
     ("POST", "/v1/plastics/reports"): Body(_plastics, names={(0, "id"): "plastic_row"}),
+    ("POST", "/v1/adjustments"): Body(
+        _adjustment, refers={("platform",): "platform", ("consumer",): "consumer"}, headers={"Idempotency-Key": "probe"}
+    ),
+    ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
+    ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
+    ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
+    ("POST", "/v1/me/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
+    ("POST", "/v1/consumers/{ref}/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
     ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
     # Neither hook nor platform of its own: each has to find nothing by itself where it is another's.
     ("POST", "/v1/deliveries/replay"): Body(

@@ -18,16 +18,19 @@ from litestar import Litestar
 from standardwebhooks import Webhook
 
 from schemas.activities import ActivityKindBody
+from schemas.adjustments import AdjustmentBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
+from schemas.points_policy import PointsPolicy, TransferPolicy
 from schemas.registries import CertificateBody, ProductBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
 from service.flows import (
+    adjustments,
     administer,
     assets,
     campaigns,
@@ -216,6 +219,8 @@ async def _event(t: Tenant) -> str:
 async def _consumer(t: Tenant) -> str:
     consumer = t.name()
     await t.send("POST", "/v1/events", json=order(t, consumer))
+    # What can be spent at once, too.
+    await t.send("POST", "/v1/consumers/import", json=[{"id": t.name(), "consumer": consumer, "points": 1_000, "expires_on": None}])
     return consumer
 
 
@@ -295,6 +300,23 @@ async def _reported_event(t: Tenant) -> str:
     return str(event["id"])
 
 
+async def _adjustment(t: Tenant) -> str:
+    """One that waits for another operator; by the operator who was made last."""
+    return await _propose(t, t.latest_operator)
+
+
+async def _admins_adjustment(t: Tenant) -> str:
+    """The same by the admin who calls, if there is one already."""
+    found = await t.fetch("SELECT id FROM operator WHERE email = 'admin@example.com' AND program = $1", t.program)
+    return await _propose(t, int(found[0]["id"]) if found else t.latest_operator)
+
+
+async def _propose(t: Tenant, operator: int) -> str:
+    body = AdjustmentBody(platform=t.platform, consumer=t.objects["consumer"], points=5_000, reason=f"{t.mark} reason")
+    made = await t.flow(adjustments.propose, body, program=t.program, operator=operator, key=t.name(), request_hash=b"", change=Change())
+    return str(made.answer.id)
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -372,6 +394,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
+    "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -441,7 +464,10 @@ class Deployment:
 
     async def _program(self, code: str) -> Any:
         async with self.app.state.resources.pool.acquire() as conn:
-            return await administer.create_program(conn, code=code, name=code, currency=f"{code[:3]} leaves", time_zone="UTC")
+            made = await administer.create_program(conn, code=code, name=code, currency=f"{code[:3]} leaves", time_zone="UTC")
+            policy = msgspec.json.encode(PointsPolicy(transfers=TransferPolicy(enabled=True))).decode()
+            await conn.execute("INSERT INTO points_policy VALUES ($1, 1, now(), $2, 'command')", made.id, policy)
+            return made
 
     async def _tenant(self, mark: str, program: Any) -> Tenant:
         t = Tenant(

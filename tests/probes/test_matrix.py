@@ -419,6 +419,8 @@ async def _everything(deployment: Deployment) -> dict[str, str]:
             if not _is_in(route, caller):
                 continue
             request = await route.request(deployment.a, caller, fresh=False)
+            if route.path == "/v1/audit":  # on one page: what reading adds to it must not move what stands on which
+                request.query["limit"] = 200
             for n in range(50):
                 answer = await send(deployment, request, caller)
                 assert answer.status_code == 200, f"{route.name} for {name}: {answer.text}"

@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from service.flows import administer
 from service.settings import Settings
 from tests import deliveries
+from tests.adjusting import set_policy
 from tests.api.operators import _token
 from tests.flows.test_packaging import asset, fulfilled, paid, returned, wrong
 from tests.sealer import SEALER
@@ -44,7 +45,9 @@ FREE = {
 }
 PLACE, WEIGHED = "Ockham Park, Gate 7", "weighed by the gardener"
 """Of operators: where a station is; what a platform notes about its plastics, which nobody can remove (docs/plastics.md)."""
-PERSONAL = [REFERENCE, TWIN, SHOPPER, *HASHED.values(), *PLAIN.values(), *FREE.values(), PLACE, WEIGHED]
+SAID = {"reason": "sorry that Ada's lamp broke", "note": "Ada shouted in 1852", "message": "to Ada from her twin"}
+"""What operators and consumers write when points move by hand."""
+PERSONAL = [*SAID.values(), REFERENCE, TWIN, SHOPPER, *HASHED.values(), *PLAIN.values(), *FREE.values(), PLACE, WEIGHED]
 TOKENS: list[str] = []
 """What a consumer's app shows at a station: as good as a key."""
 
@@ -52,6 +55,9 @@ ANYWHERE = {("delivery", "body")}
 """Where anything may stand: a webhook that verified but could not be read is kept as it came (docs/privacy.md)."""
 ALLOWED = {
     **{key: {("consumer_reference", "reference")} for key in [REFERENCE, TWIN, SHOPPER]},
+    SAID["reason"]: {("adjustment", "reason"), ("transfer", "reason")},
+    SAID["note"]: {("adjustment", "note")},
+    SAID["message"]: {("transfer", "reason")},
     **{key: {("event", "facts"), ("parked", "facts")} for key in [*FREE.values(), *PLAIN.values()]},
 }
 """While they are customers. What identifies by itself (HASHED) stands nowhere."""
@@ -292,6 +298,27 @@ async def plant_epcis(run: Run) -> None:
         assert (await run.epcis(event | {"eventID": f"urn:example:bad:{n}"} | change, delivery=f"bad-{n}")).json()["events"] == []
 
 
+async def plant_points(run: Run) -> None:
+    """Points that move by hand: given by an operator, then from one consumer to another and back."""
+    await set_policy(run.world, transfers={"enabled": True})
+    body = {"platform": "shop", "consumer": REFERENCE, "points": 50, "reason": SAID["reason"], "note": SAID["note"]}
+    good: list[tuple[str, str, Any]] = [("admin", "/v1/adjustments", body)]
+    for sender, to in ((REFERENCE, TWIN), (TWIN, REFERENCE)):
+        good.append(("shop", f"/v1/consumers/{sender}/transfers", {"to": to, "points": 5, "message": SAID["message"]}))
+    bad = [
+        ("admin", "/v1/adjustments", body | change)
+        for change in ({"consumer": PLAIN["email"]}, {"platform": REFERENCE}, {"points": PLAIN["phone"]}, {"reason": f"{PLAIN['name']}\n"})
+    ]
+    bad += [
+        ("shop", f"/v1/consumers/{REFERENCE}/transfers", {"points": 5, "message": SAID["message"]} | change)
+        for change in ({"to": PLAIN["email"]}, {"to": f"{PLAIN['name']}\n"}, {"to": TWIN, "points": PLAIN["phone"]})
+    ]
+    for n, (by, path, sent) in enumerate([*good, *bad]):
+        for process in (0, 1):
+            answer = await run.call("POST", path, sent, by=by, process=process, headers={"Idempotency-Key": f"key-{n}"})
+            assert answer.status_code == (201 if n < len(good) else 422), answer.text
+
+
 async def plant(run: Run) -> None:
     """Everything that comes in, well and badly formed."""
     paid = bought(REFERENCE, quantity=3)
@@ -360,6 +387,7 @@ async def plant(run: Run) -> None:
     await run.shopify("customers/redact", {"shop_id": 1, "customer": person | {"id": PLAIN["name"]}})
 
     await plant_packaging(run)
+    await plant_points(run)
 
     path = f"/v1/consumers/{REFERENCE}"
     assert (await run.call("PUT", f"{path}/legal-hold?platform=shop", {"reason": "case 1"}, by="admin")).status_code == 200
