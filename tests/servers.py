@@ -104,11 +104,26 @@ async def programs(
             program.end()
 
 
+_stopped: dict[Settings, "Litestar"] = {}
+"""Applications that were started and stopped in order; reading the signatures of all handlers anew takes long."""
+
+
+@contextlib.asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator["Litestar"]:
+    """The real application inside this process, with everything that runs beside its requests. Two at once are two applications."""
+    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
+
+    app = _stopped.pop(settings, None) or create_app(settings)
+    async with app.lifespan():
+        yield app
+    _stopped[settings] = app
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[tuple["Litestar", httpx.AsyncClient]]:
     """The real application inside this process, and a client that calls it."""
-    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
-
-    app = create_app(settings)
-    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with (
+        started(settings) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client,
+    ):
         yield app, client
