@@ -8,7 +8,7 @@ ARGS     ?=
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
-# The suite leaves one core to the servers that it starts.
+# Each has servers of its own, which take as much of a core as the tests do.
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 	@exec $(BIN)/greenpoints demo $(ARGS)
 
 test: $(STAMP) ## the test suite
-	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
 test-long: $(STAMP) ## the state machine, the permutations, requests by the description and damaged input, for long
 	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/flows/test_packaging_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)

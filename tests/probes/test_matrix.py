@@ -26,7 +26,7 @@ from service.api.documentation import document
 from service.domain import secrets
 from service.store import activity_kinds, callers, packaging_classes, stations
 from tests.probes import recipes
-from tests.probes.documented import Documented
+from tests.probes.documented import REQUEST_ID, VOLATILE, Documented
 from tests.probes.routes import Place, Request, Route, missing_recipes, routes_of
 from tests.probes.tenants import FOREIGN_NUMBERS, PASSWORD, Caller, Deployment, Tenant, digests, missing
 
@@ -35,9 +35,6 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.filterwarnings("default::Dep
 TRIES = 10
 """A busy machine answers 503 now and then, and has changed nothing then."""
 PROBLEM = "application/problem+json"
-VOLATILE = {"date", "content-length", "request-id", "traceparent"}
-REQUEST_ID = re.compile(r'"request_id":"[0-9a-f]{8}-[0-9a-f]+"')
-"""Made by the application; its digits may read like a mark."""
 JWT = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]+")
 SHOWN_KEY = re.compile(r"gps_live_\w{39}")
 MOMENTS = re.compile(r'"\d{4}-\d\d-\d\dT[^"]+"')
