@@ -129,8 +129,8 @@ def erasures(*, file: Path, data_dir: Path) -> None:
 async def _backup(directory: Path, data_dir: Path) -> Manifest:
     async with _database(data_dir) as environ:
         keys = fingerprints(_master_key(environ, data_dir))
-        with progress.told("tables counted") as counting, progress.told("rows") as dumping:
-            return await back_up(directory, url=environ[DATABASE], master_keys=keys, counting=counting, dumping=dumping)
+        with progress.told("rows") as told:
+            return await back_up(directory, url=environ[DATABASE], master_keys=keys, told=told)
 
 
 async def _restore(

@@ -36,15 +36,15 @@ class UnusableBackup(LocalError):
     """The backup is damaged, incomplete or not one of ours."""
 
 
-async def back_up(folder: Path, *, url: str, master_keys: Sequence[str], counting: Progress, dumping: Progress) -> Manifest:
+async def back_up(folder: Path, *, url: str, master_keys: Sequence[str], told: Progress) -> Manifest:
     """Write a backup of the database to a new directory; it gets its name when it is whole. `master_keys`: their fingerprints.
 
-    `counting` is called with tables, `dumping` with rows. Reads one snapshot, changes nothing. Raises LocalError: the directory is there
+    `told` is called with rows. Reads one snapshot, changes nothing. Raises LocalError: the directory is there
     already, the disk is full, no pg_dump fits, somebody migrated meanwhile.
     """
     partial = _make_folder(folder)
     try:
-        manifest = await _back_up(partial, url, master_keys, counting, dumping)
+        manifest = await _back_up(partial, url, master_keys, told)
         with open_private(partial / MANIFEST) as file:
             file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
             file.flush()
@@ -61,11 +61,11 @@ async def back_up(folder: Path, *, url: str, master_keys: Sequence[str], countin
     return manifest
 
 
-async def _back_up(partial: Path, url: str, master_keys: Sequence[str], counting: Progress, dumping: Progress) -> Manifest:
+async def _back_up(partial: Path, url: str, master_keys: Sequence[str], told: Progress) -> Manifest:
     connection = await asyncpg.connect(url, timeout=CONNECT_TIMEOUT_S, server_settings={"application_name": NAME})
     try:
         tools = choose_tools(at_least=connection.get_server_version().major)
-        manifest = await _write(partial, connection, tools, url, master_keys, counting, dumping)
+        manifest = await _write(partial, connection, tools, url, master_keys, told)
         if await store.migrations(connection) != manifest.migrations:
             raise LocalError("the database was migrated meanwhile: back it up again")
         return manifest
@@ -87,18 +87,13 @@ def _make_folder(folder: Path) -> Path:
     return partial
 
 
-async def _write(
-    partial: Path, connection: Connection, tools: Tools, url: str, master_keys: Sequence[str], counting: Progress, dumping: Progress
-) -> Manifest:
+async def _write(partial: Path, connection: Connection, tools: Tools, url: str, master_keys: Sequence[str], told: Progress) -> Manifest:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         snapshot = await store.snapshot(connection)
         migrations = await store.migrations(connection)
         tables = await store.tables(connection)
-        rows: dict[str, int] = {}
-        for number, table in enumerate(tables, 1):
-            rows[table] = await store.count(connection, table)
-            counting(number, len(tables))
-        size, sha256 = await _dump(partial / DUMP, tools, url, snapshot, rows, dumping)
+        rows = {table: await store.count(connection, table) for table in tables}
+        size, sha256 = await _dump(partial / DUMP, tools, url, snapshot, rows, told)
     return Manifest(
         format=FORMAT, id=secrets.token_hex(8), made_by=version("greenpoints"), deployment=snapshot.deployment,
         master_keys=list(master_keys), snapshot_at=snapshot.at, complete_until=snapshot.complete_until, epoch=snapshot.epoch,
