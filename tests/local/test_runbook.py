@@ -24,8 +24,16 @@ import asyncpg
 import httpx
 import pytest
 
+from service.flows.migrate import migrate
+from service.local import postgres
+from service.local.command import Command
+from service.local.identity import own, server_user
+from service.local.pg_tools import connection_environment
+from service.local.ports import choose_port
 from service.settings import Settings
 from tests.local.test_up import Up
+from tests.servers import running
+from tests.worlds import World, order_paid
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "restore.md"
 ROOT = PAGE.parents[1]
@@ -204,3 +212,84 @@ def wait_until_gone(pid: int) -> None:
             os.kill(pid, 0)
             threading.Event().wait(0.02)
         raise AssertionError("PostgreSQL outlived its parent")
+
+
+# Recovery to a point in time ---------------------------------------------------------------------------
+
+
+def settings_of(block: str, folder: Path) -> dict[str, str]:
+    """A block of PostgreSQL's settings, with the archive where this test has it."""
+    pairs = (line.partition(" = ") for line in WALK[block].replace("/archive/", f"{folder}/archive/").splitlines())
+    return {name: value.removeprefix("'").removesuffix("'") for name, _, value in pairs}
+
+
+def serving(cluster: Path, port: int, settings: dict[str, str]) -> Command:
+    """How to start a server with more settings."""
+    command = postgres.command(cluster, port=port, user=server_user())
+    return Command(argv=[*command.argv, *(word for name, value in settings.items() for word in ("-c", f"{name}={value}"))], env=command.env)
+
+
+@pytest.mark.skipif(BASH is None, reason="needs bash")
+@pytest.mark.timeout(180)
+async def test_after_a_recovery_to_a_point_in_time_nobody_goes_by_what_is_lost(settings: Settings, scratch: Path) -> None:
+    folder, user, port = scratch / "recovery", server_user(), choose_port()
+    for made in (folder, folder / "archive"):
+        made.mkdir()
+        own(made, user)
+    cluster, base = folder / "cluster", folder / "base"
+    postgres.initialise(cluster, password="made-up", user=user)
+    url = postgres.url(password="made-up", port=port)
+    archived = settings_of("archive", folder)
+    assert archived["archive_mode"] == "on"
+
+    with running(serving(cluster, port, archived), folder / "before.log"):
+        await postgres.wait_until_ready(postgres.url(password="made-up", port=port, database="postgres"), timeout_s=30)
+        await postgres.create_database(password="made-up", port=port)
+        connection = await asyncpg.connect(url)
+        await migrate(connection)
+        base_backup = [str(postgres.binaries() / "pg_basebackup"), f"--pgdata={base}", "--checkpoint=fast"]
+        await asyncio.to_thread(subprocess.run, base_backup, env=connection_environment(url, name="test"), check=True, timeout=60)
+        pool = await asyncpg.create_pool(url, min_size=0, max_size=2)
+        world = await World(pool).found()
+        await world.campaign()
+        paid = order_paid("c")
+        await world.credit(paid)
+        moment = str(await connection.fetchval("SELECT clock_timestamp()"))
+        epoch = await connection.fetchval("SELECT epoch FROM deployment")
+        await world.credit(order_paid("c", quantity=2))
+        await world.credit(order_paid("lost"))
+        last = await connection.fetchval("SELECT pg_walfile_name(pg_switch_wal())")
+        while not await connection.fetchval("SELECT coalesce(last_archived_wal >= $1, false) FROM pg_stat_archiver", last):
+            await asyncio.sleep(0.05)
+        await pool.close()
+        await connection.close()
+
+    (base / "recovery.signal").touch()
+    for path in (base, *base.rglob("*")):
+        own(path, user)
+    wanted = settings_of("recover", folder) | {"recovery_target_time": moment}
+    with running(serving(base, port, archived | wanted), folder / "after.log"):
+        await postgres.wait_until_ready(postgres.url(password="made-up", port=port, database="postgres"), timeout_s=30)
+        connection = await asyncpg.connect(url)
+        while await connection.fetchval("SELECT pg_is_in_recovery()"):
+            await asyncio.sleep(0.05)
+        assert [tuple(row) for row in await connection.fetch("SELECT id FROM event")] == [(paid["id"],)]
+        assert BASH is not None
+        folder.joinpath(".venv").mkdir()
+        folder.joinpath(".venv/bin").symlink_to(Path(sys.executable).parent)
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("GREENPOINTS_")} | {"PYTHONPATH": str(ROOT)}
+        environ |= {"GREENPOINTS_DATABASE_URL": url, "GREENPOINTS_BALANCE_REDIS_URL": settings.balance_redis_url}
+        environ |= {"GREENPOINTS_QUEUE_REDIS_URL": settings.queue_redis_url}
+        words = [BASH, "-euc", WALK["after a recovery"]]
+        done = await asyncio.to_thread(
+            subprocess.run, words, cwd=folder, env=environ, capture_output=True, text=True, timeout=RUN_S, check=False
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "every invariant holds" in done.stdout
+        assert await connection.fetchval("SELECT epoch FROM deployment") > epoch
+        # A process that worked all the time remembers an account that is gone.
+        world.pool = await asyncpg.create_pool(url, min_size=0, max_size=2)
+        await world.credit(order_paid("lost"))
+        assert await connection.fetchval("SELECT count(*) FROM consumer_reference r JOIN account a ON a.id = r.account") == 2
+        await world.pool.close()
+        await connection.close()
