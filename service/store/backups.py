@@ -135,6 +135,9 @@ SELECT o.kind, o.name FROM (
            CASE c.relkind WHEN 'c' THEN c.reltype ELSE c.oid END, 3 FROM pg_class c
     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('v', 'm', 'c')
     UNION ALL
+    SELECT 'TYPE', t.oid::regtype::text, 'pg_type'::regclass, t.oid, 3 FROM pg_type t
+    WHERE t.typnamespace = current_schema()::regnamespace AND t.typtype IN ('e', 'd')
+    UNION ALL
     SELECT 'ROUTINE', p.oid::regprocedure::text, 'pg_proc'::regclass, p.oid, 4 FROM pg_proc p
     WHERE p.pronamespace = current_schema()::regnamespace
 ) o

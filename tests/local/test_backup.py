@@ -1,6 +1,7 @@
 """`greenpoints backup` and `restore`: one moment, all or nothing, and nobody goes by what is gone. The runbook is walked by test_runbook.py."""
 
 import asyncio
+import hashlib
 import json
 import shutil
 import stat
@@ -221,13 +222,26 @@ async def test_a_restore_that_is_killed_has_not_happened(place: Place) -> None:
     assert await names(place.world) == ["c"]
 
 
-async def test_a_restore_whose_script_is_cut_off_has_not_happened(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_restore_that_lacks_rows_has_not_happened(place: Place) -> None:
     await place.world.credit(order_paid("c"))
     manifest = await place.back_up()
     before = await place.state()
     more = manifest.rows | {"event": 2}
     (place.folder / "manifest.json").write_text(json.dumps(json.loads((place.folder / "manifest.json").read_text()) | {"rows": more}))
     with pytest.raises(LocalError, match="refused the restore: table event has 1 rows, the manifest says 2; nothing was changed"):
+        await place.restore()
+    assert await place.state() == before
+
+
+async def test_a_restore_whose_file_ends_early_has_not_happened(place: Place) -> None:
+    await place.world.credit(order_paid("c"))
+    await place.back_up()
+    before = await place.state()
+    dump, manifest = place.folder / "database.dump", place.folder / "manifest.json"
+    dump.write_bytes(dump.read_bytes()[:-2_000])
+    told = {"bytes": dump.stat().st_size, "sha256": hashlib.sha256(dump.read_bytes()).hexdigest()}
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | told))
+    with pytest.raises(LocalError, match=r"pg_restore could not read .*; nothing was changed"):
         await place.restore()
     assert await place.state() == before
 

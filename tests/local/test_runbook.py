@@ -179,6 +179,9 @@ def test_after_a_disaster_everything_is_as_before(site: Site) -> None:
     shutil.move(site.folder / "elsewhere", site.folder / "backup-1")
     before = site.points()
     assert set(before) == set(CONSUMERS[1:])
+    refused = site.up.cli("restore", str(site.folder / "backup-1"), "--replace", "greenpoints")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "another `greenpoints up` is using" in refused.stderr
 
     # The disk of the database is gone; Valkey is not, and knows the newest balances.
     pids = site.up.file()["pids"]
@@ -203,6 +206,8 @@ def test_after_a_disaster_everything_is_as_before(site: Site) -> None:
     checked = site.up.cli("check")
     assert checked.returncode == 0, checked.stdout
     assert site.up.signal(signal.SIGTERM) == 0
+    while_it_is_stopped = site.up.cli("backup", str(site.folder / "stopped"))
+    assert while_it_is_stopped.returncode == 0, while_it_is_stopped.stderr
 
 
 def wait_until_gone(pid: int) -> None:
