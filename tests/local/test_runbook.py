@@ -162,7 +162,7 @@ def test_the_page_is_walked() -> None:
 
 
 @pytest.mark.skipif(BASH is None, reason="needs bash")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_after_a_disaster_everything_is_as_before(site: Site) -> None:
     site.up.start()
     for _ in range(20):
@@ -235,7 +235,7 @@ def serving(cluster: Path, port: int, settings: dict[str, str]) -> Command:
 
 
 @pytest.mark.skipif(BASH is None, reason="needs bash")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_after_a_recovery_to_a_point_in_time_nobody_goes_by_what_is_lost(settings: Settings, scratch: Path) -> None:
     folder, user, port = scratch / "recovery", server_user(), choose_port()
     for made in (folder, folder / "archive"):
