@@ -92,7 +92,10 @@ class Restored(Body, frozen=True, kw_only=True):
     """Persons who were erased after the backup, and are erased again."""
     balances: int
     """Written to Redis."""
+    overdue: int
+    """What came due since the snapshot, while nobody worked: the workers do it once they start."""
     ok: bool
+    """Whether every invariant holds but for that."""
     broken: dict[str, int]
-    """Rows that break an invariant, by its name."""
+    """Rows that break another invariant, by its name."""
     took_s: float

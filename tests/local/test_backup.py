@@ -112,10 +112,6 @@ async def place(settings: Settings, tmp_path: Path) -> AsyncIterator[Place]:
     await made.close()
 
 
-async def settled(world: World) -> None:
-    await settle_due(world.pool, limit=1_000, buckets=64)
-
-
 async def names(world: World) -> list[str]:
     return [row["reference"] for row in await world.rows("SELECT reference FROM consumer_reference ORDER BY 1")]
 
@@ -500,6 +496,21 @@ def test_the_commands_tell_what_they_did(settings: Settings, capsys: pytest.Capt
 
 def manifest_time(manifest: dict[str, Any]) -> str:
     return str(manifest["complete_until"]).replace("Z", "+00:00")
+
+
+async def test_what_came_due_since_the_snapshot_is_no_fault(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    await place.world.credit(order_paid("c"))
+    for table in ("due", "award"):
+        await place.world.rows(f"UPDATE {table} SET due_at = due_at - interval '1 day'")
+    await place.back_up()
+    await place.close()
+    assert await asyncio.to_thread(run, ["restore", str(place.folder), "--replace", place.name, "--json"]) == 0
+    restored = json.loads(capsys.readouterr().out)
+    assert (restored["ok"], restored["overdue"], restored["broken"]) == (True, 1, {})
+    await place.open()
+    async with open_for_checking(place.settings, connections=2, name="test") as (pool, projection):
+        assert await settle_due(pool, projection, stripe=0, buckets=64, batch_events=100) == 1
+    assert await asyncio.to_thread(run, ["check"]) == 0
 
 
 async def audited(settings: Settings) -> list[Any]:
