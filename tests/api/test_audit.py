@@ -482,7 +482,7 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 # Commands
 
-READING = {"check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export"}
+READING = {"check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures"}
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
 RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate"}
 """Start programs or bring the schema; what they change is no change of an operator's."""
@@ -491,7 +491,7 @@ RECORDED = {
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
-    "replay": "delivery.replay", "import plastics": "plastics.report",
+    "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

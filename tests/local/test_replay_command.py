@@ -90,12 +90,15 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
     (tmp_path / "a.csv").write_text("asset,class,max_trips\nbox-1,circular_box,20\n")
     (tmp_path / "l.csv").write_text("id,period,class,kind,mass_g\nl-1,2025H1,plastic_mailer,used,12.5\n")
     assert run(["platform", "create", "first", "--create-program", "leaves"]) == 0
+    delivery = kept(settings, "e-1")
+    assert run(["backup", "b"]) == 0
     words = {
+        "restore": ["b", "--replace", settings.database_url.rpartition("/")[2]],
         "platform create": ["shop"], "platform rotate-key": ["shop"], "operator create": ["a@example.org"],
         "operator reset-password": ["a@example.org"], "operator deactivate": ["a@example.org"], "import certificates": ["c.csv"],
         "import assets": ["a.csv"], "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "import plastics": ["l.csv", "--platform", "shop"],
         "keys rotate-master": [],
-        "replay": [kept(settings, "e-1")], "program create": ["second", "--currency", "leaves"],
+        "replay": [delivery], "program create": ["second", "--currency", "leaves"],
     }  # fmt: skip
     assert words.keys() == RECORDED.keys()
     for command, arguments in words.items():
