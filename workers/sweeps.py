@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import privacy_requests, retention
+from service.flows import check_recent, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.forget import forget_deliveries
 from service.flows.settle import settle_due
@@ -52,6 +52,16 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+
+
+async def seal_entries(resources: Resources) -> None:
+    """Seal what was written to the ledger."""
+    await seal.seal(resources.pool)
+
+
+async def check_changed(resources: Resources) -> None:
+    """Check the accounts that changed."""
+    await check_recent.check_recent(resources.pool)
 
 
 async def look(resources: Resources) -> None:
