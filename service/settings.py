@@ -107,6 +107,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Port on the loopback interface where a worker shows its metrics; 0: none, an API process of the machine shows them."""
     check_interval_s: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 3_600.0
     """How often one of the workers checks every invariant; 0: never."""
+    check_recent_interval_s: Annotated[float, Meta(ge=1, le=3_600)] = 60.0
+    """How often a worker checks the accounts that changed since it last did."""
+    seal_interval_s: Annotated[float, Meta(ge=1, le=3_600)] = 60.0
+    """How often a worker seals what was written to the ledger."""
     stop_delay_s: Annotated[float, Meta(ge=0, le=5)] = 1.0
     """How long an API process that was told to stop still takes requests while `/readyz` says that it is stopping."""
 

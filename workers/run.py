@@ -25,7 +25,18 @@ from service.store.vitals import WORKER_NAME
 from service.telemetry import metrics, tallies, traces
 from workers.checking import keep_checking
 from workers.showing import keep_showing
-from workers.sweeps import expire_adjustments, forget_old_deliveries, ignore_parked, keep_privacy, look, release, retain, settle
+from workers.sweeps import (
+    check_changed,
+    expire_adjustments,
+    forget_old_deliveries,
+    ignore_parked,
+    keep_privacy,
+    look,
+    release,
+    retain,
+    seal_entries,
+    settle,
+)
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -63,6 +74,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
             asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
             asyncio.create_task(_every("adjustments", ADJUSTMENTS_INTERVAL_S, lambda: expire_adjustments(resources))),
+            asyncio.create_task(_every("seal", settings.seal_interval_s, lambda: seal_entries(resources))),
+            asyncio.create_task(_every("check_recent", settings.check_recent_interval_s, lambda: check_changed(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
             asyncio.create_task(keep_checking(resources)),
             asyncio.create_task(metrics.keep_flushing()),

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import adjustments, privacy_requests, retention
+from service.flows import adjustments, check_recent, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.forget import forget_deliveries
 from service.flows.redeem import release_expired
@@ -65,6 +65,16 @@ async def retain(resources: Resources) -> None:
 async def expire_adjustments(resources: Resources) -> None:
     """End adjustments that nobody has decided in time."""
     await adjustments.expire(resources.pool)
+
+
+async def seal_entries(resources: Resources) -> None:
+    """Seal what was written to the ledger."""
+    await seal.seal(resources.pool)
+
+
+async def check_changed(resources: Resources) -> None:
+    """Check the accounts that changed."""
+    await check_recent.check_recent(resources.pool)
 
 
 async def look(resources: Resources) -> None:

@@ -127,6 +127,9 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/impact-factors"): _operator("registries:read"),
     ("GET", "/v1/impact-factors/{factor}"): _operator("registries:read"),
     ("GET", "/v1/reports/impact"): _operator("statistics:read"),
+    # Proof
+    ("GET", "/v1/reports/seals"): _operator("statistics:read"),
+    ("GET", "/v1/alerts"): _operator("statistics:read"),
     # Packaging
     ("POST", "/v1/packaging/assets"): _operator("registries:write"),
     ("POST", "/v1/packaging/assets/import"): _operator("registries:write"),

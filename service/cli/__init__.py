@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import assets, backups, callers, check, database, demo, exports, imports, keys, openings, replay, running
+from service.cli import assets, backups, callers, check, database, demo, exports, imports, keys, openings, replay, running, seals
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -48,6 +48,7 @@ for command in (
     backups.backup,
     backups.restore,
     backups.erasures,
+    seals.seals,
     imports.import_,
     replay.replay,
     exports.export_,

@@ -18,7 +18,7 @@ from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
 from service.store import check as store
-from service.store import check_adjustments
+from service.store import check_adjustments, seals
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -98,6 +98,11 @@ RULES: Final = (
         10, "statistics",
         "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records.",
         (store.ROLLUPS, store.IMPACT, store.CONSUMERS),
+    ),
+    Rule(
+        11, "seals",
+        "The entries of every sealed block are those that were sealed, each in one block; every block follows from the one before.",
+        (),
     ),
 )  # fmt: skip
 
@@ -188,9 +193,10 @@ async def _together(work: Sequence[Awaitable[None]]) -> None:
 
 
 def _steps(pool: Pool, projection: Projection) -> Iterable[_Step]:
-    """Those first that keep this process busy, not PostgreSQL, so that both have something to do."""
+    """Those first that keep this process busy, not PostgreSQL, so that both have something to do; then the longest."""
     yield _Step(8, lambda connection: _redis(connection, pool, projection))
     yield _Step(6, _targets)
+    yield _Step(11, _seals)
     for rule in RULES:
         for statement in rule.statements:
             yield _Step(rule.number, lambda connection, statement=statement: _broken(connection, statement))  # type: ignore[misc]
@@ -208,6 +214,14 @@ async def _count(connection: Connection, table: str) -> _Findings:
     findings = _Findings()
     plural = "entries" if table == "entry" else f"{table}s"
     findings.checked[plural] = await store.count(connection, table)
+    return findings
+
+
+async def _seals(connection: Connection) -> _Findings:
+    """Hash every sealed entry again (roll-ups and seals are one number in DESIGN §6; here each has its own)."""
+    findings = _Findings()
+    findings.words, findings.found = await seals.broken(connection, SHOWN)
+    findings.checked["sealed_entries"] = (await seals.count(connection)).entries
     return findings
 
 

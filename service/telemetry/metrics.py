@@ -111,6 +111,14 @@ INVARIANT_CHECK_TIME: Final = _latest("invariant_check_timestamp_seconds", "When
 INVARIANT_CHECK_SECONDS: Final = _latest("invariant_check_duration_seconds", "How long it took")
 INVARIANT_BROKEN: Final = _latest("invariant_broken_rows", "Rows that break an invariant, by the last check", "rule")
 
+RECENT_CHECK_TIME: Final = _latest(
+    "recent_check_timestamp_seconds", "Until when everything that changed has been checked by itself (Unix time)"
+)
+RECENT_CHECK_ACCOUNTS: Final = _counter("recent_check_accounts_total", "Accounts that were checked because they had changed")
+ALERTS_OPEN: Final = _latest("alerts_open", "Alerts that are not resolved, by the invariant that is broken", "rule")
+SEALED_TIME: Final = _latest("sealed_timestamp_seconds", "Until when every entry of the ledger is sealed (Unix time)")
+SEALED_ENTRIES: Final = _counter("sealed_entries_total", "Entries that were sealed")
+
 PROCESSES: Final = _sum("processes", "Living processes", "part")
 BUILD_INFO: Final = Gauge(
     "greenpoints_build_info", "1; the label is the version that runs", ["version"], registry=REGISTRY, multiprocess_mode="livemax"
