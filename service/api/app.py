@@ -11,6 +11,7 @@ from litestar.exceptions import HTTPException
 from service.api import (
     assets,
     campaigns,
+    causes,
     consumers,
     deliveries,
     documentation,
@@ -24,6 +25,7 @@ from service.api import (
     platforms,
     privacy,
     registries,
+    rewards,
     station_calls,
     stations,
     system,
@@ -105,6 +107,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
+            *rewards.routes, *causes.routes,
             *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
             *documentation.routes,
         ],
