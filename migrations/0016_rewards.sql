@@ -13,7 +13,7 @@ CREATE TABLE reward (
     valid_from   timestamptz,                          -- from then on
     valid_until  timestamptz,                          -- before then
     platforms    integer[],                            -- where it is offered; null: on all
-    voucher_key  text,                                 -- gives out codes: the key of their hashes, sealed with the master key
+    sealed_key   text,                                 -- gives out codes: the key of their hashes, sealed with the master key
     active       boolean NOT NULL DEFAULT true,
     created_at   timestamptz NOT NULL DEFAULT now(),
     UNIQUE (program, code),

@@ -22,8 +22,7 @@ INSERT INTO redemption (bucket, account, number, program, platform, id, status, 
 VALUES ($1, $2, $3, $4, $5, 'r-' || $3::bigint, 'reserved', $6, $7, now(), now() + interval '15 minutes')
 """
 END = """
-UPDATE redemption SET status = $4, captured = CASE WHEN $4 = 'captured' THEN points ELSE 0 END,
-                      refunded = CASE WHEN $5 THEN points ELSE 0 END, ended_at = now()
+UPDATE redemption SET status = $4, captured = CASE WHEN $4 = 'captured' THEN points ELSE 0 END, refunded = $5, ended_at = now()
 WHERE bucket = $1 AND account = $2 AND number = $3
 """
 
@@ -96,13 +95,13 @@ class Catalogue:
     async def capture(self, account: int, number: int) -> str | None:
         async with self.world.pool.acquire() as conn, conn.transaction():
             await purses.lock(conn, [account])
-            await conn.execute(END, bucket_of(account), account, number, "captured", False)
+            await conn.execute(END, bucket_of(account), account, number, "captured", 0)
             return await deliver(conn, sealer=SEALER, program=self.world.program, account=account, redemption=number)
 
     async def buy(self, account: int, code: str = "cup") -> str | None:
         """Reserve and capture in one transaction."""
         async with self.reserving(account, code) as (conn, number, _):
-            await conn.execute(END, bucket_of(account), account, number, "captured", False)
+            await conn.execute(END, bucket_of(account), account, number, "captured", 0)
             return await deliver(conn, sealer=SEALER, program=self.world.program, account=account, redemption=number)
 
     async def cancel(self, account: int, number: int) -> None:
@@ -114,7 +113,7 @@ class Catalogue:
     async def _end(self, account: int, number: int, *, captured: bool) -> None:
         async with self.world.pool.acquire() as conn, conn.transaction():
             await purses.lock(conn, [account])
-            await conn.execute(END, bucket_of(account), account, number, "captured" if captured else "cancelled", captured)
+            await conn.execute(END, bucket_of(account), account, number, "captured" if captured else "cancelled", 100 * captured)
             await give_back(conn, program=self.world.program, account=account, redemption=number, captured=captured)
 
 

@@ -32,7 +32,7 @@ async def create_reward(conn: Connection, body: RewardBody, *, sealer: Sealer, p
         )  # fmt: skip
         check_values(values, taken=0)
         key = sealer.seal(token_bytes(KEY_BYTES)) if body.vouchers else None
-        if not await store.insert(conn, program=program, code=body.code, voucher_key=key, values=values):
+        if not await store.insert(conn, program=program, code=body.code, sealed_key=key, values=values):
             raise InvalidState(f"There is a reward {body.code!r} already.")
         await _record(conn, program, change, "reward.create", body.code, after=msgspec.to_builtins(body))
         return await read_reward(conn, body.code, program=program)

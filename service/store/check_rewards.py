@@ -25,7 +25,7 @@ SELECT format('reward %s: its code %s of redemption %s is %s, the use %s', rewar
               coalesce(v.state, 'missing'), coalesce(u.state, 'missing')) AS words
 FROM (SELECT reward, number, state, bucket, account, redemption FROM voucher WHERE redemption IS NOT NULL) v
 FULL JOIN (
-    SELECT u.reward, u.bucket, u.account, u.redemption, u.state FROM reward_use u JOIN reward r ON r.id = u.reward WHERE r.voucher_key IS NOT NULL
+    SELECT u.reward, u.bucket, u.account, u.redemption, u.state FROM reward_use u JOIN reward r ON r.id = u.reward WHERE r.sealed_key IS NOT NULL
 ) u USING (bucket, account, redemption, reward)
 WHERE CASE WHEN u.state IS NULL THEN true
            WHEN v.state IS NULL THEN u.state <> 'returned'

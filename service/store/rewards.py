@@ -17,7 +17,7 @@ from service.store.connection import Connection
 
 _COLUMNS: Final = (
     "r.id, r.code, r.name, r.description, r.points, r.stock, r.taken, r.per_consumer, r.valid_from, r.valid_until, r.platforms,"
-    " r.voucher_key IS NOT NULL AS has_codes, r.active"
+    " r.sealed_key IS NOT NULL AS has_codes, r.active"
 )
 MAX_LOCK_TRIES: Final = 3
 
@@ -28,8 +28,8 @@ def _locking(condition: str) -> str:
     """Each branch takes the row if it is of its kind, as it is when the lock is ours."""
     row = f"SELECT {_COLUMNS} FROM reward r WHERE {condition}"
     return f"""
-WITH finite AS ({row} AND (r.stock IS NOT NULL OR r.voucher_key IS NOT NULL) FOR NO KEY UPDATE),
-     endless AS ({row} AND r.stock IS NULL AND r.voucher_key IS NULL FOR SHARE)
+WITH finite AS ({row} AND (r.stock IS NOT NULL OR r.sealed_key IS NOT NULL) FOR NO KEY UPDATE),
+     endless AS ({row} AND r.stock IS NULL AND r.sealed_key IS NULL FOR SHARE)
 SELECT * FROM finite UNION ALL SELECT * FROM endless
 """
 
@@ -124,7 +124,7 @@ async def give_back(conn: Connection, *, program: int, account: int, redemption:
 
 _VALUES: Final = tuple(field for field in RewardValues.__struct_fields__)
 INSERT: Final = f"""
-INSERT INTO reward (program, code, voucher_key, taken, {", ".join(_VALUES)})
+INSERT INTO reward (program, code, sealed_key, taken, {", ".join(_VALUES)})
 VALUES ($1, $2, $3, CASE WHEN $7::bigint IS NOT NULL THEN 0 END, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 ON CONFLICT (program, code) DO NOTHING
 RETURNING id
@@ -137,9 +137,9 @@ WHERE program = $1 AND id = $2
 """
 
 
-async def insert(conn: Connection, *, program: int, code: str, voucher_key: str | None, values: RewardValues) -> bool:
-    """A new reward; False: the code is taken. `voucher_key` is sealed."""
-    return await conn.fetchval(INSERT, program, code, voucher_key, *structs.astuple(values)) is not None
+async def insert(conn: Connection, *, program: int, code: str, sealed_key: str | None, values: RewardValues) -> bool:
+    """A new reward; False: the code is taken. `sealed_key` is sealed."""
+    return await conn.fetchval(INSERT, program, code, sealed_key, *structs.astuple(values)) is not None
 
 
 async def for_change(conn: Connection, *, program: int, code: str) -> Reward | None:
@@ -187,7 +187,7 @@ class Offer(RewardRow, frozen=True, kw_only=True):
 
 
 _IN_STOCK: Final = """
-(r.taken < r.stock) IS NOT FALSE AND (r.voucher_key IS NULL OR EXISTS (SELECT FROM voucher v WHERE v.reward = r.id AND v.state = 'free'))
+(r.taken < r.stock) IS NOT FALSE AND (r.sealed_key IS NULL OR EXISTS (SELECT FROM voucher v WHERE v.reward = r.id AND v.state = 'free'))
 """
 _SHOWN: Final = f"""
 {_COLUMNS}, r.created_at, {_IN_STOCK} AS in_stock,

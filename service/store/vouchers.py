@@ -9,7 +9,7 @@ from msgspec import Struct
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
 
-KEY: Final = "SELECT id, voucher_key FROM reward WHERE program = $1 AND code = $2"
+KEY: Final = "SELECT id, sealed_key FROM reward WHERE program = $1 AND code = $2"
 LOAD: Final = """
 INSERT INTO voucher (reward, sealed, hash) SELECT $1, * FROM unnest($2::text[], $3::bytea[])
 ON CONFLICT (reward, hash) DO NOTHING
@@ -20,7 +20,7 @@ RETURNING hash
 async def key_of(conn: Connection, *, program: int, code: str) -> tuple[int, str | None] | None:
     """A reward's number and the sealed key of its hashes (None: it has no codes); None: there is no such reward."""
     row = await conn.fetchrow(KEY, program, code)
-    return None if row is None else (row["id"], row["voucher_key"])
+    return None if row is None else (row["id"], row["sealed_key"])
 
 
 async def load(conn: Connection, *, reward: int, sealed: Sequence[str], hashes: Sequence[bytes]) -> set[bytes]:
