@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from schemas.causes import CauseBody
 from schemas.problems import FieldError
 from service.domain.errors import GreenpointsError, InvalidRequest, InvalidState, NotFound, Unavailable
-from service.flows import vouchers
+from service.flows import causes, vouchers
+from service.flows.check import RULES
 from service.flows.rewards import deliver, voucher_of
 from service.sealing import Sealer, new_master_key
 from service.store import check_rewards
@@ -35,14 +37,16 @@ async def crowd(database: str, world: World) -> AsyncIterator[Catalogue]:
     await pool.close()
 
 
+STATEMENTS = {name: value for name, value in vars(check_rewards).items() if name.isupper()}
+
+
+async def broken(world: World) -> set[str]:
+    """What `check` says of rewards: the statements that find something."""
+    return {name for name, statement in STATEMENTS.items() if await world.rows(statement)}
+
+
 async def sound(world: World) -> None:
-    """What `check` says of rewards."""
-    found = [
-        row["words"]
-        for statement in (check_rewards.REWARD_USES, check_rewards.REWARD_STOCKS, check_rewards.VOUCHERS, check_rewards.CAUSES)
-        for row in await world.rows(statement)
-    ]
-    assert found == []
+    assert await broken(world) == set()
 
 
 def counted(results: list[object]) -> Counter[str]:
@@ -442,3 +446,74 @@ async def test_a_stock_cannot_fall_below_what_is_taken(catalogue: Catalogue) -> 
     assert (await catalogue.change(stock=5)).left == 2
     assert (await catalogue.change(stock=None)).left is None
     await sound(catalogue.world)
+
+
+# The check --------------------------------------------------------------------------------------------------
+
+
+def test_the_check_makes_all_of_these_statements() -> None:
+    made = {statement for rule in RULES for statement in rule.statements}
+    assert set(STATEMENTS.values()) <= made
+
+
+TAMPERING = [
+    ("UPDATE reward SET taken = taken + 1 WHERE code = 'cup'", {"REWARD_STOCKS"}),
+    ("UPDATE reward SET taken = taken - 1 WHERE code = 'cup'", {"REWARD_STOCKS"}),
+    ("DELETE FROM reward_use WHERE state = 'given'", {"REWARD_USES", "REWARD_STOCKS", "VOUCHERS"}),
+    ("DELETE FROM reward_use WHERE state = 'returned'", {"REWARD_USES", "VOUCHERS"}),
+    ("UPDATE reward_use SET state = 'given' WHERE state = 'reserved'", {"REWARD_USES", "VOUCHERS"}),
+    ("UPDATE reward_use SET state = 'returned' WHERE state = 'given'", {"REWARD_USES", "REWARD_STOCKS", "VOUCHERS"}),
+    ("UPDATE redemption SET reward = reward + 1 WHERE status = 'reserved'", {"REWARD_USES"}),
+    ("UPDATE redemption SET status = 'expired', ended_at = now() WHERE status = 'reserved'", {"REWARD_USES"}),
+    ("UPDATE redemption SET refunded = captured WHERE refunded = 0 AND captured > 0 AND reward IS NOT NULL", {"REWARD_USES"}),
+    ("DELETE FROM redemption WHERE status = 'reserved'", {"REWARD_USES"}),
+    ("DELETE FROM voucher WHERE state = 'given'", {"VOUCHERS"}),
+    ("UPDATE voucher SET state = 'given' WHERE state = 'reserved'", {"VOUCHERS"}),
+    ("UPDATE voucher SET state = 'given', voided_at = NULL WHERE state = 'void'", {"VOUCHERS"}),
+    ("UPDATE voucher SET state = 'free', bucket = NULL, account = NULL, redemption = NULL WHERE state = 'given'", {"VOUCHERS"}),
+    ("UPDATE voucher SET state = 'given', bucket = 1, account = 1, redemption = 1 WHERE state = 'free'", {"VOUCHERS"}),
+    ("UPDATE voucher SET redemption = redemption + 1000000 WHERE state = 'given'", {"VOUCHERS"}),
+    ("UPDATE cause_total SET points = points + 1", {"CAUSES"}),
+    ("UPDATE cause_total SET donations = donations + 1", {"CAUSES"}),
+    ("DELETE FROM cause_total", {"CAUSES"}),
+    ("UPDATE entry SET amount = amount + 1 WHERE book = 7 AND amount > 0", {"CAUSES"}),
+    ("UPDATE entry SET event = event + 1000000 WHERE book = 7", {"CAUSES"}),
+    ("UPDATE redemption SET cause = cause + 1 WHERE cause IS NOT NULL", {"CAUSES"}),
+]
+GIVEN_TO_A_CAUSE = """
+WITH made AS (
+    INSERT INTO redemption (bucket, account, number, program, platform, id, status, points, captured, refunded, cause, created_at, expires_at, ended_at)
+    SELECT 1, 1, n, 1, 1, 'd-' || n, 'captured', 50, 50, 10 * (n - 900), $1, now(), now(), now() FROM generate_series(900, 905) n
+    RETURNING number, captured, refunded
+)
+INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
+SELECT 1, 1, number * 10 + k, number * 10 + k, 5, 7, CASE k WHEN 0 THEN captured ELSE -refunded END, 1, 1, 0, number, 0, 0, 1, now()
+FROM made, generate_series(0, 1) k WHERE k = 0 OR refunded > 0
+"""
+
+
+async def test_what_is_tampered_with_is_found(catalogue: Catalogue) -> None:
+    """One reserved, one given, one refunded and one free code; six donations of 50, refunded from not at all to in full."""
+    world = catalogue.world
+    await catalogue.reward(codes=["A", "B", "C", "D"], stock=9)
+    account = await catalogue.account()
+    await catalogue.reserve(account)
+    await catalogue.buy(account)
+    refunded = await catalogue.reserve(account)
+    await catalogue.capture(account, refunded)
+    await catalogue.refund(account, refunded)
+    async with world.pool.acquire() as conn:
+        await causes.create_cause(conn, CauseBody(code="trees", name="Trees"), program=world.program)
+        cause = await causes.cause_of(conn, program=world.program, code="trees")
+        await conn.execute(GIVEN_TO_A_CAUSE, cause)
+        await causes.count(conn, cause=cause, points=300, donations=6, stripe=1)
+        await causes.count(conn, cause=cause, points=-150, donations=-1, stripe=2)
+        await sound(world)
+        for sql, expected in TAMPERING:
+            transaction = conn.transaction()
+            await transaction.start()
+            assert not (await conn.execute(sql)).endswith(" 0"), f"changed nothing: {sql}"
+            found = {name for name, statement in STATEMENTS.items() if await conn.fetch(statement)}
+            await transaction.rollback()
+            assert found == expected, sql
+    await sound(world)
