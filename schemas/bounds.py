@@ -80,6 +80,10 @@ MAX_STATION_CLASSES: Final = 200
 MAX_OPENINGS: Final = 8
 MAX_SPECIAL_DAYS: Final = 400
 
+# Rewards
+MAX_REWARD_STOCK: Final = 10**9
+MAX_VOUCHER_CHARS: Final = 512
+
 # Callers
 MAX_SCOPES: Final = 50
 MAX_PEM_CHARS: Final = 8_192

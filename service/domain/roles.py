@@ -22,6 +22,8 @@ Permission = Literal[
     "platforms:write",
     "stations:read",
     "stations:write",
+    "rewards:read",
+    "rewards:write",
     "operators:read",
     "operators:write",
     "audit:read",
@@ -40,9 +42,12 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "statistics:read": ROLES,
     "platforms:read": ROLES,
     "stations:read": ROLES,
+    "rewards:read": ROLES,
     # ... and changes what is theirs.
     "campaigns:write": ("campaigns", "admin"),
     "registries:write": ("campaigns", "admin"),
+    # Rewards and their codes, causes.
+    "rewards:write": ("campaigns", "admin"),
     # Raw deliveries and events name persons.
     "personal:read": ("fraud", "admin"),
     "deliveries:read": ("fraud", "admin"),
@@ -77,7 +82,7 @@ Scope = Literal[
 SCOPES: dict[Scope, str] = {
     "events:write": "report events, one by one and in batches, try them out, and read what packaging classes and activities they may name",
     "events:read": "read its own events",
-    "consumers:read": "read its consumers' balances and activity",
+    "consumers:read": "read its consumers' balances and activity, and what these can spend points on",
     "deliveries:read": "read the log of its own webhooks",
     "consumers:export": "read everything that is held about one of its consumers, and its privacy requests",
     "consumers:erase": "erase its consumers",

@@ -18,7 +18,7 @@ from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
 from service.store import check as store
-from service.store import check_adjustments, seals
+from service.store import check_adjustments, check_rewards, seals
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -80,8 +80,12 @@ RULES: Final = (
     Rule(
         7, "counted_once",
         "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign; "
-        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent.",
-        (store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT),
+        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent; "
+        "every reward that is taken, and every code, is of one redemption in its state.",
+        (
+            store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT,
+            check_rewards.REWARD_USES, check_rewards.REWARD_STOCKS, check_rewards.VOUCHERS,
+        ),
     ),
     Rule(
         8, "redis",
@@ -96,8 +100,9 @@ RULES: Final = (
     ),
     Rule(
         10, "statistics",
-        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records.",
-        (store.ROLLUPS, store.IMPACT, store.CONSUMERS),
+        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records; "
+        "what was given to causes is what the book says.",
+        (store.ROLLUPS, store.IMPACT, store.CONSUMERS, check_rewards.CAUSES),
     ),
     Rule(
         11, "seals",

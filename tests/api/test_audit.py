@@ -33,6 +33,7 @@ REASON = "the case of a divorce"
 EMAIL = "somebody-new@example.com"
 PASSWORD = "correct horse battery staple"
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, yes").decode()
+VOUCHER = "BEARER-VALUE-1"
 UNREADABLE = b'{"type": "activity.completed", "data": {"type": "order.paid", "consumer": "a-person-of-flesh"}}'
 PEM = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 CERTIFICATE = {"scheme": "eu-ecolabel", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31"}
@@ -122,6 +123,9 @@ CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
 plain("POST", "/v1/activity-kinds", "/v1/activity-kinds", KIND)
+REWARD = {"code": "cup", "name": "Cup", "points": 100, "stock": 5}
+plain("POST", "/v1/rewards", "/v1/rewards", REWARD)
+plain("POST", "/v1/causes", "/v1/causes", {"code": "trees", "name": "Trees"})
 plain("PATCH", "/v1/privacy-policy", "/v1/privacy-policy", {"erased_reference": "refuse"})
 plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
@@ -143,6 +147,24 @@ async def _close_plastics(shop: Shop) -> tuple[str, Any]:
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("PATCH", "/v1/rewards/{code}")
+async def _change_reward(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/rewards", REWARD | {"code": "old-cup"})
+    return "/v1/rewards/old-cup", {"stock": None, "valid_until": "2030-01-01T00:00:00+08:00"}
+
+
+@recipe("POST", "/v1/rewards/{code}/vouchers")
+async def _load_vouchers(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/rewards", REWARD | {"code": "film", "vouchers": True})
+    return "/v1/rewards/film/vouchers", [VOUCHER]
+
+
+@recipe("PATCH", "/v1/causes/{code}")
+async def _change_cause(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/causes", {"code": "old-trees", "name": "Trees"})
+    return "/v1/causes/old-trees", {"active": False}
 
 
 @recipe("PATCH", "/v1/packaging/classes/{code}")
@@ -406,6 +428,7 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         "person@example.com",
         PASSWORD,
         SECRET,
+        VOUCHER,
         "a-secret-of-the-shops-own",
     }
     hidden |= {hook.secret for hook in shop.hooks.values()}
@@ -492,6 +515,8 @@ RECORDED = {
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
     "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
+    "replay": "delivery.replay", "import plastics": "plastics.report",
+    "import vouchers": "voucher.load",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

@@ -29,6 +29,7 @@ from schemas.callers import (
     SigningKeyBody,
 )
 from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoints, Tier, Tiered
+from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
@@ -37,7 +38,9 @@ from schemas.openings import OpeningBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
+from schemas.problems import FieldError
 from schemas.registries import CertificateBody, ProductBody, Revocation
+from schemas.rewards import RewardBody, RewardPatch, VoucherCode
 from schemas.shopify import CustomerDemand
 from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
 from service.api.bodies import read_query
@@ -54,6 +57,7 @@ from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.evidence import check_schema, compiled, errors_in
 from service.domain.impact import report_days
 from service.domain.plastics import Book, content_of
+from service.domain.rewards import check_voucher
 from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
@@ -115,6 +119,7 @@ FACTOR: dict[str, Any] = {
     "source": "s", "verification": "primary",
 }  # fmt: skip
 STATION = {"code": "c", "name": "C"}
+REWARD = {"code": "c", "name": "C", "points": 1}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -149,6 +154,12 @@ def rows(n: int) -> None:
     for format_, body in (("json", b"[" + b"{}," * (n - 1) + b"{}]"), ("ndjson", b"{}\n" * n), ("csv", b"gtin\n" + b"1\n" * n)):
         imports.product_rows(body, format_)  # type: ignore[arg-type]
         imports.asset_rows(body, format_)  # type: ignore[arg-type]
+        imports.voucher_rows(body, format_)  # type: ignore[arg-type]
+
+
+def voucher(n: int) -> None:
+    if isinstance(wrong := check_voucher("a" * n), FieldError):
+        raise InvalidRequest.of([wrong])
 
 
 def line(n: int) -> None:
@@ -226,6 +237,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_POINTS": both(
         lambda n: read(Points, n), lambda n: read(Tier, {"from": "1", "points": n}), field(OpeningBody, "points", int, **OPENING),
         field(TransferBody, "points", int, to="c"),
+        field(RewardBody, "points", int, code="c", name="C"),
     ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(
@@ -245,7 +257,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     ),
     "MAX_TIERS": listed(Tiered, "tiers", {"from": "1", "points": 1}, kind="tiered", by="amount"),
     "MAX_MULTIPLIED": listed(Multiplier, "of", "c", kind="multiplier", factor="2"),
-    "MAX_CAMPAIGN_PLATFORMS": listed(CampaignBody, "platforms", "p", **CAMPAIGN),
+    "MAX_CAMPAIGN_PLATFORMS": both(listed(CampaignBody, "platforms", "p", **CAMPAIGN), listed(RewardBody, "platforms", "p", **REWARD)),
     "MAX_PRIORITY": field(CampaignBody, "priority", int, **CAMPAIGN),
     "MAX_SIMULATED": lambda n: _events(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_IMPORT_ROWS": rows,
@@ -281,11 +293,16 @@ PURE: dict[str, Callable[[int], Any]] = {
         listed(OpeningHours, "mon", ["08:00", "20:00"]), field(OpeningHours, "exceptions", lambda n: {"2026-01-01": [["08:00", "20:00"]] * n}),
     ),
     "MAX_SPECIAL_DAYS": field(OpeningHours, "exceptions", lambda n: {f"{year}-01-01": [] for year in range(2_000, 2_000 + n)}),
+    "MAX_REWARD_STOCK": both(
+        field(RewardBody, "stock", int, **REWARD), field(RewardBody, "per_consumer", int, **REWARD), field(RewardPatch, "stock", int),
+    ),
+    "MAX_VOUCHER_CHARS": both(texts(VoucherCode), voucher),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
         lambda n: check_url("https://e.com/".ljust(n, "a"), allow_loopback=False),
         field(SigningKeyBody, "jwks_url", lambda n: "a" * n, algorithm="EdDSA"),
+        field(CauseBody, "url", lambda n: "https://e.com/".ljust(n, "a"), code="c", name="C"),
     ),
     "MAX_HOOK_SECRETS": listed(HookPatch, "secrets", "s" * 16),
     "MAX_SECRET_CHARS": both(
@@ -349,7 +366,7 @@ OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]
     "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
-    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
+    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns"), bodies("/v1/rewards/any/vouchers", "campaigns")],
     "MAX_SIMULATION_BYTES": [bodies("/v1/campaigns/any/simulate", "campaigns")],
     "MAX_PAGE_ITEMS": [got("/v1/platforms?limit={n}")],
     "MAX_CURSOR_CHARS": [got("/v1/platforms?cursor={text}")],

@@ -21,6 +21,8 @@ PATHS: dict[str, str] = {
     "/v1/packaging/assets/{asset}": "asset",
     "/v1/packaging/classes/{code}": "packaging_class",
     "/v1/activity-kinds/{code}": "activity_kind",
+    "/v1/rewards/{code}": "reward",
+    "/v1/causes/{code}": "cause",
     "/v1/platforms/{code}": "platform",
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
@@ -147,6 +149,10 @@ def _kind(t: Tenant) -> dict[str, Any]:
     return {"code": t.name(), "name": "A day with a cup", "schema": schema, "claim": {"keys": ["cup"]}}
 
 
+def _reward(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "name": "A cup", "points": 100, "stock": 10, "vouchers": True, "platforms": [t.platform]}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
@@ -238,6 +244,11 @@ BODIES: dict[tuple[str, str], Body] = {
     ),
     ("POST", "/v1/activity-kinds"): Body(_kind, names={("code",): "activity_kind"}),
     ("PATCH", "/v1/activity-kinds/{code}"): Body(lambda _: {"name": "Another day"}),
+    ("POST", "/v1/rewards"): Body(_reward, refers={("platforms", 0): "platform"}, names={("code",): "reward"}),
+    ("PATCH", "/v1/rewards/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
+    ("POST", "/v1/rewards/{code}/vouchers"): Body(lambda t: [t.name()]),
+    ("POST", "/v1/causes"): Body(lambda t: {"code": t.name(), "name": "Trees"}, names={("code",): "cause"}),
+    ("PATCH", "/v1/causes/{code}"): Body(lambda _: {"description": "Many trees"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),

@@ -21,10 +21,12 @@ from schemas.activities import ActivityKindBody
 from schemas.adjustments import AdjustmentBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
+from schemas.causes import CauseBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.points_policy import PointsPolicy, TransferPolicy
 from schemas.registries import CertificateBody, ProductBody
+from schemas.rewards import RewardBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
@@ -34,14 +36,17 @@ from service.flows import (
     administer,
     assets,
     campaigns,
+    causes,
     client_credentials,
     erase,
     impact,
     passwords,
     privacy_requests,
     registries,
+    reward_catalogue,
     stations,
     vocabulary,
+    vouchers,
 )
 from service.flows.administer import Change
 from service.store import callers as store
@@ -176,6 +181,21 @@ async def _activity_kind(t: Tenant) -> str:
     mark = t.program_code[:3]
     body = ActivityKindBody(code=f"{mark}-{next(_names)}", name=f"{mark} day", schema={"type": "object"})
     return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
+
+
+async def _reward(t: Tenant) -> str:
+    """Of the tenant's platform, with a code."""
+    body = RewardBody(code=t.name(), name=f"{t.mark} cup", points=100, vouchers=True, platforms=[t.platform])
+    await t.flow(reward_catalogue.create_reward, body, sealer=SEALER, program=t.program)
+    await t.flow(vouchers.load, [t.name()], sealer=SEALER, program=t.program, code=body.code)
+    return body.code
+
+
+async def _cause(t: Tenant) -> str:
+    """The program's, which its platforms share: marked as such."""
+    mark = t.program_code[:3]
+    body = CauseBody(code=f"{mark}-{next(_names)}", name=f"{mark} trees")
+    return str((await t.flow(causes.create_cause, body, program=t.program)).code)
 
 
 async def _api_key(t: Tenant) -> int:
@@ -390,6 +410,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
     "packaging_class": _packaging_class, "activity_kind": _activity_kind,
+    "reward": _reward, "cause": _cause,
     "audit_subject": _platform_subject, "operator_email": _email,
     "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
