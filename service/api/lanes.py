@@ -46,7 +46,7 @@ class Lanes:
             writers=settings.bulk_writers, gives_way_to=self.single,
         )  # fmt: skip
         self.redeem = Lane(
-            "redeem", pool=resources.pool, work=redeeming(), publish=publish, batch_events=settings.batch_events,
+            "redeem", pool=resources.pool, work=redeeming(resources.sealer), publish=publish, batch_events=settings.batch_events,
             queue_requests=settings.queue_events, batch_wait_s=settings.batch_wait_ms / 1_000,
             answer_timeout_s=settings.answer_timeout_s, writers=REDEEM_WRITERS, crowd=min(CROWD, settings.batch_events),
         )  # fmt: skip

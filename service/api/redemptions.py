@@ -34,6 +34,8 @@ from service.domain.redeeming import MAX_TTL, MIN_TTL
 from service.flows import redemptions as flow
 from service.flows.events import NEWEST
 from service.flows.redeem import Ask
+from service.runtime import Resources
+from service.sealing import Sealer
 
 TAGS: Final = ["Redemptions"]
 JSON: Final = "application/json"
@@ -78,7 +80,7 @@ async def read_redemption(request: Request[Any, Any, Any], redemption: FromPath[
     caller = proven(request)
     assert isinstance(caller, PlatformCaller)
     async with short_read(request) as conn:
-        return await flow.find(conn, program=caller.program, platform=caller.platform, id_=reference(redemption))
+        return await flow.find(conn, sealer=_sealer(request), program=caller.program, platform=caller.platform, id_=reference(redemption))
 
 
 @post(
@@ -163,7 +165,10 @@ async def read_my_redemption(request: Request[Any, Any, Any], redemption: FromPa
     """Read one of the calling consumer's redemptions."""
     caller = await callers_of(request).consumer(request.headers.get("authorization"), "balance:read")
     async with short_read(request) as conn:
-        return await flow.find(conn, program=caller.program, platform=caller.platform, id_=reference(redemption), consumer=caller.reference)
+        return await flow.find(
+            conn, sealer=_sealer(request), program=caller.program, platform=caller.platform, id_=reference(redemption),
+            consumer=caller.reference,
+        )  # fmt: skip
 
 
 @post(
@@ -203,6 +208,11 @@ async def cancel_my_redemption(
 
 
 # Parts ---------------------------------------------------------------------------------------------------
+
+
+def _sealer(request: AnyRequest) -> Sealer:
+    resources: Resources = request.app.state.resources
+    return resources.sealer
 
 
 async def _platform(request: AnyRequest) -> PlatformCaller:

@@ -52,6 +52,8 @@ class Redemption(Struct, kw_only=True, gc=False):
     reference: str | None = None
     reward: int | None = None
     cause: int | None = None
+    reward_code: str | None = None
+    cause_code: str | None = None
     created_at: datetime
     expires_at: datetime
     ended_at: datetime | None = None
@@ -80,12 +82,12 @@ class Redemption(Struct, kw_only=True, gc=False):
 
     def capture(self, purse: Purse, number: int, points: int | None, now: datetime, *, reason: str) -> None:
         """Spend what it holds, or part of it. Raises InvalidState, InvalidRequest."""
+        self.check("capture", now)
         status = self._next("capture")
-        if now >= self.expires_at:
-            raise InvalidState("The reservation has ended; its points are free again.")
         points = self.points if points is None else points
         if points > self.points:
             raise InvalidRequest.at("/points", f"only {self.points} points are reserved")
+        self._whole(points, self.points)
         transfer = purse.begin(Kind.CAPTURE, number, platform=self.platform, redemption=self.number, reason=reason)
         for lot, part in purse.capture(transfer, self._parts(purse, reserved=True), points, self.book):
             self._held(lot).spent += part
@@ -109,11 +111,22 @@ class Redemption(Struct, kw_only=True, gc=False):
         points = left if points is None else points
         if points > left:
             raise InvalidRequest.at("/points", f"only {left} of its points have not been given back")
+        self._whole(points, left)
         transfer = purse.begin(Kind.REFUND, number, platform=self.platform, redemption=self.number, reason=reason)
         for lot, part in purse.refund(transfer, self._parts(purse, reserved=False), points, self.book):
             self._held(lot).spent -= part
         self.refunded += points
         return points
+
+    def check(self, step: Step, now: datetime) -> None:
+        """Raises InvalidState when the step is not allowed now; nothing changes."""
+        self._next(step)
+        if step == "capture" and now >= self.expires_at:
+            raise InvalidState("The reservation has ended; its points are free again.")
+
+    def _whole(self, points: int, all_of_it: int) -> None:
+        if self.reward is not None and points != all_of_it:
+            raise InvalidRequest.at("/points", "a reward is paid and given back as a whole")
 
     def _next(self, step: Step) -> RedemptionStatus:
         found = STATES.get((self.status, step))

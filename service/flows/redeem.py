@@ -20,15 +20,18 @@ from service.domain.errors import (
     IdempotencyKeyReused,
     InsufficientPoints,
     NotFound,
+    Unavailable,
 )
 from service.domain.ledger import Kind
 from service.domain.posting import Account
 from service.domain.purse import Purse
 from service.domain.redeeming import Redemption, new_id
+from service.flows import causes, rewards
 from service.flows.batcher import Work
 from service.flows.links import JOINED, move
 from service.flows.outcomes import Outcome, Received
 from service.projection import Projection
+from service.sealing import Sealer
 from service.store import purses as store_purses
 from service.store import redemptions as store
 from service.store.connection import Connection, Pool, plan_by_index
@@ -42,6 +45,7 @@ RELEASE_BATCH: Final = 200
 PUSH_WAIT_S: Final = 1.0
 UNKNOWN: Final = "There is no such redemption."
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(RedemptionAnswer).decode
 
 
 class Ask(Struct, kw_only=True, gc=False):
@@ -68,31 +72,36 @@ class Ask(Struct, kw_only=True, gc=False):
     number: int = 0
 
 
-def redeeming() -> Work[Ask]:
+def redeeming(sealer: Sealer) -> Work[Ask]:
     """The work of a lane of redemptions."""
-    return Work(commit=redeem, get_ready=plan_by_index, name=lambda ask: f"redemption.{ask.step}", count=_count, failed=_failed)
+
+    async def commit(connection: Connection, asks: Sequence[Ask], stripe: int) -> Received:
+        return await redeem(connection, asks, stripe, sealer=sealer)
+
+    return Work(commit=commit, get_ready=plan_by_index, name=lambda ask: f"redemption.{ask.step}", count=_count, failed=_failed)
 
 
-async def redeem(connection: Connection, asks: Sequence[Ask], stripe: int) -> Received:
+async def redeem(connection: Connection, asks: Sequence[Ask], stripe: int, *, sealer: Sealer | None = None) -> Received:
     """Carry requests out, those of one program in one transaction, each on its own; a repeat gets the stored first answer.
 
-    Safe to repeat. Raises what PostgreSQL raises; then the caller may split the batch.
+    `sealer` opens the codes of rewards; without one nothing is spent on rewards. Safe to repeat. Raises what PostgreSQL raises; then the
+    caller may split the batch.
     """
     outcomes: dict[int, Outcome] = {}
     changed: list[Account] = []
     for program in sorted({ask.program for ask in asks}):
         places = [i for i, ask in enumerate(asks) if ask.program == program]
-        batch = await _carry_out(connection, [asks[i] for i in places], program, stripe)
+        batch = await _carry_out(connection, [asks[i] for i in places], program, stripe, sealer)
         outcomes |= dict(zip(places, batch.outcomes, strict=True))
         changed += batch.changed
     return Received(outcomes=[outcomes[i] for i in range(len(asks))], changed=changed, due_now=False, credited=[])
 
 
-async def _carry_out(connection: Connection, asks: Sequence[Ask], program: int, stripe: int) -> "_Batch":
+async def _carry_out(connection: Connection, asks: Sequence[Ask], program: int, stripe: int, sealer: Sealer | None) -> "_Batch":
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction():
-                batch = _Batch(connection, asks, program)
+                batch = _Batch(connection, asks, program, sealer)
                 await batch.open()
                 await batch.decide()
                 await batch.write(stripe)
@@ -107,7 +116,10 @@ async def _carry_out(connection: Connection, asks: Sequence[Ask], program: int, 
 class _Batch:
     """The requests of one program in one transaction."""
 
-    def __init__(self, connection: Connection, asks: Sequence[Ask], program: int) -> None:
+    def __init__(self, connection: Connection, asks: Sequence[Ask], program: int, sealer: Sealer | None) -> None:
+        self._sealer = sealer
+        self._given: dict[int, tuple[int, int]] = {}
+        """Cause → points, donations."""
         self._connection = connection
         self._asks = asks
         self._program = program
@@ -150,6 +162,8 @@ class _Batch:
             await store_purses.write(self._connection, used, self._terms, stripe=stripe)
             changed, answered = list(self._touched.values()), list(self._answered.values())
             await store.write(self._connection, program=self._program, changed=changed, answered=answered)
+        for cause, (points, donations) in sorted(self._given.items()):
+            await causes.count(self._connection, cause=cause, points=points, donations=donations, stripe=stripe)
         self.changed = [purse.account for purse in used]
 
     async def _outcome(self, ask: Ask, opened: store.Opened) -> Outcome:
@@ -157,50 +171,115 @@ class _Batch:
         if not opened.mine:
             return Outcome(error=IdempotencyKeyInUse("The first request with this Idempotency-Key is still running."))
         if key is not None and (first := self._stored.get((ask.program, key)) or self._answered.get(key)) is not None:
-            return _repeat(ask, first)
+            return await self._repeat(ask, first)
         try:
-            status, redemption, purse = (201, *self._create(ask, opened)) if ask.step == "create" else (200, *self._go_on(ask, opened))
+            if ask.step == "create":
+                status, (redemption, purse, voucher) = 201, await self._create(ask, opened)
+            else:
+                status, (redemption, purse, voucher) = 200, await self._go_on(ask, opened)
         except GreenpointsError as error:
             return Outcome(error=error)
         if (home := self._homes.get(redemption.account, redemption.account)) != redemption.account:
             purse = await self._bring_home(purse, self._purses[home])
         self._touched[redemption.number] = redemption
-        body = _encode(answer_of(redemption, purse.account.balance()))
+        answer = answer_of(redemption, purse.account.balance())
+        body = _encode(answer)
         if key is not None:
             self._answered[key] = store.Answered(
                 program=ask.program, key=key, request_hash=ask.request_hash, status=status, answer=body.decode(), account=purse.account.id
             )
-        return Outcome(answer=body, status=status)
+        # The code of a reward is shown, and not kept: a repeat asks for it again.
+        shown = body if voucher is None else _encode(msgspec.structs.replace(answer, voucher=voucher))
+        return Outcome(answer=shown, status=status)
 
-    def _create(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse]:
+    async def _repeat(self, ask: Ask, first: First | store.Answered) -> Outcome:
+        """The first answer again; another request under its key is refused."""
+        if first.request_hash != ask.request_hash:
+            return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request."))
+        body = first.answer.encode()
+        answer = _decode(body)
+        if (
+            answer.reward is not None
+            and answer.captured
+            and (found := await store.find(self._connection, program=ask.program, id_=answer.id))
+        ):
+            try:
+                voucher = await voucher_for(self._connection, self._sealer, ask.program, found)
+            except GreenpointsError as error:
+                return Outcome(error=error)
+            if voucher is not None:
+                body = _encode(msgspec.structs.replace(answer, voucher=voucher))
+        return Outcome(answer=body, replayed=True, status=first.status)
+
+    async def _create(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse, str | None]:
         if opened.person is None:
             if ask.by_consumer:
                 raise InsufficientPoints(f"{ask.points} points were asked for, 0 can be spent.")
             raise NotFound("This consumer has no events yet.")
         purse, now = self._purses[self._homes[opened.person]], self._terms.now
-        assert ask.points is not None
         redemption = Redemption(
-            number=opened.transfer, account=purse.account.id, platform=ask.platform, id=new_id(), status="reserved", points=ask.points,
-            reference=ask.reference, created_at=now, expires_at=now + ask.ttl, is_new=True,
+            number=opened.transfer, account=purse.account.id, platform=ask.platform, id=new_id(), status="reserved", points=ask.points or 0,
+            reference=ask.reference, created_at=now, expires_at=now + ask.ttl, is_new=True, reward_code=ask.reward, cause_code=ask.cause,
         )  # fmt: skip
+        voucher = None
+        if ask.cause is not None:
+            redemption.cause = await causes.cause_of(self._connection, program=self._program, code=ask.cause)
+        if ask.reward is not None:
+            async with self._connection.transaction():  # what is refused after it was booked is not booked
+                booked = await rewards.book(
+                    self._connection, program=self._program, platform=ask.platform, code=ask.reward, account=purse.account.id,
+                    redemption=redemption.number, points=ask.points, now=now,
+                )  # fmt: skip
+                redemption.reward, redemption.points = booked.reward, booked.points
+                purse.require(redemption.points)
+                if ask.capture:
+                    voucher = await self._deliver(redemption)
         if ask.capture:
             redemption.spend(purse, now, reason=_REASONS["capture"])
+            self._give(redemption, redemption.points, 1)
         else:
             redemption.reserve(purse, reason=_REASONS["reserve"])
-        return redemption, purse
+        return redemption, purse, voucher
 
-    def _go_on(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse]:
+    async def _deliver(self, redemption: Redemption) -> str | None:
+        if self._sealer is None:
+            raise Unavailable("The reward's code cannot be shown at the moment; try again later.")
+        return await rewards.deliver(
+            self._connection, sealer=self._sealer, program=self._program, account=redemption.account, redemption=redemption.number
+        )
+
+    def _give(self, redemption: Redemption, points: int, donations: int) -> None:
+        """Count what its cause is given, or loses."""
+        if redemption.cause is not None:
+            before = self._given.get(redemption.cause, (0, 0))
+            self._given[redemption.cause] = (before[0] + points, before[1] + donations)
+
+    async def _go_on(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse, str | None]:
         redemption = self._redemptions.get(opened.number or ask.number)
         if redemption is None or (ask.step != "expire" and not self._may(ask, opened, redemption)):
             raise NotFound(UNKNOWN)
         purse, now = self._purses[redemption.account], self._terms.now
+        voucher = None
         if ask.step == "capture":
-            redemption.capture(purse, opened.transfer, ask.points, now, reason=_REASONS["capture"])
+            redemption.check("capture", now)
+            if redemption.reward is not None:
+                async with self._connection.transaction():
+                    voucher = await self._deliver(redemption)
+                    redemption.capture(purse, opened.transfer, ask.points, now, reason=_REASONS["capture"])
+            else:
+                redemption.capture(purse, opened.transfer, ask.points, now, reason=_REASONS["capture"])
+            self._give(redemption, redemption.captured, 1)
         elif ask.step == "refund":
-            redemption.refund(purse, opened.transfer, ask.points, reason=_REASONS["refund"])
+            back = redemption.refund(purse, opened.transfer, ask.points, reason=_REASONS["refund"])
+            self._give(redemption, -back, -1 if redemption.refunded == redemption.captured else 0)
         elif ask.step != "create":
             redemption.release(purse, opened.transfer, ask.step, now, reason=_REASONS[ask.step])
-        return redemption, purse
+        if redemption.reward is not None and ask.step != "capture":
+            await rewards.give_back(
+                self._connection, program=self._program, account=redemption.account, redemption=redemption.number,
+                captured=ask.step == "refund",
+            )  # fmt: skip
+        return redemption, purse, voucher
 
     async def _bring_home(self, purse: Purse, home: Purse) -> Purse:
         """What came back to an account that was linked since it paid belongs to the one that has its points now."""
@@ -226,12 +305,20 @@ _REASONS: Final = {
 }
 
 
-def answer_of(redemption: Redemption, balance: Balance) -> RedemptionAnswer:
+async def voucher_for(connection: Connection, sealer: Sealer | None, program: int, redemption: Redemption) -> str | None:
+    """The code that a redemption was given; None where it has none. Raises Unavailable."""
+    if redemption.reward is None or redemption.status != "captured" or sealer is None:
+        return None
+    return await rewards.voucher_of(connection, sealer=sealer, program=program, account=redemption.account, redemption=redemption.number)
+
+
+def answer_of(redemption: Redemption, balance: Balance, voucher: str | None = None) -> RedemptionAnswer:
     """As an answer shows it."""
     r = redemption
     return RedemptionAnswer(
-        id=r.id, status=r.status, points=r.points, captured=r.captured, refunded=r.refunded, reference=r.reference, reward=None, cause=None,
-        created_at=r.created_at, expires_at=r.expires_at, balance=balance, voucher=UNSET,
+        id=r.id, status=r.status, points=r.points, captured=r.captured, refunded=r.refunded, reference=r.reference, reward=r.reward_code,
+        cause=r.cause_code, created_at=r.created_at, expires_at=r.expires_at, balance=balance,
+        voucher=UNSET if voucher is None else voucher,
     )  # fmt: skip
 
 
@@ -242,12 +329,6 @@ def _stored_key(ask: Ask, opened: store.Opened) -> str | None:
     if not ask.by_consumer:
         return idempotency.of_platform(ask.platform, ask.key)
     return None if opened.person is None else idempotency.of_consumer(ask.platform, opened.person, ask.key)
-
-
-def _repeat(ask: Ask, first: First | store.Answered) -> Outcome:
-    if first.request_hash != ask.request_hash:
-        return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request.", []))
-    return Outcome(answer=first.answer.encode(), replayed=True, status=first.status)
 
 
 # Reservations that nobody ends ---------------------------------------------------------------------------

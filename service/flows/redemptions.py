@@ -7,7 +7,8 @@ from msgspec import Struct
 from schemas.redemptions import RedemptionAnswer, RedemptionItem
 from service.domain.errors import NotFound
 from service.domain.redeeming import Redemption
-from service.flows.redeem import UNKNOWN, answer_of
+from service.flows.redeem import UNKNOWN, answer_of, voucher_for
+from service.sealing import Sealer
 from service.store import balances, purses
 from service.store import redemptions as store
 from service.store.connection import Connection
@@ -22,8 +23,10 @@ class Row(Struct, frozen=True, kw_only=True):
     item: RedemptionItem
 
 
-async def find(connection: Connection, *, program: int, platform: int, id_: str, consumer: str | None = None) -> RedemptionAnswer:
-    """A platform's redemption by its id. `consumer`: only if it was paid from this consumer's purse. Raises NotFound."""
+async def find(
+    connection: Connection, *, sealer: Sealer, program: int, platform: int, id_: str, consumer: str | None = None
+) -> RedemptionAnswer:
+    """A platform's redemption by its id. `consumer`: only if it was paid from this consumer's purse. Raises NotFound, Unavailable."""
     redemption = await store.find(connection, program=program, id_=id_)
     if redemption is None or redemption.platform != platform:
         raise NotFound(UNKNOWN)
@@ -39,7 +42,8 @@ async def find(connection: Connection, *, program: int, platform: int, id_: str,
     if person is not None and homes[person] != home:
         raise NotFound(UNKNOWN)
     (_, balance), *_ = await balances.balances(connection, [home])
-    return answer_of(redemption, balance)
+    voucher = await voucher_for(connection, sealer, program, redemption)
+    return answer_of(redemption, balance, voucher)
 
 
 async def of_platform(
@@ -58,6 +62,6 @@ async def of_platform(
 
 def _item(r: Redemption) -> RedemptionItem:
     return RedemptionItem(
-        id=r.id, status=r.status, points=r.points, captured=r.captured, refunded=r.refunded, reference=r.reference, reward=None, cause=None,
-        created_at=r.created_at, expires_at=r.expires_at,
+        id=r.id, status=r.status, points=r.points, captured=r.captured, refunded=r.refunded, reference=r.reference,
+        reward=r.reward_code, cause=r.cause_code, created_at=r.created_at, expires_at=r.expires_at,
     )  # fmt: skip

@@ -78,7 +78,8 @@ async def stored(connection: Connection, keys: Sequence[tuple[int, str]]) -> dic
 
 
 _COLUMNS: Final = """r.number, r.account, r.platform, r.id, r.status, r.points, r.captured, r.refunded, r.reference, r.reward, r.cause,
-       r.created_at, r.expires_at, r.ended_at"""
+       r.created_at, r.expires_at, r.ended_at, rw.code AS reward_code, ca.code AS cause_code"""
+_NAMES: Final = "LEFT JOIN reward rw ON rw.id = r.reward LEFT JOIN cause ca ON ca.id = r.cause"
 LOTS: Final = """
 SELECT l.redemption, l.event, l.n, l.reserved, l.spent
 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, redemption) JOIN redemption_lot l USING (bucket, account, redemption)
@@ -86,6 +87,7 @@ FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, r
 ONE: Final = f"""
 SELECT {_COLUMNS}
 FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS w (bucket, account, number) JOIN redemption r USING (bucket, account, number)
+{_NAMES}
 """
 
 
@@ -203,12 +205,12 @@ async def find(connection: Connection, *, program: int, id_: str) -> Redemption 
 
 
 PAGE: Final = f"""
-SELECT {_COLUMNS} FROM redemption r
+SELECT {_COLUMNS} FROM redemption r {_NAMES}
 WHERE r.platform = $1 AND r.number < $2 AND ($3::text IS NULL OR r.status = $3)
 ORDER BY r.number DESC LIMIT $4
 """
 PAGE_OF_ACCOUNT: Final = f"""
-SELECT {_COLUMNS} FROM redemption r
+SELECT {_COLUMNS} FROM redemption r {_NAMES}
 WHERE r.bucket = $5 AND r.account = $6 AND r.number < $2 AND ($1::int IS NULL OR r.platform = $1) AND ($3::text IS NULL OR r.status = $3)
 ORDER BY r.number DESC LIMIT $4
 """

@@ -515,7 +515,6 @@ RECORDED = {
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
     "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
-    "replay": "delivery.replay", "import plastics": "plastics.report",
     "import vouchers": "voucher.load",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
