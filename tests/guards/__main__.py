@@ -171,13 +171,20 @@ def _judge_all(guards: Sequence[Guard], copies: "queue.Queue[Path]") -> list[Ver
     verdicts = []
     with ThreadPoolExecutor(copies.qsize()) as threads, progress:
         task = progress.add_task("guards", total=len(guards))
-        for done in as_completed([threads.submit(one, guard) for guard in guards]):
-            verdict = done.result()
-            verdicts.append(verdict)
-            progress.advance(task)
-            print(f"{len(verdicts):3}/{len(guards)} {verdict.line()}", flush=True)
+        try:
+            for done in as_completed([threads.submit(one, guard) for guard in guards]):
+                verdict = done.result()
+                verdicts.append(verdict)
+                progress.advance(task)
+                print(f"{len(verdicts):3}/{len(guards)} {verdict.line()}", flush=True)
+        except KeyboardInterrupt:
+            threads.shutdown(wait=False, cancel_futures=True)  # what runs hears the interruption, too
+            raise
     return verdicts
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(1)
