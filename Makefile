@@ -12,7 +12,7 @@ STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long check audit bench lock clean
+.PHONY: help setup run demo test test-long check audit bench faults guards lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,12 @@ check: $(STAMP) ## format, lint, types, import contract, known vulnerabilities, 
 
 bench: $(STAMP) ## the benchmarks of loadtests/
 	@exec $(BIN)/greenpoints bench $(ARGS)
+
+faults: $(STAMP) ## kill, pause and empty what can be, under load, and compare with a journal (ARGS='--seconds 60'; default 600)
+	@exec $(BIN)/python -m loadtests.faults $(ARGS)
+
+guards: $(STAMP) ## take out one guard of the ledger at a time and see which test goes red (ARGS='--only NAME')
+	@exec $(BIN)/python -m tests.guards $(ARGS)
 
 lock: $(STAMP) ## compile requirements.txt anew from the .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \

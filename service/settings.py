@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.bounds import MAX_BODY_BYTES, MAX_BULK_BODY_BYTES, MAX_HOOK_BODY_BYTES
+from service import failpoints
 from service.domain.addresses import read_networks
 from service.sealing import Sealer, UnusableMasterKey
 
@@ -113,6 +114,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How often a worker seals what was written to the ledger."""
     stop_delay_s: Annotated[float, Meta(ge=0, le=5)] = 1.0
     """How long an API process that was told to stop still takes requests while `/readyz` says that it is stopping."""
+    environment: Literal["production", "test"] = "production"
+    """`test` allows what must never happen anywhere else: failpoints."""
+    failpoints: str = ""
+    """Where a test ends the process (docs/faults.md); refused unless `environment` says `test`."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -139,6 +144,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
     if settings.retain_delivery_bodies_days > settings.retain_deliveries_days:
         raise SettingsError(f"{PREFIX}RETAIN_DELIVERY_BODIES_DAYS must not be above {PREFIX}RETAIN_DELIVERIES_DAYS: the row holds the body")
+    _check_failpoints(settings)
     try:
         read_networks(settings.trusted_proxies)
     except ValueError as error:
@@ -149,6 +155,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         except UnusableMasterKey as error:
             raise SettingsError(f"{PREFIX}MASTER_KEY: {error}") from None
     return settings
+
+
+def _check_failpoints(settings: Settings) -> None:
+    if settings.failpoints and settings.environment != "test":
+        raise SettingsError(f"{PREFIX}FAILPOINTS ends the process on purpose and is for tests only: unset it")
+    try:
+        failpoints.read(settings.failpoints)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}FAILPOINTS: {error}") from None
 
 
 def sealer_of(settings: Settings) -> Sealer:

@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
+from service import failpoints
 from service.domain.errors import Internal, Overloaded, Unavailable
 from service.domain.posting import Account
 from service.flows.outcomes import Outcome, Received
@@ -339,6 +340,7 @@ class Lane(Generic[T]):
         """Push the balances, then answer: a later read shows the effect."""
         try:
             await self._publish(received.changed, received.due_now)
+            failpoints.at("receive.pushed")
         finally:
             start = 0
             for n, waiting in enumerate(taken, 1):

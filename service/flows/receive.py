@@ -23,6 +23,7 @@ from schemas.events import (
     StoredEvent,
 )
 from schemas.problems import FieldError
+from service import failpoints
 from service.domain.catalogue import Catalogue
 from service.domain.claims import Claims, NotAsked
 from service.domain.errors import ConsumerErased, IdReused, InvalidRequest
@@ -110,7 +111,9 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
         vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
             if declarations:
-                return await _declare(connection, facts[0], knowledge, stripe)
+                received = await _declare(connection, facts[0], knowledge, stripe)
+                failpoints.at("declare.committed")
+                return received
             return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
         except (_Contended, NotAsked):
             current = await vault.version(connection)
@@ -178,7 +181,9 @@ async def _receive(
             vault_version = await vault.version(connection)
             knowledge.forget(vault_version)
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
+        failpoints.at("receive.referenced")
         new, orders, early = await _open(connection, batch, accounts, knowledge, vault_version, careful=careful)
+        failpoints.at("receive.opened")
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new] if repeats else batch.distinct
         if opened and (needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}):
@@ -186,10 +191,12 @@ async def _receive(
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
+        failpoints.at("receive.known")
         late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
         for fact in late:
             _scrub(fact)
         fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
+        failpoints.at("receive.read")
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -198,9 +205,13 @@ async def _receive(
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
         late += await _keep_little(connection, fold, accounts)
+        failpoints.at("receive.decided")
         written = await _write(connection, fold, met, stripe, vault_version)
+        failpoints.at("receive.written")
         if late:
             await _forget_hashes(connection, late)
+            failpoints.at("receive.scrubbed")
+    failpoints.at("receive.committed")
     if learnt:
         knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts}, vault_version)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
@@ -263,10 +274,12 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             [(program, EVENT, key, fact.request_hash, None, None), (program, EVENT, wrong_key, None, None, None)], key=_KEY
         )
         opening = await store.open_batch(connection, keys, [], [], [])
+        failpoints.at("declare.registered")
         number = opening.events.get((program, key))
         if number is None:
             if (program, wrong_key) in opening.events:
                 await store_packaging.unregister(connection, program, wrong_key)
+                failpoints.at("declare.unregistered")
             stored = await store.stored_answers(connection, [(program, key, fact.platform)])
             return Received(outcomes=[_outcome(fact, 0, _Batch([fact]), {}, stored)], changed=[], due_now=False, credited=[])
         found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
@@ -289,6 +302,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             order.registered_before = True
             order.erased = any(erased for _, erased in owners.values())
         fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
+        failpoints.at("declare.read")
         if not met.accounts | {declared.account} <= fold.accounts.keys():
             raise _Contended
         late = [fact] if await vault.is_erased(connection, declared.account, fact.platform) else []
@@ -299,11 +313,18 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             raise _Contended
         late += await _keep_little(connection, fold, {})
         written = await _write(connection, fold, met, stripe, vault_version)
-        await _forget_hashes(connection, late)
-        if type(declared.event) is PackagingReturned:
-            await store_packaging.forget_waiting(connection, program, declared.number)
-            await store_packaging.forget_back(connection, declared.account, declared.number)
+        failpoints.at("declare.written")
+        await _forget_declared(connection, program, declared, late)
     return _received(fold, [Outcome(answer=written[fact.key])])
+
+
+async def _forget_declared(connection: Connection, program: int, declared: Declared, late: Sequence[Fact]) -> None:
+    """What was declared wrong waits for nothing and was never given back."""
+    await _forget_hashes(connection, late)
+    if type(declared.event) is PackagingReturned:
+        await store_packaging.forget_waiting(connection, program, declared.number)
+        await store_packaging.forget_back(connection, declared.account, declared.number)
+    failpoints.at("declare.forgotten")
 
 
 async def _declare_unapplied(
@@ -328,6 +349,7 @@ async def _declare_unapplied(
         await store_packaging.declare_parked_wrong(connection, fact.program, stored.number)
     if unknown is None:
         await store_packaging.declare_parked_wrong(connection, fact.program, found["number"])
+    failpoints.at("declare.unapplied")
     return Received(outcomes=[Outcome(answer=rows[0][1].encode())], changed=[], due_now=False, credited=[(number, event.TYPE, "ignored")])
 
 
@@ -430,6 +452,7 @@ async def _open(
         early.accounts, early.reading = _at_home(opening.accounts, knowledge), opening.reading
     else:
         opening = await store.open_batch(connection, keys, [], [], [])
+    failpoints.at("receive.registered")
     if opening.vault_version != vault_version:
         raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
     if opening.orders and len(opening.events) < len(batch.distinct):
@@ -524,6 +547,7 @@ async def _fold(
         accounts = _at_home(locked_accounts, knowledge)
     else:
         met, accounts = packing.Met(), early.accounts
+    failpoints.at("receive.locked")
     settled = await _read_orders(connection, orders)
     if packed:
         settled |= await packing.read_awards(connection, met, declared)
@@ -531,6 +555,7 @@ async def _fold(
     if packed:
         theirs = [*_with_accounts(facts, orders, references, buyers), *_shipments(facts, orders, declared)]
         claims = await packing.read(connection, met, facts, theirs, knowledge.catalogue, declared=declared, dry=dry)
+        failpoints.at("receive.claimed")
     else:
         claims = Claims.none()
     locked = False
@@ -766,17 +791,24 @@ async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: i
         ),
     ):  # fmt: skip
         raise _Contended
+    failpoints.at("receive.stored")
     if linked := [(s.account, s.number, home) for s in fold.stored if s.version and (home := fold.accounts[s.account].home) is not None]:
         await store.set_homes(connection, linked)
+    failpoints.at("receive.homes_set")
     if fold.reversed:
         await store.update_reversed(connection, [(account, award) for (account, _, _), award in fold.reversed.items()])
+        failpoints.at("receive.reversed")
     if fold.entries:
         await store.insert_entries(connection, fold.entries, fold.scope.now)
+        failpoints.at("receive.posted")
     if fold.lot_uses:
         await store.use_lots(connection, fold.lot_uses)
+        failpoints.at("receive.lots_used")
     if fold.parked:
         await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
+        failpoints.at("receive.parked")
     await _pick_up(connection, fold)
+    failpoints.at("receive.picked_up")
     await packing.write(connection, fold, met, fold.scope.claims)
     return answers
 

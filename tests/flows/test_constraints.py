@@ -1,0 +1,35 @@
+"""What the schema itself refuses, whoever writes it: the last guard behind the flows."""
+
+import asyncpg
+import pytest
+
+from tests.worlds import World, order_paid
+
+
+@pytest.fixture
+async def credited(world: World) -> World:
+    """One account with 20 points on hold."""
+    await world.campaign(hold="P14D")
+    await world.credit(order_paid(quantity=2))
+    return world
+
+
+@pytest.mark.parametrize("column", ["pending", "available", "reserved", "debt"])
+async def test_no_balance_goes_below_nothing(credited: World, column: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError, match=f"account_{column}_check"):
+        await credited.rows(f"UPDATE account SET {column} = -1")
+
+
+async def test_no_more_is_taken_back_than_was_awarded(credited: World) -> None:
+    for reversed_ in (21, -1):
+        with pytest.raises(asyncpg.CheckViolationError, match="award"):
+            await credited.rows("UPDATE award SET reversed = $1", reversed_)
+
+
+async def test_an_account_s_entries_are_numbered_once(world: World) -> None:
+    insert = """
+        INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
+        VALUES (1, 1, 1, $1, 1, 1, 5, 1, 1, 1, 1, 1, 0, 1, now())"""
+    await world.rows(insert, 1)
+    with pytest.raises(asyncpg.UniqueViolationError, match="entry_pkey"):
+        await world.rows(insert, 2)
