@@ -96,7 +96,9 @@ async def test_a_file_that_cannot_be_finished_loads_nothing(catalogue: Catalogue
     assert await catalogue.world.rows("SELECT FROM audit WHERE action = 'voucher.load'") == []
 
 
-@pytest.mark.parametrize(("reward", "said"), [("nothing", "no such reward"), ("plain", "gives out no codes"), ("NUL\u00e4", "no such reward")])
+@pytest.mark.parametrize(
+    ("reward", "said"), [("nothing", "no such reward"), ("plain", "gives out no codes"), ("NUL\u00e4", "no such reward")]
+)
 async def test_what_cannot_have_codes_is_refused_in_a_line(
     catalogue: Catalogue, tmp_path: Path, capfd: pytest.CaptureFixture[str], reward: str, said: str
 ) -> None:
