@@ -153,6 +153,11 @@ def _reward(t: Tenant) -> dict[str, Any]:
     return {"code": t.name(), "name": "A cup", "points": 100, "stock": 10, "vouchers": True, "platforms": [t.platform]}
 
 
+def _cause(t: Tenant) -> dict[str, Any]:
+    """The program's, whose platforms all see it."""
+    return {"code": t.name().replace(t.mark, t.program_code[:3]), "name": "Trees"}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
@@ -247,7 +252,7 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/rewards"): Body(_reward, refers={("platforms", 0): "platform"}, names={("code",): "reward"}),
     ("PATCH", "/v1/rewards/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
     ("POST", "/v1/rewards/{code}/vouchers"): Body(lambda t: [t.name()]),
-    ("POST", "/v1/causes"): Body(lambda t: {"code": t.name(), "name": "Trees"}, names={("code",): "cause"}),
+    ("POST", "/v1/causes"): Body(_cause, names={("code",): "cause"}),
     ("PATCH", "/v1/causes/{code}"): Body(lambda _: {"description": "Many trees"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),

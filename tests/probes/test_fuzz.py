@@ -36,10 +36,12 @@ from service.domain.intake import Sender, decode_json, fact_of, hash_of, read_fa
 from service.domain.openings import bounded_lines
 from service.domain.plastics import content_of
 from service.domain.registrations import check_asset, check_certificate, check_product
+from service.domain.rewards import check_voucher, voucher_hash
 from service.domain.tokens import TokenError
 from service.domain.validate import MAX_AHEAD
 from tests.probes.mutations import bodies, documents, encoded
 from tests.probes.payloads import EVENTS, NOW, SENDERS
+from tests.sealer import SEALER
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 fuzz = settings(
@@ -211,6 +213,20 @@ def test_an_import_of_assets_is_read_row_by_row_whole_or_as_it_comes(body: bytes
     for row in rows:
         if not hasattr(row, "pointer"):
             answer_of(lambda row=row: check_asset(row, {}))  # type: ignore[misc]
+
+
+@fuzz
+@given(body=bodies([["A-1", "A-2"], "A-1", [[]], [7, None]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+def test_an_import_of_vouchers_is_read_row_by_row_and_sealed_or_refused(body: bytes, csv: bytes, format_: Any) -> None:
+    given_ = csv if format_ == "csv" else body.replace(b", ", b"\n") if format_ == "ndjson" else body
+    rows = answer_of(lambda: imports.voucher_rows(given_, format_)) or []
+    if format_ != "json":
+        lines = io.StringIO(given_.decode("utf-8-sig", "surrogateescape"), newline="")
+        rows += answer_of(lambda: list(imports.voucher_lines(bounded_lines(lines), format_))) or []
+    for row in rows:
+        if isinstance(row, str) and isinstance(code := check_voucher(row), str):
+            assert SEALER.open(SEALER.seal(code)) == code
+            assert len(voucher_hash(HASH_KEY, code)) == 32
 
 
 # Campaigns ---------------------------------------------------------------------------------------------
