@@ -38,9 +38,10 @@ BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
 BEFORE_BODIES_S = 0.2
-PARTS = ("credits", "balances", "latency", "settlement", "assets")
+PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "assets")
 ASSETS = 1_000_000
 GRAI = "04012345555554"
+HOT, HOT_TIMEOUT_S = 500, 10.0
 MOST_CREDITS, MOST_ECHOES = 15_000, 30_000
 """A second; a faster server ends a measurement early, and the rate is as good."""
 
@@ -160,6 +161,31 @@ class Bench:
             met=ratio >= 2.5,
         )
 
+    async def redemptions(self) -> None:
+        """Points spent at once by distinct consumers against single credits; then all by one and the same."""
+        self.world.fund(100_000)
+
+        def spending(consumer: int | None, most: int) -> list[bytes]:
+            made = [self.world.redemption(consumer) for _ in range(most)]
+            return [request("POST", "/v1/redemptions", token=self.key, body=body, key=key) for key, body in made]
+
+        async def spend() -> Result:
+            return await closed(self.port, spending(None, int(MOST_CREDITS * self.seconds)), connections=256, seconds=self.seconds)
+
+        rates = await alternate({"single": self.single(self.port, 256), "redemptions": spend}, self.rounds)
+        ratio = rates["redemptions"] / rates["single"]
+        self._bar(
+            "redemptions of distinct consumers", f"{rates['redemptions']:,.0f}/s", f"single {rates['single']:,.0f}/s", ratio, "≥ 0.5",
+            met=ratio >= 0.5,
+        )  # fmt: skip
+        hot = await closed(self.port, spending(7, HOT), connections=HOT, seconds=HOT_TIMEOUT_S)
+        _only_successes("redemptions of one consumer", hot)
+        done = len(hot.latencies_s)
+        self._bar(
+            f"{HOT} redemptions of one consumer at once", f"{done} done", f"slowest {hot.percentile_ms(1.0):,.0f} ms", done, f"= {HOT}",
+            met=done == HOT,
+        )  # fmt: skip
+
     async def balances(self) -> None:
         """The balance by JWT against a bare route that answers JSON."""
         token = self.world.consumer_token(self.system)
@@ -266,7 +292,7 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
         with process("loadtests.baseline", str(bench.baseline_port)), process("service.api", **naive):
             await until_listening(bench.baseline_port)
             await until_listening(bench.naive_port)
-            for name in arguments.only or ("credits", "balances", "latency"):
+            for name in arguments.only or ("credits", "balances", "latency", "redemptions"):
                 if name not in ("settlement", "assets"):
                     await getattr(bench, name)()
         if not arguments.only or "settlement" in arguments.only:

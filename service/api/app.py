@@ -111,11 +111,8 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes,
-            *moves.routes, *privacy.routes,
+            *adjustments.routes, *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
-            *rewards.routes, *causes.routes,
-            *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
-            *adjustments.routes, *transfers.routes, *documentation.routes,
             *impact.routes, *plastics.routes, *proof.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
             *documentation.routes,
         ],
