@@ -12,7 +12,7 @@ from schemas.rewards import RewardAnswer, RewardBody, RewardPatch, VouchersAnswe
 from service.domain.keys import bucket_of
 from service.flows import reward_catalogue, vouchers
 from service.flows.rewards import Booked, book, deliver, give_back
-from service.store import purses
+from service.store import check_rewards, purses
 from service.store.connection import Connection
 from tests.sealer import SEALER
 from tests.worlds import World, order_paid
@@ -25,6 +25,15 @@ END = """
 UPDATE redemption SET status = $4, captured = CASE WHEN $4 = 'captured' THEN points ELSE 0 END, refunded = $5, ended_at = now()
 WHERE bucket = $1 AND account = $2 AND number = $3
 """
+
+SOLD_OUT = "The reward is sold out."
+STATEMENTS = {name: value for name, value in vars(check_rewards).items() if name.isupper()}
+"""What `check` asks about rewards."""
+
+
+async def sound(world: World) -> None:
+    """`check` finds nothing wrong with rewards."""
+    assert {name for name, statement in STATEMENTS.items() if await world.rows(statement)} == set()
 
 
 class Catalogue:

@@ -5,6 +5,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.projection import Projection
+from tests.redeeming import Catalogue
 from tests.worlds import World
 
 
@@ -19,3 +20,7 @@ async def world(database: str) -> AsyncIterator[World]:
 async def projection(redis_url: str) -> AsyncIterator[Projection]:
     async with Redis.from_url(redis_url, socket_timeout=5) as redis:
         yield Projection(redis, epoch=1, ttl_s=600, wait_ms=1_000)
+
+
+def catalogue(world: World) -> Catalogue:
+    return Catalogue(world)
