@@ -52,6 +52,11 @@ async def test_what_agrees_is_sound(journal: Journal) -> None:
     assert compare(journal, ledger(("a", 30), ("c", 20), has=46)).sound, "an unknown one may be there, once"
 
 
+async def test_a_redemption_that_nobody_answered_may_have_taken_its_points_and_no_more(journal: Journal) -> None:
+    journal.redemptions["u"] = Redemption(key="u", consumer="ann", points=5)
+    assert [compare(journal, ledger(("a", 30), has=has)).sound for has in (27, 26, 21, 20)] == [False, True, True, False]
+
+
 async def test_what_does_not_agree_is_told(journal: Journal) -> None:
     def told(found: Verdict) -> tuple[int, int, int]:
         return len(found.lost), len(found.doubled), len(found.broken)
