@@ -21,7 +21,7 @@ from service.flows.knowledge import Knowledge
 from service.flows.openings import take_over
 from service.flows.past import entries
 from service.store import balances, past, settlement
-from tests.tampering import tamper
+from tests.tampering import allow, tamper
 from tests.worlds import World, cancelled, order_paid, refund
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Real:
         await self.world.campaign(award={"kind": "per_unit", "points": 3}, hold="P14D")
         await self.world.campaign(action="packaging", award={"kind": "fixed", "points": 7})
         async with pool.acquire() as conn:
+            await allow(conn)  # `forget` empties the book
             self.shop = await administer.find_platform(conn, program=self.world.program, code="shop")
 
     async def forget(self) -> None:
