@@ -22,6 +22,7 @@ from service.api import (
     operators,
     plastics,
     platforms,
+    points_policy,
     privacy,
     registries,
     station_calls,
@@ -105,7 +106,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
             *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
-            *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
+            *impact.routes, *plastics.routes, *points_policy.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
             *documentation.routes,
         ],
         guards=[enforce],
