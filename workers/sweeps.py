@@ -4,8 +4,10 @@ from datetime import timedelta
 
 from service.flows import privacy_requests, retention
 from service.flows.erase import finish_erasures
+from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
 from service.flows.settle import settle_due
+from service.flows.warn import warn_due
 from service.runtime import Resources
 from service.store.settlement import ignore_overdue_parked
 from service.store.vitals import vitals
@@ -19,6 +21,20 @@ async def settle(resources: Resources) -> None:
         resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
         batch_events=settings.settle_batch_events,
     )  # fmt: skip
+
+
+async def expire(resources: Resources) -> None:
+    """Expire points whose last day is over."""
+    settings = resources.settings
+    await expire_due(
+        resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
+        batch_lots=settings.expiry_batch_lots,
+    )  # fmt: skip
+
+
+async def warn(resources: Resources) -> None:
+    """Warn of points that end soon."""
+    await warn_due(resources.pool)
 
 
 async def ignore_parked(resources: Resources) -> None:

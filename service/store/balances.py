@@ -9,8 +9,9 @@ from msgspec import Struct
 from schemas.events import Balance
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.lots import LAST_DAY
 
-DETAILS = """
+DETAILS = f"""
 SELECT a.pending, a.available, a.reserved, a.debt, a.version, n.due_at, n.points, l.points AS expiring_points, l.days AS expiring_on
 FROM account a
 LEFT JOIN LATERAL (
@@ -22,9 +23,9 @@ LEFT JOIN LATERAL (
 ) n ON true
 CROSS JOIN LATERAL (
     SELECT array_agg(points ORDER BY day) AS points, array_agg(day ORDER BY day) AS days FROM (
-        SELECT expires_on AS day, sum(remaining)::bigint AS points FROM lot
-        WHERE lot.bucket = a.bucket AND lot.account = a.id AND remaining > 0 AND expires_on IS NOT NULL
-        GROUP BY expires_on ORDER BY expires_on LIMIT 12
+        SELECT d.day, sum(l.remaining - l.reserved)::bigint AS points FROM lot l CROSS JOIN LATERAL (SELECT {LAST_DAY} AS day) d
+        WHERE l.bucket = a.bucket AND l.account = a.id AND l.remaining > 0 AND l.remaining > l.reserved AND l.expires_on IS NOT NULL
+        GROUP BY d.day ORDER BY d.day LIMIT 12
     ) e
 ) l
 WHERE a.bucket = $1 AND a.id = $2
