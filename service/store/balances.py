@@ -23,8 +23,11 @@ LEFT JOIN LATERAL (
 ) n ON true
 CROSS JOIN LATERAL (
     SELECT array_agg(points ORDER BY day) AS points, array_agg(day ORDER BY day) AS days FROM (
-        SELECT d.day, sum(l.remaining - l.reserved)::bigint AS points FROM lot l CROSS JOIN LATERAL (SELECT {LAST_DAY} AS day) d
-        WHERE l.bucket = a.bucket AND l.account = a.id AND l.remaining > 0 AND l.remaining > l.reserved AND l.expires_on IS NOT NULL
+        SELECT d.day, sum(l.free)::bigint AS points FROM (
+            SELECT bucket, account, program, expires_on, idle_months, sum(remaining - reserved) AS free FROM lot
+            WHERE lot.bucket = a.bucket AND lot.account = a.id AND remaining > 0 AND remaining > reserved AND expires_on IS NOT NULL
+            GROUP BY 1, 2, 3, 4, 5
+        ) l CROSS JOIN LATERAL (SELECT {LAST_DAY} AS day) d
         GROUP BY d.day ORDER BY d.day LIMIT 12
     ) e
 ) l

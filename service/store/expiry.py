@@ -14,9 +14,11 @@ from service.store.lots import LAST_DAY
 DUE: Final = """
 WITH day AS MATERIALIZED (SELECT id, time_zone, (now() AT TIME ZONE time_zone)::date AS today FROM program)
 SELECT b::smallint AS bucket, d.id AS program FROM generate_series(0, 1023) b CROSS JOIN day d
-WHERE EXISTS (
+CROSS JOIN LATERAL (
+    -- One probe of the index each: as a mere EXISTS it may be planned as a join over all lots.
     SELECT FROM lot l WHERE l.bucket = b::smallint AND l.program = d.id AND l.expires_on < d.today AND l.remaining > l.reserved
-)
+    ORDER BY l.expires_on LIMIT 1
+) l
 ORDER BY 1
 """
 

@@ -130,6 +130,12 @@ async def test_the_day_is_the_programs_own(life: Life) -> None:
     await life.world.rows(zone, life.world.program, "Pacific/Pago_Pago")
     await end_of(life.world, "c", 0)
     assert await life.expire() == 0, "its last day is not over"
+    async with life.world.pool.acquire() as conn:
+        mine = await leases.take(conn, "expire", 0)
+        assert mine is not None
+        parts = [(bucket, life.world.program) for bucket in range(1024)]
+        assert await expire_batch(conn, life.projection, mine, parts, stripe=1, limit=10) == 0, "nor for a transaction that looks anew"
+        await leases.give_back(conn, mine)
     await life.world.rows(zone, life.world.program, "Pacific/Kiritimati")
     assert await life.expire() == 1
     await life.world.rows(zone, life.world.program, "Pacific/Pago_Pago")

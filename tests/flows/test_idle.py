@@ -16,7 +16,7 @@ from service.projection import Projection
 from service.store import balances
 from tests.flows.test_expire import Life
 from tests.spending import account_of, age, capture, reserve
-from tests.worlds import CHANGE, World, cancelled, order_paid
+from tests.worlds import CHANGE, World, cancelled, order_paid, refund
 
 MONTHS = 6
 
@@ -107,10 +107,10 @@ async def test_who_spends_keeps_them_and_who_gives_back_does_not(life: Life) -> 
     moved = add_months(await local_day(world, row["at"]), MONTHS)
     assert await told(world) == [(25, moved)]
     await age(world, 100)
-    # Something is taken back: that is nothing that the consumer earned.
-    await world.send(cancelled(paid), knowledge=Knowledge())
-    ((points, day),) = await told(world) or [(0, moved)]
-    assert points == 0 or day < add_months(await local_day(world, row["at"]), MONTHS)
+    # Something is taken back: that is nothing that the consumer earned or spent.
+    await world.send(refund(paid, "r", 1), knowledge=Knowledge())
+    (row,) = await world.rows("SELECT max(at) AS at FROM transfer WHERE kind = 5")
+    assert await told(world) == [(15, add_months(await local_day(world, row["at"]), MONTHS))]
     await life.sound()
 
 

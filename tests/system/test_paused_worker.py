@@ -20,7 +20,7 @@ from tests.spending import end_of
 from tests.worlds import World, order_paid
 
 IDLE_S = 2
-PATIENCE_S = 15.0
+PATIENCE_S = 40.0
 
 
 async def until(world: World, sql: str, *values: Any) -> None:
