@@ -237,18 +237,18 @@ class Bench:
                     resources.pool, resources.projection, stripe=1, buckets=settings.settle_buckets, batch_lots=settings.expiry_batch_lots
                 )
             )
-            credits: list[Result] = []
+            beside: list[Result] = []
             while not work.done():
                 requests = self._events("/v1/events", CREDITS_BESIDE)
-                credits.append(await open_loop(self.port, requests, rate=CREDITS_BESIDE, seconds=self.seconds))
+                beside.append(await open_loop(self.port, requests, rate=CREDITS_BESIDE, seconds=self.seconds))
             done = await work
             took_s = time.perf_counter() - start
         if done != lots:
             raise SystemExit(f"bench: {done:,} of {lots:,} lots expired")
         self._bar("expiry", f"{took_s:,.0f} s", f"{lots:,} lots, {lots / took_s:,.0f}/s", took_s, "≤ 120 s", met=took_s <= 120)
-        longest = max(result.percentile_ms(1) for result in credits)
-        p99 = statistics.median(result.percentile_ms(0.99) for result in credits)
-        refused = sum(count for result in credits for status, count in result.statuses.items() if status != 201)
+        longest = max(result.percentile_ms(1) for result in beside)
+        p99 = statistics.median(result.percentile_ms(0.99) for result in beside)
+        refused = sum(count for result in beside for status, count in result.statuses.items() if status != 201)
         self._bar(
             "longest credit while lots expire", f"{longest:.0f} ms, p99 {p99:.0f} ms, {refused} refused", f"offered {CREDITS_BESIDE}/s",
             longest, "≤ 1,000 ms", met=longest <= 1_000 and not refused,

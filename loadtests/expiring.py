@@ -31,7 +31,7 @@ WITH given AS MATERIALIZED (
 )
 UPDATE account a SET available = a.available + {LOTS_EACH * POINTS}, version = g.version, last_seq = a.last_seq + 2
 FROM given g WHERE a.bucket = g.bucket AND a.id = g.account
-"""
+"""  # noqa: S608 - constants
 LEFT: Final = "SELECT count(*) FROM lot WHERE remaining > reserved AND expires_on < (now() - interval '1 day')::date"
 
 
