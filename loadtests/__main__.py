@@ -22,9 +22,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadtests import expiring
 from loadtests.generator import Result, closed, open_loop, request
 from loadtests.world import World
 from service.cli.servers import environment
+from service.flows.expire import expire_due
 from service.flows.settle import settle_due
 from service.local.ports import choose_port
 from service.local.temporary import COMMAND_LINE, TemporarySystem, temporary_system
@@ -38,7 +40,9 @@ BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
 BEFORE_BODIES_S = 0.2
-PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "assets")
+PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "expiry", "assets")
+CREDITS_BESIDE = 200
+"""Single credits a second while lots expire."""
 ASSETS = 1_000_000
 GRAI = "04012345555554"
 HOT, HOT_TIMEOUT_S = 500, 10.0
@@ -244,6 +248,38 @@ class Bench:
             rate = waiting / (time.perf_counter() - start)
         self._bar("settlement", f"{rate:,.0f} events/s", f"{waiting:,} events", rate, "≥ 10,000", met=rate >= 10_000)
 
+    async def expiry(self) -> None:
+        """Expire a million lots, with the worker's own flow in one process, while single credits to the same consumers go on."""
+        settings = load_settings(environment(self.system.environ))
+        connection = await asyncpg.connect(settings.database_url)
+        try:
+            lots = await expiring.give(connection, campaign="bench-purchase")
+        finally:
+            await connection.close()
+        async with open_resources(settings) as resources:
+            start = time.perf_counter()
+            work = asyncio.create_task(
+                expire_due(
+                    resources.pool, resources.projection, stripe=1, buckets=settings.settle_buckets, batch_lots=settings.expiry_batch_lots
+                )
+            )
+            beside: list[Result] = []
+            while not work.done():
+                requests = self._events("/v1/events", CREDITS_BESIDE)
+                beside.append(await open_loop(self.port, requests, rate=CREDITS_BESIDE, seconds=self.seconds))
+            done = await work
+            took_s = time.perf_counter() - start
+        if done != lots:
+            raise SystemExit(f"bench: {done:,} of {lots:,} lots expired")
+        self._bar("expiry", f"{took_s:,.0f} s", f"{lots:,} lots, {lots / took_s:,.0f}/s", took_s, "≤ 120 s", met=took_s <= 120)
+        longest = max(result.percentile_ms(1) for result in beside)
+        p99 = statistics.median(result.percentile_ms(0.99) for result in beside)
+        refused = sum(count for result in beside for status, count in result.statuses.items() if status != 201)
+        self._bar(
+            "longest credit while lots expire", f"{longest:.0f} ms, p99 {p99:.0f} ms, {refused} refused", f"offered {CREDITS_BESIDE}/s",
+            longest, "≤ 1,000 ms", met=longest <= 1_000 and not refused,
+        )  # fmt: skip
+
     async def assets(self) -> None:
         """Register reusable packaging from a file, by the command that operators use."""
         with tempfile.TemporaryDirectory() as folder:
@@ -293,11 +329,14 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
             await until_listening(bench.baseline_port)
             await until_listening(bench.naive_port)
             for name in arguments.only or ("credits", "balances", "latency", "redemptions"):
-                if name not in ("settlement", "assets"):
+                if name not in ("settlement", "expiry", "assets"):
                     await getattr(bench, name)()
         if not arguments.only or "settlement" in arguments.only:
             world.stop_worker()
             await bench.settlement()
+        if not arguments.only or "expiry" in arguments.only:
+            world.stop_worker()
+            await bench.expiry()
         if not arguments.only or "assets" in arguments.only:
             await bench.assets()
         return bench.bars

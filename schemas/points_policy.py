@@ -1,5 +1,6 @@
 """How points of a program live and die."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, UnsetType
@@ -70,3 +71,23 @@ class PointsPolicyPatch(Body, frozen=True, kw_only=True):
     negative_balance: Literal["debt", "cap_at_zero", "refuse"] | UnsetType = UNSET
     transfers: TransferPolicy | UnsetType = UNSET
     adjustment_alone: Bound | UnsetType = UNSET
+
+
+class PointsPolicyVersion(PointsPolicy, frozen=True, kw_only=True):
+    """A version: it counts for what is received from `effective_from` on. Version 0, the defaults, has always counted."""
+
+    version: int = 0
+    effective_from: datetime | None = None
+
+
+class PointsPolicyAnswer(PointsPolicyVersion, frozen=True, kw_only=True):
+    """The version in force, and the one that was saved and is not in force yet."""
+
+    next: PointsPolicyVersion | None = None
+
+
+class PointsPolicyRecord(PointsPolicyVersion, frozen=True, kw_only=True):
+    """A version, and who saved it when."""
+
+    created_by: str
+    created_at: datetime

@@ -68,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Events settled in one transaction."""
     settle_buckets: Annotated[int, Meta(ge=1, le=1_024)] = 64
     """Buckets of one settling transaction; 1 on a Citus cluster, so that each stays on its shard."""
+    expiry_batch_lots: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
+    """Lots that expire in one transaction."""
+    idle_transaction_timeout_s: Annotated[float, Meta(ge=1, le=600)] = 5.0
+    """A worker that stops in the middle of a transaction keeps its locks no longer: PostgreSQL ends its connection."""
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BODY_BYTES
     """Largest body of a route that takes one thing."""
     max_bulk_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BULK_BODY_BYTES

@@ -4,9 +4,11 @@ from datetime import timedelta
 
 from service.flows import adjustments, check_recent, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
+from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
 from service.flows.redeem import release_expired
 from service.flows.settle import settle_due
+from service.flows.warn import warn_due
 from service.runtime import Resources
 from service.store.links import forget_codes
 from service.store.settlement import ignore_overdue_parked
@@ -26,6 +28,20 @@ async def settle(resources: Resources) -> None:
 async def release(resources: Resources) -> None:
     """Release reservations whose end has come."""
     await release_expired(resources.pool, resources.projection, stripe=resources.knowledge.stripe)
+
+
+async def expire(resources: Resources) -> None:
+    """Expire points whose last day is over."""
+    settings = resources.settings
+    await expire_due(
+        resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
+        batch_lots=settings.expiry_batch_lots,
+    )  # fmt: skip
+
+
+async def warn(resources: Resources) -> None:
+    """Warn of points that end soon."""
+    await warn_due(resources.pool)
 
 
 async def ignore_parked(resources: Resources) -> None:

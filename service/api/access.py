@@ -140,6 +140,10 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/packaging/assets/{asset}/lose"): _operator("registries:write"),
     ("GET", "/v1/packaging-policy"): _operator("registries:read"),
     ("PATCH", "/v1/packaging-policy"): _operator("registries:write"),
+    # Points policy
+    ("GET", "/v1/points-policy"): _operator("points-policy:read"),
+    ("PATCH", "/v1/points-policy"): _operator("points-policy:write"),
+    ("GET", "/v1/points-policy/versions"): _operator("points-policy:read"),
     # Plastics
     ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
     ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),

@@ -25,6 +25,7 @@ from service.api import (
     operators,
     plastics,
     platforms,
+    points_policy,
     privacy,
     proof,
     redemptions,
@@ -110,11 +111,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes,
-            *adjustments.routes, *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes,
-            *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
-            *impact.routes, *plastics.routes, *proof.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
-            *documentation.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes, *adjustments.routes,
+            *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes, *campaigns.routes, *registries.routes,
+            *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes, *impact.routes, *plastics.routes, *proof.routes,
+            *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *points_policy.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

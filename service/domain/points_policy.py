@@ -1,17 +1,56 @@
 """A program's points policy: which version counts at a moment, and the last day of points that become available."""
 
-from collections.abc import Sequence
+from calendar import monthrange
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
+from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
-from schemas.points_policy import Activity, Fixed, PointsPolicy, Rolling
+from schemas.points_policy import Activity, Fixed, PointsPolicy, PointsPolicyPatch, Rolling
+from schemas.problems import FieldError
 from service.domain.campaigns import Duration, add_months, expires_on, parse_duration
+from service.domain.errors import InvalidRequest
 
-DEFAULT = PointsPolicy()
+DEFAULT: Final = PointsPolicy()
+MAX_LIFE_MONTHS: Final = 120
+MAX_LIFE_DAYS: Final = 3_653
+LEAP_YEAR: Final = 2024
 _decode = msgspec.json.Decoder(PointsPolicy).decode
+
+
+def changed(before: PointsPolicy, patch: PointsPolicyPatch) -> PointsPolicy:
+    """The policy after a change. Raises InvalidRequest: nothing given, or with all its errors."""
+    given = {name: value for name in patch.__struct_fields__ if (value := getattr(patch, name)) is not UNSET}
+    if not given:
+        raise InvalidRequest("Give at least one of " + ", ".join(patch.__struct_fields__) + ".")
+    after = msgspec.structs.replace(before, **given)
+    if errors := list(_errors(after)):
+        raise InvalidRequest(f"{errors[0].detail} (at {errors[0].pointer})", errors)
+    return after
+
+
+def _errors(policy: PointsPolicy) -> Iterator[FieldError]:
+    expiry = policy.expiry
+    if isinstance(expiry, Rolling | Fixed):
+        yield from _duration_errors(expiry.after, "/expiry/after", least=isinstance(expiry, Rolling))
+    if isinstance(expiry, Fixed) and int(expiry.on[3:]) > monthrange(LEAP_YEAR, int(expiry.on[:2]))[1]:
+        yield FieldError(pointer="/expiry/on", detail="is no day of any year")
+    yield from _duration_errors(policy.restored_for, "/restored_for")
+
+
+def _duration_errors(text: str, pointer: str, *, least: bool = False) -> Iterator[FieldError]:
+    try:
+        life = parse_duration(text)
+    except ValueError as error:
+        yield FieldError(pointer=pointer, detail=str(error))
+        return
+    if least and life == Duration():
+        yield FieldError(pointer=pointer, detail="must be longer than nothing")
+    elif life.months > MAX_LIFE_MONTHS or life.days + life.seconds // 86_400 > MAX_LIFE_DAYS:
+        yield FieldError(pointer=pointer, detail=f"is longer than {MAX_LIFE_MONTHS // 12} years")
 
 
 class PolicyVersion(Struct, frozen=True, kw_only=True):
@@ -29,10 +68,12 @@ class PointsPolicies(Struct, frozen=True):
 
     def at(self, now: datetime) -> PointsPolicy:
         """The policy in force. It depends on the moment alone: a version begins some seconds after it was saved, when all know it."""
-        for version in reversed(self.versions):
-            if version.effective_from <= now:
-                return version.body
-        return DEFAULT
+        found = self.version_at(now)
+        return DEFAULT if found is None else found.body
+
+    def version_at(self, now: datetime) -> PolicyVersion | None:
+        """The version in force; None: the defaults, for nothing was saved before."""
+        return next((version for version in reversed(self.versions) if version.effective_from <= now), None)
 
 
 def compile_policy(version: int, effective_from: datetime, body: str) -> PolicyVersion:

@@ -33,6 +33,8 @@ Permission = Literal[
     "plastics:close",
     "adjustments:read",
     "adjustments:write",
+    "points-policy:read",
+    "points-policy:write",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -70,6 +72,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "plastics:read": ROLES,
     "plastics:write": ("analyst", "admin"),
     "plastics:close": ("analyst", "admin"),
+    # How points live and die, and up to how many somebody may give alone.
+    "points-policy:read": ROLES,
+    "points-policy:write": ("admin",),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 

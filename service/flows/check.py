@@ -46,8 +46,8 @@ RULES: Final = (
     Rule(
         1, "double_entry",
         "The entries of every transfer, and so of the whole book, sum to zero; what one consumer gave another received; each account's "
-        "entries are numbered without a gap.",
-        (store.TRANSFERS, store.SEQUENCES, check_adjustments.BETWEEN_CONSUMERS),
+        "entries are numbered without a gap; what no event causes has a row that says what it was.",
+        (store.TRANSFERS, store.SEQUENCES, check_adjustments.BETWEEN_CONSUMERS, store.TRANSFER_ROWS),
     ),
     Rule(
         2, "balances",
@@ -56,8 +56,9 @@ RULES: Final = (
     ),
     Rule(
         3, "lots",
-        "What is left of the lots is what is available and reserved; what is missing from a lot is the sum of its uses.",
-        (store.LOT_USES, store.LOT_SUMS),
+        "What is left of the lots is what is available and reserved; what is missing from a lot is the sum of its uses; what is kept apart "
+        "in it is what open reservations hold; a redemption's lots have spent what it captured and did not give back.",
+        (store.LOT_USES, store.LOT_SUMS, store.RESERVED, store.RESERVED_SUMS, store.REDEMPTIONS),
     ),
     Rule(
         4, "settlements",
@@ -95,14 +96,17 @@ RULES: Final = (
     Rule(
         9, "deadlines",
         "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows; no adjustment is "
-        "open after its time.",
-        (store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE),
+        "open after its time; no points are free an hour after their last day; every reservation has its end in the queue of ends, and "
+        "none is open a minute after it.",
+        (
+            store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE, store.UNEXPIRED, store.UNRELEASED, store.RESERVATION_ENDS,
+        ),
     ),
     Rule(
         10, "statistics",
         "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records; "
         "what was given to causes is what the book says.",
-        (store.ROLLUPS, store.IMPACT, store.CONSUMERS, check_rewards.CAUSES),
+        (store.ROLLUPS, store.SPENT_ROLLUPS, store.IMPACT, store.CONSUMERS, check_rewards.CAUSES),
     ),
     Rule(
         11, "seals",

@@ -9,9 +9,10 @@ from msgspec import Struct
 from schemas.events import Balance
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.lots import LAST_DAY
 
 # Of a linked account it is the balance of the one that has its points; what is on hold there may belong to facts of any of them.
-DETAILS = """
+DETAILS = f"""
 SELECT a.id, m.version AS asked_version,
        a.pending, a.available, a.reserved, a.debt, a.version, n.due_at, n.points, l.points AS expiring_points, l.days AS expiring_on
 FROM account m JOIN account a ON a.bucket = (coalesce(m.home, m.id) & 1023)::smallint AND a.id = coalesce(m.home, m.id)
@@ -25,9 +26,12 @@ LEFT JOIN LATERAL (
 ) n ON true
 CROSS JOIN LATERAL (
     SELECT array_agg(points ORDER BY day) AS points, array_agg(day ORDER BY day) AS days FROM (
-        SELECT expires_on AS day, sum(remaining)::bigint AS points FROM lot
-        WHERE lot.bucket = a.bucket AND lot.account = a.id AND remaining > 0 AND expires_on IS NOT NULL
-        GROUP BY expires_on ORDER BY expires_on LIMIT 12
+        SELECT d.day, sum(l.free)::bigint AS points FROM (
+            SELECT bucket, account, program, expires_on, idle_months, sum(remaining - reserved) AS free FROM lot
+            WHERE lot.bucket = a.bucket AND lot.account = a.id AND remaining > 0 AND remaining > reserved AND expires_on IS NOT NULL
+            GROUP BY 1, 2, 3, 4, 5
+        ) l CROSS JOIN LATERAL (SELECT {LAST_DAY} AS day) d
+        GROUP BY d.day ORDER BY d.day LIMIT 12
     ) e
 ) l
 WHERE m.bucket = $1 AND m.id = $2

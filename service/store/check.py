@@ -12,6 +12,7 @@ from msgspec import Struct
 from schemas.events import Balance
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.lots import LAST_DAY as _LAST_DAY
 
 STATEMENT_TIMEOUT_S: Final = 600.0
 """The longest that one statement may take."""
@@ -31,6 +32,22 @@ FROM account a
 FULL JOIN (SELECT bucket, account, count(*) AS entries, min(seq) AS first, max(seq) AS last FROM entry GROUP BY bucket, account) e
   ON e.bucket = a.bucket AND e.account = a.id
 WHERE coalesce(e.entries, 0) IS DISTINCT FROM a.last_seq OR e.first <> 1 OR e.last <> e.entries
+"""
+
+# Every transfer that no event, settlement or opening causes has a row that says what it was.
+TRANSFER_ROWS = """
+SELECT format('account %s: transfer %s is %s of %s points, its entries say %s of %s', account, number,
+              coalesce('of kind ' || t.kind, 'of no kind'), coalesce(t.points, 0), coalesce('kind ' || e.kind, 'nothing'),
+              coalesce(e.points, 0)) AS words
+FROM transfer t
+FULL JOIN (
+    SELECT bucket, account, transfer AS number, min(kind) AS kind, max(kind) AS last_kind, min(version) AS version,
+           coalesce(sum(amount) FILTER (WHERE book IN (1, 3)), 0) AS points
+    FROM entry WHERE kind > 3 GROUP BY bucket, account, transfer
+) e USING (bucket, account, number)
+-- A link may find nothing to move.
+WHERE (t.kind IS DISTINCT FROM e.kind OR e.kind <> e.last_kind OR t.points <> e.points OR t.version <> e.version)
+  AND NOT (e.kind IS NULL AND t.kind = 11 AND t.points = 0)
 """
 
 # 2. Balances are what their parts add up to ---------------------------------------------------------------
@@ -94,6 +111,35 @@ SELECT format('account %s: its lots have %s points left, its entries say %s avai
 FROM (SELECT bucket, account, sum(remaining) AS remaining FROM lot GROUP BY bucket, account) l
 FULL JOIN (SELECT bucket, account, sum(amount) AS points FROM entry WHERE book IN (1, 2) GROUP BY bucket, account) e USING (bucket, account)
 WHERE coalesce(l.remaining, 0) <> coalesce(e.points, 0)
+"""
+
+# What open reservations hold is what their lots keep apart; a redemption that is not open holds nothing, and has spent what it captured.
+RESERVED = """
+SELECT format('account %s: lot %s/%s keeps %s points apart, open reservations hold %s of it', account, event, n, coalesce(l.reserved, 0),
+              coalesce(h.reserved, 0)) AS words
+FROM (SELECT bucket, account, event, n, reserved FROM lot WHERE reserved <> 0) l
+FULL JOIN (
+    SELECT bucket, account, event, n, sum(reserved) AS reserved FROM redemption_lot WHERE reserved <> 0 GROUP BY bucket, account, event, n
+) h USING (bucket, account, event, n)
+WHERE coalesce(l.reserved, 0) <> coalesce(h.reserved, 0)
+"""
+RESERVED_SUMS = """
+SELECT format('account %s: its entries say %s points are reserved, its lots keep %s apart', account, coalesce(e.reserved, 0),
+              coalesce(l.reserved, 0)) AS words
+FROM (SELECT bucket, account, sum(amount) AS reserved FROM entry WHERE book = 2 GROUP BY bucket, account) e
+FULL JOIN (SELECT bucket, account, sum(reserved) AS reserved FROM lot WHERE reserved <> 0 GROUP BY bucket, account) l USING (bucket, account)
+WHERE coalesce(e.reserved, 0) <> coalesce(l.reserved, 0)
+"""
+REDEMPTIONS = """
+SELECT format('account %s: redemption %s is %s with %s points captured and %s refunded, but its lots hold %s and have spent %s', account,
+              number, coalesce(r.status, 'unknown'), r.captured, r.refunded, coalesce(h.reserved, 0), coalesce(h.spent, 0)) AS words
+FROM redemption r
+FULL JOIN (
+    SELECT bucket, account, redemption AS number, sum(reserved) AS reserved, sum(spent) AS spent FROM redemption_lot
+    GROUP BY bucket, account, redemption
+) h USING (bucket, account, number)
+WHERE r.status IS NULL OR coalesce(h.reserved, 0) <> CASE r.status WHEN 'reserved' THEN r.points ELSE 0 END
+   OR coalesce(h.spent, 0) <> r.captured - r.refunded
 """
 
 # 4. Awards settle once, and say what they rest on -----------------------------------------------------------
@@ -389,6 +435,28 @@ FROM parked p JOIN program g ON g.id = p.program
 WHERE p.ignored_at IS NULL AND p.received_at < now() - g.parked_for - interval '2 minutes'
 """
 
+# A day ends with the program's; an hour later a worker should have been there.
+UNEXPIRED = f"""
+SELECT format('account %s: lot %s/%s has %s free points, its last day %s is over', l.account, l.event, l.n, l.remaining - l.reserved,
+              d.last_day) AS words
+FROM lot l JOIN program g ON g.id = l.program CROSS JOIN LATERAL (SELECT {_LAST_DAY} AS last_day) d
+WHERE l.remaining > l.reserved AND l.expires_on IS NOT NULL
+  AND l.expires_on < ((now() - interval '1 hour') AT TIME ZONE g.time_zone)::date
+  AND d.last_day < ((now() - interval '1 hour') AT TIME ZONE g.time_zone)::date
+"""
+UNRELEASED = """
+SELECT format('account %s: redemption %s has been reserved beyond its end at %s', account, number, expires_at) AS words
+FROM redemption WHERE status = 'reserved' AND expires_at < now() - interval '60 seconds'
+"""
+# What no row says is due, no sweep finds.
+RESERVATION_ENDS = """
+SELECT format('account %s: redemption %s is %s, and %s', account, number, coalesce('reserved until ' || r.expires_at, 'not reserved'),
+              coalesce('due at ' || d.due_at, 'never due')) AS words
+FROM (SELECT bucket, account, number, expires_at FROM redemption WHERE status = 'reserved') r
+FULL JOIN (SELECT bucket, account, redemption AS number, due_at FROM reservation_due) d USING (bucket, account, number)
+WHERE d.due_at IS DISTINCT FROM r.expires_at
+"""
+
 # 10. Statistics -----------------------------------------------------------------------------------------------------
 
 ROLLUPS = """
@@ -415,6 +483,23 @@ WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coa
        coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0))
    <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0),
        coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0))
+"""
+# Of a campaign's lots: what redemptions have spent and not given back, and what expired.
+SPENT_ROLLUPS = """
+SELECT format('campaign %s, platform %s: roll-ups say %s points redeemed and %s expired, its lots %s and %s', campaign, platform,
+              coalesce(r.redeemed, 0), coalesce(r.expired, 0), coalesce(s.points, 0), coalesce(x.points, 0)) AS words
+FROM (SELECT campaign, platform, sum(points_redeemed) AS redeemed, sum(points_expired) AS expired FROM rollup GROUP BY campaign, platform) r
+FULL JOIN (
+    SELECT l.campaign, l.platform, sum(h.spent) AS points FROM redemption_lot h JOIN lot l USING (bucket, account, event, n)
+    WHERE l.campaign <> 0 GROUP BY l.campaign, l.platform
+) s USING (campaign, platform)
+FULL JOIN (
+    SELECT l.campaign, l.platform, sum(u.amount) AS points
+    FROM lot_use u JOIN transfer t ON t.bucket = u.bucket AND t.account = u.account AND t.number = u.transfer AND t.kind = 8
+    JOIN lot l ON l.bucket = u.bucket AND l.account = u.account AND l.event = u.event AND l.n = u.n
+    WHERE l.campaign <> 0 GROUP BY l.campaign, l.platform
+) x USING (campaign, platform)
+WHERE coalesce(r.redeemed, 0) <> coalesce(s.points, 0) OR coalesce(r.expired, 0) <> coalesce(x.points, 0)
 """
 # What an award is summed by is what it recorded.
 IMPACT = """

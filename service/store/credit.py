@@ -18,6 +18,7 @@ from service.domain.posting import Account, Entry, PostedAward, Stored, Sums
 from service.domain.usage import BudgetKey, CapKey, CapValue
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
+from service.store.lots import LAST_DAY
 from service.store.vault import hash_sql
 
 _EVENT = int(Kind.EVENT)
@@ -333,8 +334,8 @@ def _order_columns(orders: Sequence[tuple[int, int, str]]) -> tuple[list[int], l
     return [bucket_of(o[0]) for o in orders], [o[0] for o in orders], [o[1] for o in orders], [o[2] for o in orders]
 
 
-OPEN_LOTS = """
-SELECT l.account, l.event, l.n, l.remaining, l.reserved, l.expires_on
+OPEN_LOTS = f"""
+SELECT l.account, l.event, l.n, l.remaining, l.reserved, {LAST_DAY} AS expires_on
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account) JOIN lot l USING (bucket, account)
 WHERE l.remaining > 0
 """

@@ -19,6 +19,7 @@ from service.domain.posting import Account
 from service.domain.purse import Purse, restored_until
 from service.store import points_policy
 from service.store.connection import Connection
+from service.store.lots import LAST_DAY
 
 PROGRAM: Final = "SELECT time_zone, now() AS now FROM program WHERE id = $1"
 
@@ -95,8 +96,8 @@ async def lock_with_homes(connection: Connection, accounts: Iterable[int]) -> tu
     return {r["id"]: Account(**r) for r in rows}, before
 
 
-OPEN_LOTS: Final = """
-SELECT l.account, l.event, l.n, l.remaining, l.reserved, l.expires_on, l.campaign, l.platform, l.idle_months
+OPEN_LOTS: Final = f"""
+SELECT l.account, l.event, l.n, l.remaining, l.reserved, {LAST_DAY} AS expires_on, l.campaign, l.platform, l.idle_months
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account) JOIN lot l USING (bucket, account)
 WHERE l.remaining > 0 OR (l.bucket, l.account, l.event, l.n) IN (
     SELECT r.bucket, r.account, r.event, r.n FROM redemption_lot r WHERE r.bucket = w.bucket AND r.account = w.account AND r.redemption = ANY($3::bigint[])

@@ -9,7 +9,7 @@ from msgspec import Struct
 from service.domain.keys import Kind, bucket_of
 from service.domain.redeeming import Held, Redemption
 from service.store.connection import Connection
-from service.store.repeats import LOCK_KEY, First
+from service.store.repeats import First, lock_key
 
 _REDEMPTION: Final = int(Kind.REDEMPTION)
 
@@ -27,7 +27,7 @@ WITH wanted AS MATERIALIZED (
     ORDER BY r.platform, r.reference FOR KEY SHARE
 ), tried AS MATERIALIZED (
     SELECT w.n, w.key IS NULL OR {
-    LOCK_KEY.format(
+    lock_key(
         program="w.program",
         key="CASE WHEN w.by_consumer THEN concat('c', w.platform, ':', p.account, ':', w.key) ELSE concat('p', w.platform, ':', w.key) END",
     )
@@ -238,9 +238,9 @@ WITH mine AS (SELECT * FROM unnest($2::bigint[]) AS w (account)), codes AS (
     UPDATE redemption r SET reference = NULL FROM paid p
     WHERE r.bucket = (p.account & 1023)::smallint AND r.account = p.account AND r.platform = $1 AND r.reference IS NOT NULL
 )
-UPDATE idempotent_request i SET answer = (i.answer::jsonb || '{"reference": null}' - 'voucher')::text FROM paid p
+UPDATE idempotent_request i SET answer = (i.answer::jsonb || '{"reference": null}'::jsonb)::text FROM paid p
 WHERE i.bucket = (p.account & 1023)::smallint AND i.account = p.account
-  AND (i.key LIKE 'p' || $1::int || ':%' OR i.key LIKE 'c' || $1::int || ':%')
+  AND i.answer::jsonb ? 'reference' AND (i.key LIKE 'p' || $1::int || ':%' OR i.key LIKE 'c' || $1::int || ':%')
 """
 
 

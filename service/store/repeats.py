@@ -7,9 +7,13 @@ from msgspec import Struct
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
 
-LOCK_KEY: Final = "pg_try_advisory_xact_lock(hashtextextended(concat({program}, ':', {key}), 7315))"
-"""Takes a stored key until the transaction ends, as a condition."""
-TRY: Final = "SELECT " + LOCK_KEY.format(program="$1::int", key="$2::text")
+
+def lock_key(*, program: str, key: str) -> str:
+    """SQL that takes a stored key until the transaction ends, as a condition: false where another transaction has it."""
+    return f"pg_try_advisory_xact_lock(hashtextextended(concat({program}, ':', {key}), 7315))"
+
+
+TRY: Final = "SELECT " + lock_key(program="$1::int", key="$2::text")
 FIND: Final = "SELECT request_hash, status, answer FROM idempotent_request WHERE program = $1 AND key = $2"
 REMEMBER: Final = """
 INSERT INTO idempotent_request (program, key, request_hash, status, answer, bucket, account) VALUES ($1, $2, $3, $4, $5, $6, $7)

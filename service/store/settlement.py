@@ -69,8 +69,9 @@ WITH gone AS (
     RETURNING d.bucket, d.account, d.event, d.due_at, w.home
 ), kept AS MATERIALIZED (
     -- From here on `account` is the one that has the points.
-    SELECT (g.home & 1023)::smallint AS bucket, g.home AS account, a.event, a.n, a.program, a.platform, a.campaign, a.expires_on,
-           a.points - a.reversed AS points, sum(a.points - a.reversed) OVER (PARTITION BY g.home ORDER BY a.event, a.n) AS through
+    SELECT (g.home & 1023)::smallint AS bucket, g.home AS account, a.event, a.n, a.program, a.platform, a.campaign, a.version AS terms,
+           a.expires_on, g.bucket AS own_bucket, g.account AS own, a.points - a.reversed AS points,
+           sum(a.points - a.reversed) OVER (PARTITION BY g.home ORDER BY a.event, a.n) AS through
     FROM gone g JOIN award a ON a.bucket = g.bucket AND a.account = g.account AND a.event = g.event AND a.due_at = g.due_at
     WHERE a.points > a.reversed
 ), paid AS MATERIALIZED (
@@ -87,8 +88,19 @@ WITH gone AS (
     INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
     SELECT bucket, account, seq, transfer, 1, book, amount, program, platform, campaign, event, event, n, version, $3 FROM line
 ), lot AS (
-    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on)
-    SELECT bucket, account, event, n, program, platform, campaign, points, points - repaid, expires_on FROM paid
+    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on, idle_months)
+    SELECT bucket, account, event, n, program, platform, campaign, points, points - repaid, expires_on,
+           CASE WHEN expires_on IS NOT NULL AND (SELECT count(*) > 0 FROM points_policy WHERE idle_months IS NOT NULL) THEN (
+               -- The policy that was in force when the event came, unless the campaign has a duration of its own.
+               SELECT y.idle_months FROM points_policy y
+               JOIN event e ON e.bucket = p.own_bucket AND e.account = p.own AND e.number = p.event
+               WHERE y.program = p.program AND y.effective_from <= e.received_at AND NOT EXISTS (
+                   SELECT FROM campaign_version v
+                   WHERE v.campaign = p.campaign AND v.version = p.terms AND v.body::jsonb ->> 'expires_after' IS NOT NULL
+               )
+               ORDER BY y.version DESC LIMIT 1
+           ) END
+    FROM paid p
 ), used AS (
     INSERT INTO lot_use (bucket, account, event, n, transfer, amount)
     SELECT bucket, account, event, n, transfer, repaid FROM paid WHERE repaid > 0

@@ -92,6 +92,9 @@ SETTLED_EVENTS: Final = _counter("settled_events_total", "Events whose hold ende
 SETTLED_POINTS: Final = _counter("settled_points_total", "Points that became available, debt repaid included")
 SETTLEMENT_LAG: Final = _spread("settlement_lag_seconds", "How late after their time events were settled", _LAGS_S)
 SETTLEMENT_SECONDS: Final = _spread("settlement_batch_duration_seconds", "Time of one settling transaction", _FAST_S)
+EXPIRED_LOTS: Final = _counter("expired_lots_total", "Lots whose last day was over: expired, or moved on because their consumer is active")
+EXPIRED_POINTS: Final = _counter("expired_points_total", "Points that expired")
+LEASES_LOST: Final = _counter("leases_lost_total", "Work that a worker gave up because another had taken it meanwhile")
 DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
 SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")
 

@@ -119,6 +119,7 @@ plain("PATCH", "/v1/platforms/{code}", "/v1/platforms/shop", {"limits": {"credit
 plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": "04012345555554987"})
 plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
 plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
+plain("PATCH", "/v1/points-policy", "/v1/points-policy", {"expiry": {"kind": "activity", "months": 18}})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)

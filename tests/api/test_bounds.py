@@ -408,6 +408,14 @@ def test_every_bound_is_tried() -> None:
     """That of request ids is in test_visits, of versions in test_impact, of what a program declares in test_vocabulary, of forms' parameters
     above, of balances in flows/test_openings.
     """
-    elsewhere = {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_FACTOR_VERSIONS", "MAX_OWN_CLASSES", "MAX_OWN_KINDS"}
+    elsewhere = {
+        "MAX_REQUEST_ID_CHARS",
+        "MAX_FORM_FIELDS",
+        "MAX_BALANCE",
+        "MAX_FACTOR_VERSIONS",
+        "MAX_POLICY_VERSIONS",
+        "MAX_OWN_CLASSES",
+        "MAX_OWN_KINDS",
+    }
     names = {name for name in vars(bounds) if name.isupper()}
     assert set(PURE) | set(OVER_HTTP) | elsewhere == names

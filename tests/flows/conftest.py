@@ -22,5 +22,6 @@ async def projection(redis_url: str) -> AsyncIterator[Projection]:
         yield Projection(redis, epoch=1, ttl_s=600, wait_ms=1_000)
 
 
+@pytest.fixture
 def catalogue(world: World) -> Catalogue:
     return Catalogue(world)

@@ -15,7 +15,9 @@ from service.domain.errors import (
     InvalidState,
     NotFound,
 )
+from service.flows import links
 from service.flows import transfers as flow
+from service.flows.administer import Change
 from tests.adjusting import balances, give, in_days, lots, operator, propose, send, set_policy, unharmed
 from tests.flows.test_erase import erase, finish
 from tests.flows.test_locks import blocked
@@ -212,11 +214,11 @@ async def test_points_on_hold_and_past_their_last_day_are_nobodys_to_give(two: W
 
 
 async def link(world: World, reference: str, to: str) -> None:
-    await world.rows(
-        """UPDATE account a SET home = h.account FROM consumer_reference r, consumer_reference h
-           WHERE r.reference = $1 AND h.reference = $2 AND a.bucket = r.bucket AND a.id = r.account""",
-        reference, to,
-    )  # fmt: skip
+    sender = world.platforms["shop"]
+    names = {"program": world.program, "platform": sender.platform, "code": "shop", "change": Change()}
+    async with world.pool.acquire() as conn:
+        made = await links.make_code(conn, **names, reference=to)
+        await links.link(conn, **names, reference=reference, link_code=made.code, stripe=1)
 
 
 async def test_nobody_gives_to_a_linked_account_of_their_own(two: World) -> None:

@@ -243,6 +243,7 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/packaging/assets/{asset}/retire"): Body(lambda _: {"reason": "torn"}),
     ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
     ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
+    ("PATCH", "/v1/points-policy"): Body(lambda _: {"expiry": {"kind": "fixed", "on": "12-31"}, "warn_before_days": None}),
     ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
     ("PATCH", "/v1/packaging/classes/{code}"): Body(
         lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}
