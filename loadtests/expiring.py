@@ -1,4 +1,4 @@
-"""A million lots whose day is over: the benchmark's consumers and many others have five each, given by an adjustment."""
+"""A million lots that end on one day, which is over: the benchmark's consumers and many others have five each, given by an adjustment."""
 
 from typing import Final
 
@@ -26,7 +26,7 @@ WITH given AS MATERIALIZED (
     SELECT bucket, account, number, 9, $1, 0, {LOTS_EACH * POINTS}, 'A gift', version, now() FROM given
 ), lot AS (
     INSERT INTO lot (bucket, account, event, n, program, platform, campaign, origin, amount, remaining, expires_on)
-    SELECT bucket, account, number, n, $1, $2, $3, 9, {POINTS}, {POINTS}, (now() - interval '2 days')::date - n
+    SELECT bucket, account, number, n, $1, $2, $3, 9, {POINTS}, {POINTS}, (now() - interval '2 days')::date
     FROM given CROSS JOIN generate_series(1, {LOTS_EACH}) n
 )
 UPDATE account a SET available = a.available + {LOTS_EACH * POINTS}, version = g.version, last_seq = a.last_seq + 2

@@ -91,12 +91,16 @@ NAMES: Final = (
     "redeem.written",
     "redeem.counted",
     "redeem.committed",
-    "redeem.released",
-    "redeem.told",
     "rewards.taken",
     "rewards.held",
     "rewards.given",
     "rewards.given_back",
+    # Reservations that nobody ends, in release.py:
+    "release.leased",
+    "release.held",
+    "release.released",
+    "release.committed",
+    "release.pushed",
     # Linked accounts:
     "links.code_made",
     "links.recorded",

@@ -7,6 +7,7 @@ from service.flows.erase import finish_erasures
 from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
 from service.flows.redeem import release_expired
+from service.flows.release import release_due
 from service.flows.settle import settle_due
 from service.flows.warn import warn_due
 from service.runtime import Resources
@@ -27,7 +28,9 @@ async def settle(resources: Resources) -> None:
 
 async def release(resources: Resources) -> None:
     """Release reservations whose end has come."""
-    await release_expired(resources.pool, resources.projection, stripe=resources.knowledge.stripe)
+    await release_due(
+        resources.pool, resources.projection, release_expired, stripe=resources.knowledge.stripe, buckets=resources.settings.settle_buckets
+    )
 
 
 async def expire(resources: Resources) -> None:

@@ -31,19 +31,16 @@ from service.flows import causes, rewards
 from service.flows.batcher import Work
 from service.flows.links import JOINED, move
 from service.flows.outcomes import Outcome, Received
-from service.projection import Projection
 from service.sealing import Sealer
 from service.store import purses as store_purses
 from service.store import redemptions as store
-from service.store.connection import Connection, Pool, plan_by_index
+from service.store.connection import Connection, plan_by_index
 from service.store.purses import Moved, Terms
+from service.store.releases import Due
 from service.store.repeats import First
 from service.telemetry import metrics, tallies
 
 MAX_ATTEMPTS: Final = 3
-RELEASE_BATCH: Final = 200
-"""Reservations that are released in one transaction."""
-PUSH_WAIT_S: Final = 1.0
 UNKNOWN: Final = "There is no such redemption."
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RedemptionAnswer).decode
@@ -342,28 +339,17 @@ def _stored_key(ask: Ask, opened: store.Opened) -> str | None:
 # Reservations that nobody ends ---------------------------------------------------------------------------
 
 
-async def release_expired(pool: Pool, projection: Projection, *, stripe: int) -> int:
-    """Release reservations whose end has come; returns how many.
-
-    Safe to repeat and side by side: under its account's lock each is released once, whoever finds it.
-    """
-    done = 0
-    async with pool.acquire() as connection:
-        await plan_by_index(connection)
-        buckets = await store.buckets_due(connection)
-        while buckets and (found := await store.due(connection, buckets, RELEASE_BATCH)):
-            asks = [
-                Ask(program=program, platform=0, step="expire", key=None, payer=payer, number=number) for program, payer, number in found
-            ]
-            received = await redeem(connection, asks, stripe)
-            failpoints.at("redeem.released")
-            await projection.push([(account.id, account.balance()) for account in received.changed], wait_s=PUSH_WAIT_S)
-            failpoints.at("redeem.told")
-            released = sum(outcome.error is None for outcome in received.outcomes)
-            done += released
-            if not released:
-                break  # somebody else did it meanwhile
-    return done
+async def release_expired(
+    connection: Connection, due: Sequence[Due], *, program: int, stripe: int
+) -> Sequence[tuple[int, Balance]]:  # fmt: skip
+    """Release reservations whose end has come, in the caller's transaction, their accounts locked; returns the balances that changed."""
+    asks = [Ask(program=program, platform=0, step="expire", key=None, payer=one.account, number=one.redemption) for one in due]
+    batch = _Batch(connection, asks, program, None)
+    await batch.open()
+    await batch.decide()
+    await batch.write(stripe)
+    _count(asks, Received(outcomes=batch.outcomes, changed=batch.changed, due_now=False, credited=[]))
+    return [(account.id, account.balance()) for account in batch.changed]
 
 
 @cache

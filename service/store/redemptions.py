@@ -165,30 +165,6 @@ async def write(connection: Connection, *, program: int, changed: Sequence[Redem
     )  # fmt: skip
 
 
-# Ends --------------------------------------------------------------------------------------------------
-
-DUE: Final = """
-SELECT d.account, d.redemption, r.program
-FROM reservation_due d JOIN redemption r ON r.bucket = d.bucket AND r.account = d.account AND r.number = d.redemption
-WHERE d.bucket = ANY($1::smallint[]) AND d.due_at <= now()
-ORDER BY d.due_at LIMIT $2
-"""
-BUCKETS_DUE: Final = """
-SELECT b::smallint AS bucket FROM generate_series(0, 1023) b
-WHERE EXISTS (SELECT FROM reservation_due d WHERE d.bucket = b::smallint AND d.due_at <= now())
-"""
-
-
-async def buckets_due(connection: Connection) -> list[int]:
-    """Buckets in which a reservation has come to its end."""
-    return [r["bucket"] for r in await connection.fetch(BUCKETS_DUE)]
-
-
-async def due(connection: Connection, buckets: Sequence[int], limit: int) -> list[tuple[int, int, int]]:
-    """Reservations that have come to their end: (program, account, number)."""
-    return [(r["program"], r["account"], r["redemption"]) for r in await connection.fetch(DUE, buckets, limit)]
-
-
 # Look up -------------------------------------------------------------------------------------------------
 
 FIND_ID: Final = f"""

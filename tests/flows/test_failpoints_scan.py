@@ -36,7 +36,6 @@ EXEMPT_FILES = {
     "plastics.py": "rows under their own ids, one transaction a batch: whole or absent, and safe to repeat",
     "privacy_requests.py": "each step is one transaction, found again by its row; what it erases ends at the failpoints of erase.py",
     "registries.py": ONE_TRANSACTION,
-    "release.py": "nobody calls it: redeem.py releases",
     "reward_catalogue.py": ONE_TRANSACTION,
     "stations.py": ONE_TRANSACTION,
     "vocabulary.py": ONE_TRANSACTION,

@@ -19,6 +19,7 @@ from service.domain.errors import (
 )
 from service.flows.check import check
 from service.flows.redeem import Ask, redeem, release_expired
+from service.flows.release import release_due
 from service.flows.settle import settle_due
 from service.projection import Projection
 from tests.books import faults
@@ -225,7 +226,8 @@ async def test_a_reservation_ends_by_itself_once(purse: Shop) -> None:
     made = await purse.one(points=40, ttl=timedelta(seconds=-1))
     with pytest.raises(InvalidState, match="has ended"):
         await purse.one("capture", redemption=made["id"])
-    done = await asyncio.gather(*(release_expired(purse.world.pool, purse.projection, stripe=n) for n in range(4)))
+    pool, projection = purse.world.pool, purse.projection
+    done = await asyncio.gather(*(release_due(pool, projection, release_expired, stripe=n, buckets=1024) for n in range(4)))
     assert sum(done) == 1
     assert await purse.balance() == (100, 0, 0)
     assert [r["status"] for r in await purse.world.rows("SELECT status FROM redemption")] == ["expired"]

@@ -9,6 +9,7 @@ from service.domain.errors import InvalidRequest, InvalidState
 from service.flows import causes
 from service.flows.check import RULES
 from tests.redeeming import SOLD_OUT, STATEMENTS, Catalogue, sound
+from tests.tampering import allow
 
 # Refusals ---------------------------------------------------------------------------------------------------
 
@@ -169,6 +170,7 @@ async def test_what_is_tampered_with_is_found(catalogue: Catalogue) -> None:
     await catalogue.capture(account, refunded)
     await catalogue.refund(account, refunded)
     async with world.pool.acquire() as conn:
+        await allow(conn)
         await causes.create_cause(conn, CauseBody(code="trees", name="Trees"), program=world.program)
         cause = await causes.cause_of(conn, program=world.program, code="trees")
         await conn.execute(GIVEN_TO_A_CAUSE, cause)

@@ -116,7 +116,7 @@ GUARDS: Final = (
     Guard(
         name="read-again-after-waiting",
         row="what was read with the lock is read again if the account changed while it was waited for",
-        changes=(Change(CREDIT, "_reading(row) if row[17] == row[19] else None", "_reading(row)"),),
+        changes=(Change(CREDIT, "_reading(row) if row[17] == row[20] else None", "_reading(row)"),),
         tests=(f"{LOCKS}test_two_credits_of_one_account", f"{RECEIVE}test_caps_and_budgets_are_exact_under_concurrency"),
     ),
     Guard(

@@ -639,7 +639,7 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
     a_missed_push: "mend.read mend.pushed",
-    a_reservation_that_nobody_ends: "redeem.released redeem.told",
+    a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
     an_adjustment_that_nobody_decides: "adjustments.expired",
     points_that_end: "expire.leased expire.locked expire.held expire.expired expire.committed expire.pushed",
     points_that_end_soon: "warn.started warn.warned warn.through",
