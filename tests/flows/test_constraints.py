@@ -33,3 +33,22 @@ async def test_an_account_s_entries_are_numbered_once(world: World) -> None:
     await world.rows(insert, 1)
     with pytest.raises(asyncpg.UniqueViolationError, match="entry_pkey"):
         await world.rows(insert, 2)
+
+
+async def test_a_lot_holds_no_more_than_it_was(credited: World) -> None:
+    insert = """
+        INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, reserved)
+        VALUES (1, 1, 1, 0, 1, 1, 1, 20, $1, $2)"""
+    for remaining, reserved, constraint in ((21, 0, "lot_"), (-1, 0, "lot_"), (5, 6, "lot_reserved"), (5, -1, "lot_reserved")):
+        with pytest.raises(asyncpg.CheckViolationError, match=constraint):
+            await credited.rows(insert, remaining, reserved)
+    await credited.rows(insert, 20, 20)
+
+
+async def test_a_key_has_one_answer(world: World) -> None:
+    insert = """
+        INSERT INTO idempotent_request (program, key, request_hash, status, answer, bucket, account)
+        VALUES (1, 'p1:k', $1, 201, '{}', 1, 1)"""
+    await world.rows(insert, b"one")
+    with pytest.raises(asyncpg.UniqueViolationError, match="idempotent_request_pkey"):
+        await world.rows(insert, b"another")

@@ -5,27 +5,9 @@ To add one: a row in docs/guards.md, and a `Guard` here whose `row` is that row'
 
 from typing import Final
 
-from msgspec import Struct
-
-
-class Change(Struct, frozen=True):
-    """What is taken out of a file: `original` stands in it exactly once."""
-
-    file: str
-    original: str
-    mutated: str
-
-
-class Guard(Struct, frozen=True, kw_only=True):
-    """A guard taken out one way, and the tests of which at least one goes red."""
-
-    name: str
-    row: str
-    """The first cell of its row in docs/guards.md; a row may have several entries, each taken out by itself."""
-    changes: tuple[Change, ...]
-    tests: tuple[str, ...]
-    """Files or test ids, as pytest takes them."""
-
+from tests.guards.backups import BACKUPS
+from tests.guards.guard import Change, Guard
+from tests.guards.points import POINTS
 
 LOCKS = "tests/flows/test_locks.py::"
 RECEIVE = "tests/flows/test_receive.py::"
@@ -415,4 +397,6 @@ GUARDS: Final = (
         ),
         tests=(f"{PACKAGING}test_items_of_one_return_share_what_its_station_takes_that_day",),
     ),
+    *POINTS,
+    *BACKUPS,
 )

@@ -350,7 +350,7 @@ async def a_link_code(stage: Stage) -> Sent:
     async def right(_: httpx.Response) -> None:
         assert len(await stage.world.rows("SELECT FROM link_code WHERE account = $1", await stage.account(consumer))) == 1
 
-    return Sent(path=f"/v1/consumers/{consumer}/link-codes", token=stage.world.keys["shop"], right=right)
+    return Sent(path=f"/v1/consumers/{consumer}/link-codes", token=stage.world.keys["shop"], statuses=(201,), right=right)
 
 
 async def a_link(stage: Stage) -> Sent:
@@ -444,9 +444,6 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     balances_taken_over: "openings.referenced openings.registered openings.unregistered openings.posted openings.written "
     "openings.committed",
     an_erasure: "erase.erased erase.written erase.committed",
-    a_new_campaign: "campaigns.inserted campaigns.counted campaigns.recorded campaigns.written",
-    a_changed_campaign: "campaigns.versioned",
-    a_paused_campaign: "campaigns.stepped",
     a_donation: "redeem.opened redeem.locked redeem.decided redeem.posted redeem.written redeem.counted redeem.committed",
     a_reward_with_a_code: "rewards.taken rewards.held rewards.given",
     a_reward_that_is_given_back: "rewards.given_back",
@@ -460,6 +457,9 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_transfer: "transfers.posted transfers.inserted repeats.remembered repeats.committed",
     voucher_codes: "vouchers.loaded vouchers.recorded",
     a_policy: "policy.inserted policy.recorded policy.written",
+    a_new_campaign: "campaigns.inserted campaigns.counted campaigns.recorded campaigns.written",
+    a_changed_campaign: "campaigns.versioned",
+    a_paused_campaign: "campaigns.stepped",
 }  # fmt: skip
 """What a process of the API ends in."""
 
