@@ -36,8 +36,8 @@ from service.settings import load_settings, sealer_of
 
 PLATFORM = "demo-shop"
 GTIN, SKU, CATEGORY = "09521234500117", "SOAK-PAPER", "soak-paper"
-SHOPS, READERS, SPENDERS = 6, 4, 4
-READY_S, SETTLED_S, CHECKED_S = 60.0, 60.0, 60.0
+SHOPS, READERS, SPENDERS, GIVERS = 6, 4, 4, 2
+READY_S, SETTLED_S, RELEASED_S, CHECKED_S = 60.0, 60.0, 90.0, 60.0
 LINE_S = 10.0
 """Between two lines of progress where there is no terminal."""
 WATCH_S = 0.25
@@ -57,6 +57,7 @@ class Report(Struct, kw_only=True):
     unknown: int
     resolved: int
     reads: int
+    moves: int
     redemptions: int | None
     """None: the system does not serve them."""
     lost: list[str]
@@ -85,12 +86,16 @@ class Soak:
         up = self._system.up
         key = next(platform for platform in up.platforms if platform.code == PLATFORM).api_key
         async with httpx.AsyncClient(base_url=up.api, limits=httpx.Limits(max_connections=64)) as client:
-            callers = Callers(client, self._journal, self._nemesis, key=key, sku=SKU, gtin=GTIN, seed=self._seed)
+            callers = Callers(
+                client, self._journal, self._nemesis, key=key, operator=up.operator.token, platform=PLATFORM, sku=SKU, gtin=GTIN,
+                seed=self._seed,
+            )  # fmt: skip
             await self._found(client)
             tokens = await self._tokens([callers.consumer(n) for n in range(READERS)])
             await self._under_fire(callers, tokens)
             await self._ready(client)
             await self._settled()
+            await self._released()
             check = await self._checked()
             verdict = compare(self._journal, await self._ledger(callers))
             verdict.broken.extend(await self._as_the_api_says(callers))
@@ -117,6 +122,10 @@ class Soak:
             "caps": {"consumer_day": 10**12}, "budget": {"points": 10**14, "per_day": 10**13},
         })  # fmt: skip
         await post("/v1/campaigns/soak/activate")
+        policy = {"transfers": {"enabled": True, "per_transfer": 1_000, "per_day": 1_000_000}}
+        answer = await client.patch("/v1/points-policy", json=policy, headers=headers, timeout=30)
+        if answer.status_code != 200:
+            raise SystemExit(f"faults: the points policy was answered {answer.status_code}: {answer.text}")
         paths = (await client.get("/openapi.json", timeout=30)).json()["paths"]
         self._serves_redemptions = "/v1/redemptions" in paths
 
@@ -139,7 +148,7 @@ class Soak:
     async def _under_fire(self, callers: Callers, tokens: list[str]) -> None:
         works = [callers.shop(n) for n in range(SHOPS)] + [callers.read(n, token) for n, token in enumerate(tokens)]
         if self._serves_redemptions:
-            works += [callers.spend(n) for n in range(SPENDERS)]
+            works += [callers.spend(n) for n in range(SPENDERS)] + [callers.give() for _ in range(GIVERS)]
         tasks = [asyncio.create_task(work) for work in works]
         telling = asyncio.create_task(self._tell())
         try:
@@ -192,6 +201,15 @@ class Soak:
                 return
             await asyncio.sleep(WATCH_S)
 
+    async def _released(self) -> None:
+        """Until no reservation is open any more: those that nobody ended have come to their end."""
+        end = time.monotonic() + RELEASED_S
+        while (left := (await self._fetch("SELECT count(*) FROM reservation_due"))[0][0]) > 0:
+            if time.monotonic() > end:
+                self._journal.broken.append(f"{left} reservations were not released {RELEASED_S:.0f} s after the last fault")
+                return
+            await asyncio.sleep(WATCH_S)
+
     async def _checked(self) -> str:
         """What `greenpoints check` says once Redis has had time to catch up: `clean`, or the rules that are broken."""
         end = time.monotonic() + CHECKED_S
@@ -218,7 +236,7 @@ class Soak:
             "SELECT id, points FROM event WHERE id LIKE $1 UNION ALL SELECT id, 0 FROM parked WHERE id LIKE $1", like
         )
         accounts = await self._fetch(
-            "SELECT r.reference, a.pending + a.available + a.reserved - a.debt FROM account a "
+            "SELECT r.reference, a.pending + a.available + a.reserved - a.debt, a.reserved FROM account a "
             "JOIN consumer_reference r ON r.bucket = a.bucket AND r.account = a.id WHERE r.reference LIKE $1",
             f"soak-{callers.run}-%",
         )
@@ -226,6 +244,8 @@ class Soak:
             events=[(row[0], row[1]) for row in events],
             balances={row[0]: row[1] for row in accounts},
             redemptions=await self._redemptions(callers),
+            reserved={row[0]: row[2] for row in accounts},
+            moves={row[0] for row in await self._fetch("SELECT id FROM consumer_transfer UNION ALL SELECT number::text FROM adjustment")},
         )
 
     async def _redemptions(self, callers: Callers) -> dict[str, tuple[str, int]]:
@@ -235,7 +255,7 @@ class Soak:
             if redemption.id is not None:
                 answer = await callers.ask("GET", f"/v1/redemptions/{redemption.id}")
                 if answer.outcome == "ok":
-                    found[redemption.id] = (answer.body["status"], answer.body.get("captured", answer.body["points"]))
+                    found[redemption.id] = (answer.body["status"], answer.body["captured"] - answer.body["refunded"])
         return found
 
     async def _as_the_api_says(self, callers: Callers) -> list[str]:
@@ -261,7 +281,8 @@ class Soak:
         return Report(
             seed=self._seed, seconds=self._seconds, faults=dict(sorted(self._nemesis.faults.items())), requests=journal.requests,
             acknowledged=journal.count("ok"), failed=journal.count("failed"), unknown=journal.count("unknown"), resolved=journal.resolved,
-            reads=callers.reads, redemptions=len(journal.redemptions) if self._serves_redemptions else None, lost=verdict.lost,
+            reads=callers.reads, moves=len(journal.moves),
+            redemptions=len(journal.redemptions) if self._serves_redemptions else None, lost=verdict.lost,
             doubled=verdict.doubled, broken=verdict.broken, longest_recovery_s=round(self._nemesis.longest_recovery_s, 2),
             slowest=self._nemesis.slowest, check=check,
         )  # fmt: skip
@@ -276,7 +297,8 @@ def show(report: Report) -> None:
     spent = "not served" if report.redemptions is None else f"{report.redemptions:,}"
     for what, value in (
         ("faults injected", f"{sum(report.faults.values()):,}"), ("requests", f"{report.requests:,}"), ("reads", f"{report.reads:,}"),
-        ("redemptions", spent), ("acknowledged", f"{report.acknowledged:,}"), ("failed", f"{report.failed:,}"),
+        ("redemptions", spent), ("transfers and adjustments", f"{report.moves:,}"),
+        ("acknowledged", f"{report.acknowledged:,}"), ("failed", f"{report.failed:,}"),
         ("unknown at first, resolved by a repeat", f"{report.resolved:,}"), ("unknown to the end", f"{report.unknown:,}"),
         ("lost", f"{len(report.lost):,}"), ("doubled", f"{len(report.doubled):,}"), ("broken otherwise", f"{len(report.broken):,}"),
         ("longest recovery", f"{report.longest_recovery_s:.2f} s ({report.slowest or 'none'})"), ("greenpoints check", report.check),

@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 
-from loadtests.faults.journal import Event, Journal, Outcome, Redemption
+from loadtests.faults.journal import Event, Journal, Move, Outcome, Redemption
 from loadtests.faults.nemesis import Nemesis
 
 CONSUMERS = 24
@@ -26,6 +26,10 @@ PATIENCE_S = 45.0
 """A caller asks no longer for one outcome."""
 BACKOFF_S = (0.02, 0.05, 0.1, 0.2, 0.4)
 BATCH = (5, 25)
+SHORT, LONG = "PT3S", "PT30S"
+"""How long reservations last: those that nobody means to end, and the others."""
+REST_S = 0.1
+"""Between two gifts."""
 KEPT_ORDERS = 40
 MAX_BROKEN = 50
 REFUSALS = frozenset({"insufficient_points", "invalid_state", "not_found", "invalid_request"})
@@ -42,7 +46,10 @@ class Answer:
 class Callers:
     """All callers of a run."""
 
-    def __init__(self, client: httpx.AsyncClient, journal: Journal, nemesis: Nemesis, *, key: str, sku: str, gtin: str, seed: int) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, journal: Journal, nemesis: Nemesis, *, key: str, operator: str, platform: str, sku: str, gtin: str,
+        seed: int,
+    ) -> None:  # fmt: skip
         self.journal = journal
         self.run = uuid.uuid4().hex[:6]
         self.versions: dict[str, int] = {}
@@ -50,7 +57,8 @@ class Callers:
         self.stopping = False
         self.reads = 0
         self._client, self._nemesis, self._sku, self._gtin = client, nemesis, sku, gtin
-        self._headers = {"Authorization": f"Bearer {key}"}
+        self._headers, self._operator = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Bearer {operator}"}
+        self._platform = platform
         self._random = random.Random(seed + 1)
         self._numbers = itertools.count(1)
 
@@ -208,46 +216,77 @@ class Callers:
     # Spending
 
     async def spend(self, n: int) -> None:
-        """One consumer's redemptions: reserved, captured whole or in part, cancelled, refunded."""
+        """One consumer's redemptions: reserved, captured whole or in part, cancelled, left to end by themselves, refunded."""
         while not self.stopping:
             redemption = Redemption(
                 key=f"{self.run}-{next(self._numbers)}", consumer=self.consumer(n), points=self._random.randint(1, 30)
             )  # fmt: skip
             self.journal.redemptions[redemption.key] = redemption
-            at_once = self._random.random() < 0.3
-            body = {"consumer": redemption.consumer, "points": redemption.points, "capture": at_once}
+            at_once, forgotten = self._random.random() < 0.3, self._random.random() < 0.15
+            body = {"consumer": redemption.consumer, "points": redemption.points, "capture": at_once, "ttl": SHORT if forgotten else LONG}
             redemption.outcome, found = await self._step(redemption.key, "/v1/redemptions", body)
             if redemption.outcome != "ok":
                 await asyncio.sleep(0.05)
                 continue
-            redemption.id, redemption.status = found["id"], found["status"]
-            redemption.captured = redemption.points if at_once else 0
-            if not at_once:
-                part = self._random.randint(1, redemption.points)
+            self._answered(redemption, found, captured=redemption.points if at_once else 0)
+            if not at_once and not forgotten:
                 if self._random.random() < 0.6:
-                    await self._move(redemption, "capture", "captured", {"points": part})
-                    redemption.captured = part
+                    part = self._random.randint(1, redemption.points)
+                    await self._move(redemption, "capture", {"points": part}, captured=part)
                 else:
-                    await self._move(redemption, "cancel", "cancelled", None)
-            if redemption.status == "captured" and self._random.random() < 0.3:
-                await self._move(redemption, "refund", "refunded", None)
+                    await self._move(redemption, "cancel", None)
+            if redemption.captured and self._random.random() < 0.3:
+                back = self._random.randint(1, redemption.captured)
+                await self._move(redemption, "refund", {"points": back}, captured=redemption.captured, refunded=back)
 
-    async def _move(self, redemption: Redemption, step: str, to: str, body: object) -> None:
-        outcome, _ = await self._step(f"{redemption.key}-{step}", f"/v1/redemptions/{redemption.id}/{step}", body)
+    async def _move(self, redemption: Redemption, step: str, body: object, *, captured: int = 0, refunded: int = 0) -> None:
+        outcome, found = await self._step(f"{redemption.key}-{step}", f"/v1/redemptions/{redemption.id}/{step}", body)
         redemption.steps[step] = outcome
         if outcome == "ok":
-            redemption.status = to
+            self._answered(redemption, found, captured=captured, refunded=refunded)
 
-    async def _step(self, key: str, path: str, body: object) -> tuple[Outcome, Any]:
-        """One write under its key until its outcome is known."""
+    def _answered(self, redemption: Redemption, found: dict[str, Any], *, captured: int, refunded: int = 0) -> None:
+        """A step was acknowledged: it binds."""
+        redemption.id, redemption.status, redemption.captured, redemption.refunded = found["id"], found["status"], captured, refunded
+        if (found["captured"], found["refunded"]) != (captured, refunded):
+            self.broken(
+                f"redemption {redemption.id}: {found['captured']} captured and {found['refunded']} refunded, not {captured}, {refunded}"
+            )
+
+    # Giving
+
+    async def give(self) -> None:
+        """Consumers give each other points, and operators give and take some."""
+        while not self.stopping:
+            key, points = f"{self.run}-{next(self._numbers)}", self._random.randint(1, 15)
+            one, other = (self.consumer(n) for n in self._random.sample(range(CONSUMERS), 2))
+            chance = self._random.random()
+            giver, taker = (one, other) if chance < 0.6 else (one, None) if chance < 0.8 else (None, other)
+            move = self.journal.moves[key] = Move(key=key, giver=giver, taker=taker, points=points)
+            if giver is not None and taker is not None:
+                move.outcome, found = await self._step(key, f"/v1/consumers/{giver}/transfers", {"to": taker, "points": points})
+            else:
+                body = {"platform": self._platform, "consumer": taker or giver, "points": points if taker else -points, "reason": "Soak"}
+                move.outcome, found = await self._step(key, "/v1/adjustments", body, self._operator)
+            if move.outcome == "ok":
+                move.id = found["id"]
+            await asyncio.sleep(REST_S)
+
+    async def _step(self, key: str, path: str, body: object, headers: Mapping[str, str] | None = None) -> tuple[Outcome, Any]:
+        """One write under its key until its outcome is known.
+
+        A repeat's refusal says nothing about an earlier attempt, which may still lie before a process that is paused.
+        """
         end, attempt = time.monotonic() + PATIENCE_S, 0
         while time.monotonic() < end:
             attempt += 1
             await self.journal.write("redeem", key=key, path=path, body=body)
-            answer = await self.ask("POST", path, headers=self._headers | {"Idempotency-Key": key}, json=body)
+            answer = await self.ask("POST", path, headers={**(headers or self._headers), "Idempotency-Key": key}, json=body)
             refused = answer.outcome == "failed" and (answer.body or {}).get("code") in REFUSALS
             outcome: Outcome = "unknown" if answer.outcome == "failed" and answer.status == 409 and not refused else answer.outcome
             await self.journal.write(outcome, key=key, status=answer.status)
+            if outcome == "failed" and attempt > 1:
+                return "unknown", None
             if outcome != "unknown":
                 self.journal.resolved += attempt > 1
                 return outcome, answer.body

@@ -36,8 +36,20 @@ class Redemption(Struct, kw_only=True):
     outcome: Outcome = "unknown"
     status: str = ""
     captured: int = 0
+    refunded: int = 0
     steps: dict[str, Outcome] = {}
     """capture, cancel, refund → what came of it."""
+
+
+class Move(Struct, kw_only=True):
+    """Points that one consumer gave another, or an operator gave (no giver) or took (no taker)."""
+
+    key: str
+    giver: str | None
+    taker: str | None
+    points: int
+    id: str | None = None
+    outcome: Outcome = "unknown"
 
 
 class Journal:
@@ -47,6 +59,7 @@ class Journal:
         self.path = path
         self.events: dict[str, Event] = {}
         self.redemptions: dict[str, Redemption] = {}
+        self.moves: dict[str, Move] = {}
         self.requests = 0
         self.resolved = 0
         """Outcomes that were unknown until a repeat told."""
@@ -78,9 +91,11 @@ class Journal:
         self._file.close()
 
     def count(self, outcome: Outcome) -> int:
-        """Events and steps of redemptions with this outcome."""
+        """Events, steps of redemptions, and moves with this outcome."""
         steps = [step for redemption in self.redemptions.values() for step in redemption.steps.values()]
-        return sum(each.outcome == outcome for each in (*self.events.values(), *self.redemptions.values())) + steps.count(outcome)
+        return sum(
+            each.outcome == outcome for each in (*self.events.values(), *self.redemptions.values(), *self.moves.values())
+        ) + steps.count(outcome)
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:

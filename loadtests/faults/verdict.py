@@ -1,7 +1,7 @@
 """The journal against the ledger: nothing acknowledged is lost, nothing counts twice, nothing refused has an effect. Pure."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -19,6 +19,10 @@ class Ledger(Struct, kw_only=True):
     """Consumer → pending + available + reserved − debt."""
     redemptions: Mapping[str, tuple[str, int]]
     """Redemption id → (status, captured points that were not refunded)."""
+    reserved: Mapping[str, int] = {}
+    """Consumer → points that are still kept apart, long after the last reservation's end."""
+    moves: Collection[str] = ()
+    """Ids of transfers and adjustments."""
 
 
 class Verdict(Struct, kw_only=True):
@@ -54,6 +58,12 @@ def compare(journal: Journal, ledger: Ledger) -> Verdict:
         for redemption in journal.redemptions.values()
         if redemption.id is not None and redemption.id not in ledger.redemptions
     ]
+    lost += [
+        f"transfer or adjustment {move.id} was acknowledged, and is not there"
+        for move in journal.moves.values()
+        if move.id is not None and move.id not in ledger.moves
+    ]
+    broken += [f"{consumer} still has {points} points reserved" for consumer, points in ledger.reserved.items() if points]
     broken += _redemptions(journal, ledger)
     broken += _balances(journal, ledger, points)
     return Verdict(lost=lost, doubled=doubled, broken=broken)
@@ -65,10 +75,14 @@ def _redemptions(journal: Journal, ledger: Ledger) -> list[str]:
     for redemption in journal.redemptions.values():
         if (found := ledger.redemptions.get(redemption.id or "")) is None:
             continue
-        if "unknown" not in redemption.steps.values() and found[0] not in (redemption.status, "expired"):
+        expected = "expired" if redemption.status == "reserved" else redemption.status  # by then its time is over
+        if "unknown" not in redemption.steps.values() and found[0] != expected:
             wrong.append(f"redemption {redemption.id} was {redemption.status}, and is {found[0]}")
-        elif found[0] == redemption.status == "captured" and found[1] != redemption.captured:
-            wrong.append(f"redemption {redemption.id}: {redemption.captured} points were captured, {found[1]} are stored")
+        elif "unknown" not in redemption.steps.values() and found[1] != redemption.captured - redemption.refunded:
+            wrong.append(
+                f"redemption {redemption.id}: {redemption.captured} points were captured, {redemption.refunded} of them refunded; "
+                f"{found[1]} are stored"
+            )
     return wrong
 
 
@@ -81,12 +95,20 @@ def _balances(journal: Journal, ledger: Ledger, points: Mapping[str, int]) -> li
     for id_, (status, captured) in ledger.redemptions.items():
         if status == "captured" and id_ in of_consumer:
             expected[of_consumer[id_]] -= captured
-    unsure: Counter[str] = Counter()
+    unsure, unsure_gain = Counter[str](), Counter[str]()
     for redemption in journal.redemptions.values():
         if redemption.outcome == "unknown":
             unsure[redemption.consumer] += redemption.points
+    for move in journal.moves.values():
+        if move.outcome == "failed":
+            continue
+        less, more = (expected, expected) if move.outcome == "ok" else (unsure, unsure_gain)
+        if move.giver is not None:
+            less[move.giver] += -move.points if less is expected else move.points
+        if move.taker is not None:
+            more[move.taker] += move.points
     return [
         f"{consumer} has {ledger.balances.get(consumer, 0)} points, and the journal says {expected[consumer]}"
         for consumer in sorted({*expected, *ledger.balances})
-        if not expected[consumer] - unsure[consumer] <= ledger.balances.get(consumer, 0) <= expected[consumer]
+        if not expected[consumer] - unsure[consumer] <= ledger.balances.get(consumer, 0) <= expected[consumer] + unsure_gain[consumer]
     ]

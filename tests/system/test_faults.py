@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from loadtests.faults.__main__ import Report
-from loadtests.faults.journal import Event, Journal, Redemption, read_lines
+from loadtests.faults.journal import Event, Journal, Move, Redemption, read_lines
 from loadtests.faults.verdict import Ledger, Verdict, compare
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,6 +55,33 @@ async def test_what_agrees_is_sound(journal: Journal) -> None:
 async def test_a_redemption_that_nobody_answered_may_have_taken_its_points_and_no_more(journal: Journal) -> None:
     journal.redemptions["u"] = Redemption(key="u", consumer="ann", points=5)
     assert [compare(journal, ledger(("a", 30), has=has)).sound for has in (27, 26, 21, 20)] == [False, True, True, False]
+
+
+async def test_what_was_given_counts_on_both_sides_once_it_is_acknowledged(journal: Journal) -> None:
+    journal.moves["m"] = Move(key="m", giver="ann", taker="bob", points=6, id="t", outcome="ok")
+    found = ledger(("a", 30), has=20)
+    found.balances, found.moves = {"ann": 20, "bob": 6}, ["t"]
+    assert compare(journal, found).sound
+    found.moves = []
+    assert compare(journal, found).lost
+    found.moves, found.balances = ["t"], {"ann": 20, "bob": 12}
+    assert compare(journal, found).broken
+    journal.moves["m"].outcome, journal.moves["m"].id = "unknown", None
+    for ann, bob, sound in ((26, 0, True), (20, 6, True), (19, 6, False), (20, 7, False)):
+        found.balances = {"ann": ann, "bob": bob}
+        assert compare(journal, found).sound is sound
+
+
+async def test_what_was_refunded_is_not_spent_and_nothing_stays_reserved(journal: Journal) -> None:
+    journal.redemptions["k"].refunded = 3
+    assert compare(journal, ledger(("a", 30), has=29, redemption=("captured", 1))).sound
+    assert compare(journal, ledger(("a", 30), has=26, redemption=("captured", 4))).broken
+    found = ledger(("a", 30), has=29, redemption=("captured", 1))
+    found.reserved = {"ann": 2}
+    assert compare(journal, found).broken
+    journal.redemptions["k"] = Redemption(key="k", consumer="ann", points=10, id="r", outcome="ok", status="reserved")
+    assert compare(journal, ledger(("a", 30), has=30, redemption=("expired", 0))).sound
+    assert compare(journal, ledger(("a", 30), has=30, redemption=("reserved", 0))).broken
 
 
 async def test_what_does_not_agree_is_told(journal: Journal) -> None:
