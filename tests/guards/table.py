@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.guards.backups import BACKUPS
 from tests.guards.guard import Change, Guard
+from tests.guards.moves import MOVES
 from tests.guards.points import POINTS
 
 LOCKS = "tests/flows/test_locks.py::"
@@ -398,5 +399,6 @@ GUARDS: Final = (
         tests=(f"{PACKAGING}test_items_of_one_return_share_what_its_station_takes_that_day",),
     ),
     *POINTS,
+    *MOVES,
     *BACKUPS,
 )
