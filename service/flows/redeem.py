@@ -41,6 +41,7 @@ from service.telemetry import metrics, tallies
 
 MAX_ATTEMPTS: Final = 3
 UNKNOWN: Final = "There is no such redemption."
+EXPIRED: Final = "Points expired"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RedemptionAnswer).decode
 
@@ -271,6 +272,9 @@ class _Batch:
             self._give(redemption, -back, -1 if redemption.refunded == redemption.captured else 0)
         elif ask.step != "create":
             redemption.release(purse, opened.transfer, ask.step, now, reason=_REASONS[ask.step])
+        if purse.stale:
+            (number,) = await store_purses.numbers(self._connection, 1)
+            purse.expire(purse.begin(Kind.EXPIRE, number, platform=0, reason=EXPIRED))
         if redemption.reward is not None and ask.step != "capture":
             await rewards.give_back(
                 self._connection, program=self._program, account=redemption.account, redemption=redemption.number,
