@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct
 
 from schemas.adjustments import AdjustmentAnswer, AdjustmentBody
 from schemas.events import Balance
+from service import failpoints
 from service.domain import adjustments as rules
 from service.domain import idempotency
 from service.domain.adjustments import Adjustment, Step
@@ -69,6 +70,7 @@ async def propose(
             adjustment, balance = await _carry_out(connection, adjustment, await _lock(connection, account), terms)
             changed.append(balance)
         await store.insert(connection, adjustment)
+        failpoints.at("adjustments.inserted")
         await _record(connection, adjustment, "adjustment.make" if adjustment.alone else "adjustment.propose", change)
         shown = store.Shown(adjustment=adjustment, platform=body.platform, consumer=None)
         answer = msgspec.structs.replace(_answer(shown, changed), reason=None, note=None)
@@ -120,8 +122,9 @@ async def _carry_out(
     (number,) = await purses.numbers(connection, 1)
     policy = terms.policies.at(terms.now)
     rules.carry_out(purse, adjustment, number, policy=policy, now=terms.now, zone=terms.zone)
-    await purses.write(connection, [purse], terms, stripe=NO_ROLLUPS)
     done = msgspec.structs.replace(adjustment, status="done", decided_at=terms.now, transfer=number)
+    await purses.write(connection, [purse], terms, stripe=NO_ROLLUPS)
+    failpoints.at("adjustments.posted")
     return done, (account.id, account.balance())
 
 
@@ -156,6 +159,7 @@ async def decide(
             done, balance = await _carry_out(connection, locked, account, terms)
             changed.append(balance)
         await store.decide(connection, locked, rules.OUTCOMES[step], by=operator, note=note, transfer=done.transfer)
+        failpoints.at("adjustments.decided")
         await _record(connection, done, f"adjustment.{step}", change)
 
     await in_one_transaction(connection, work)
@@ -173,6 +177,7 @@ async def expire(pool: Pool) -> int:
                 overdue = await store.lock_overdue(connection, SWEEP_ROWS)
                 for adjustment in overdue:
                     await store.decide(connection, adjustment, "expired", by=None, note=None, transfer=None)
+                    failpoints.at("adjustments.expired")
                     await _record(connection, adjustment, "adjustment.expire", WORKER)
             ended += len(overdue)
             if len(overdue) < SWEEP_ROWS:
@@ -218,3 +223,4 @@ async def _record(connection: Connection, adjustment: Adjustment, action: str, c
         connection, program=adjustment.program, actor=change.actor, action=action, subject=f"adjustment:{adjustment.number}", after=after,
         request_id=change.request_id,
     )  # fmt: skip
+    failpoints.at("adjustments.recorded")

@@ -96,9 +96,11 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
                 await scrub_parked(connection, parked)
                 failpoints.at("scrub.parked")
                 return True
-        if await adjustments.forget(
+        reasons = await adjustments.forget(
             connection, bucket=erasure.bucket, account=erasure.account, platform=erasure.platform, limit=SCRUB_EVENTS
-        ):
+        )
+        failpoints.at("scrub.reasons")
+        if reasons:
             return True
     # A balance that a reader wrote back while the vault's row went is removed with everything else.
     if not await projection.forget([erasure.account]):

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from service import failpoints
 from service.domain.hours import start_of_hour
 from service.projection import Projection
 from service.store import expiry as store
@@ -42,6 +43,7 @@ async def _expire_group(
 ) -> int:
     """Expire what is due in some (bucket, program), under a lease."""
     lease = await leases.take(connection, "expire", first_bucket)
+    failpoints.at("expire.leased")
     if lease is None:
         return 0
     done = 0
@@ -67,10 +69,15 @@ async def expire_batch(
         accounts = await store.lock(connection, parts, today, limit)
         if not accounts:
             return 0
+        failpoints.at("expire.locked")
         await leases.still_mine(connection, lease)
+        failpoints.at("expire.held")
         hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
         expired = await store.expire(connection, accounts, now, stripe, today=today, hours=hours, limit=limit)
+        failpoints.at("expire.expired")
+    failpoints.at("expire.committed")
     await _tell(projection, expired)
+    failpoints.at("expire.pushed")
     return expired.lots
 
 

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from schemas.events import Balance
 from schemas.links import LinkAnswer, LinkCodeAnswer
+from service import failpoints
 from service.domain.errors import InvalidRequest, InvalidState, NotFound
 from service.domain.ledger import Book, Kind
 from service.domain.links import LIFE, hash_of, new_code
@@ -50,6 +51,7 @@ class Joined(Struct, kw_only=True):
 async def publish(projection: Projection, joined: Joined) -> None:
     """Tell Redis, before the answer."""
     await projection.push(joined.balances)
+    failpoints.at("links.pushed")
     await projection.point(joined.pointers)
 
 
@@ -63,6 +65,7 @@ async def make_code(connection: Connection, *, program: int, platform: int, code
         ends = await store.add_code(
             connection, hash_=hash_of(program, text), program=program, platform=platform, account=found[0], life=LIFE
         )
+        failpoints.at("links.code_made")
         await _record(connection, change, program, "consumer.link_code", code, {"account": str(found[0])})
     return LinkCodeAnswer(code=text, expires_at=ends)
 
@@ -78,13 +81,16 @@ async def link(
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction():
-                return await _link(
+                joined = await _link(
                     connection, program=program, platform=platform, code=code, reference=reference, link_code=link_code, stripe=stripe,
                     change=change,
                 )  # fmt: skip
         except Moved:
             if attempt == MAX_ATTEMPTS:
                 raise
+        else:
+            failpoints.at("links.committed")
+            return joined
     raise AssertionError("the last attempt raises")
 
 
@@ -93,9 +99,11 @@ async def _link(
 ) -> Joined:
     await share_catalogue(connection)  # nobody is erased meanwhile
     theirs = await store.take_code(connection, hash_=hash_of(program, link_code), program=program)
+    failpoints.at("links.code_taken")
     if theirs is None:
         raise InvalidRequest.at("/code", "is unknown, was used before, or is too old")
     accounts, _, refused = await credit.find_or_create_accounts(connection, [(program, platform, reference, secrets.randbits(63))])
+    failpoints.at("links.referenced")
     if refused or (platform, reference) not in accounts:
         raise NotFound(UNKNOWN)
     mine = accounts[platform, reference]
@@ -121,10 +129,15 @@ async def _link(
         target.repay(into)
     pending = source.account.pending
     await purses.write(connection, [source, target], terms, stripe=stripe)
+    failpoints.at("links.posted")
     await _move_pending(connection, member, home, number, pending)
+    failpoints.at("links.pending_moved")
     await store.set_home(connection, member, home)
+    failpoints.at("links.home_set")
     await store.merge_caps(connection, member, home)
+    failpoints.at("links.caps_merged")
     await store.add_link(connection, account=member, number=number, program=program, home=home, platform=platform, at=terms.now)
+    failpoints.at("links.noted")
     await _record(connection, change, program, "consumer.link", code, {"account": str(member), "home": str(home), "transfer": str(number)})
     target.account.pending += pending
     return Joined(
@@ -142,12 +155,15 @@ async def split(connection: Connection, *, program: int, platform: int, code: st
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction():
-                return await _split(
+                separated = await _split(
                     connection, program=program, platform=platform, code=code, reference=reference, stripe=stripe, change=change
                 )
         except Moved:
             if attempt == MAX_ATTEMPTS:
                 raise
+        else:
+            failpoints.at("split.committed")
+            return separated
     raise AssertionError("the last attempt raises")
 
 
@@ -178,10 +194,15 @@ async def _split(connection: Connection, *, program: int, platform: int, code: s
     await move(connection, source, target, [(source.lots[key], source.lots[key].free) for key in sorted(own)], out_of=out.number)
     pending = await store.on_hold(connection, member)
     await purses.write(connection, [source, target], terms, stripe=stripe)
+    failpoints.at("split.posted")
     await _move_pending(connection, home, member, number, pending)
+    failpoints.at("split.pending_moved")
     await store.set_home(connection, member, None)
+    failpoints.at("split.home_set")
     await store.split_caps(connection, member, home)
+    failpoints.at("split.caps_split")
     await store.end_link(connection, member, terms.now)
+    failpoints.at("split.ended")
     await _record(connection, change, program, "consumer.split", code, {"account": str(member), "home": str(home), "transfer": str(number)})
     source.account.pending -= pending
     target.account.pending += pending
@@ -223,3 +244,4 @@ async def _record(connection: Connection, change: Change, program: int, action: 
         after=after,
         request_id=change.request_id,
     )
+    failpoints.at("links.recorded")

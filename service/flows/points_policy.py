@@ -9,6 +9,7 @@ import msgspec
 
 from schemas.bounds import MAX_POLICY_VERSIONS
 from schemas.points_policy import PointsPolicy, PointsPolicyAnswer, PointsPolicyPatch, PointsPolicyRecord, PointsPolicyVersion
+from service import failpoints
 from service.domain.errors import InvalidState
 from service.domain.points_policy import DEFAULT, PointsPolicies, PolicyVersion, changed
 from service.flows.administer import Change
@@ -58,12 +59,15 @@ async def change_policy(conn: Connection, patch: PointsPolicyPatch, *, program: 
             effective_from = await store.insert(
                 conn, program, version=version, after_s=EFFECT_AFTER_S, body=body, created_by=change.actor
             )  # fmt: skip
+            failpoints.at("policy.inserted")
             await audit.record(
                 conn, program=program, actor=change.actor, action="points_policy.change", subject="program",
                 before=_plain(before), after=_plain(after) | {"version": version, "effective_from": effective_from},
                 request_id=change.request_id,
             )  # fmt: skip
+            failpoints.at("policy.recorded")
             await raise_catalogue_version(conn)
+            failpoints.at("policy.written")
             policies = await store.of_program(conn, program)
         return await _answer(conn, policies)
 

@@ -13,6 +13,7 @@ from msgspec import UNSET, Struct
 
 from schemas.events import Balance
 from schemas.redemptions import RedemptionAnswer
+from service import failpoints
 from service.domain import idempotency
 from service.domain.errors import (
     GreenpointsError,
@@ -102,11 +103,13 @@ async def _carry_out(connection: Connection, asks: Sequence[Ask], program: int, 
                 batch = _Batch(connection, asks, program, sealer)
                 await batch.open()
                 await batch.decide()
+                failpoints.at("redeem.decided")
                 await batch.write(stripe)
         except Moved:
             if attempt == MAX_ATTEMPTS:
                 raise
         else:
+            failpoints.at("redeem.committed")
             return batch
     raise AssertionError("the last attempt raises")
 
@@ -138,10 +141,12 @@ class _Batch:
         self._opened = await store.open_requests(
             connection, [(a.program, a.key, a.by_consumer, a.platform, a.consumer, a.redemption) for a in asks]
         )
+        failpoints.at("redeem.opened")
         found = list(zip(asks, self._opened, strict=True))
         payers = {(one.payer or ask.payer, one.number or ask.number) for ask, one in found if one.mine and (one.number or ask.number)}
         persons = {one.person for _, one in found if one.mine and one.person is not None}
         accounts, self._homes = await store_purses.lock_with_homes(connection, persons | {payer for payer, _ in payers})
+        failpoints.at("redeem.locked")
         keys = {(a.program, key) for a, one in found if (key := _stored_key(a, one)) is not None}
         self._stored = await store.stored(connection, sorted(keys)) if keys else {}
         self._redemptions = await store.read(connection, sorted(payers)) if payers else {}
@@ -158,10 +163,13 @@ class _Batch:
         used = [purse for purse in self._purses.values() if purse.transfers]
         if used:
             await store_purses.write(self._connection, used, self._terms, stripe=stripe)
+            failpoints.at("redeem.posted")
             changed, answered = list(self._touched.values()), list(self._answered.values())
             await store.write(self._connection, program=self._program, changed=changed, answered=answered)
+            failpoints.at("redeem.written")
         for cause, (points, donations) in sorted(self._given.items()):
             await causes.count(self._connection, cause=cause, points=points, donations=donations, stripe=stripe)
+            failpoints.at("redeem.counted")
         self.changed = [purse.account for purse in used]
 
     async def _outcome(self, ask: Ask, opened: store.Opened) -> Outcome:

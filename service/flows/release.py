@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import Final, Protocol
 
 from schemas.events import Balance
+from service import failpoints
 from service.projection import Projection
 from service.store import leases, purses
 from service.store import releases as store
@@ -52,6 +53,7 @@ async def _release_group(
     connection: Connection, projection: Projection, release: Release, first_bucket: int, group: Sequence[int], stripe: int
 ) -> int:
     lease = await leases.take(connection, "release", first_bucket)
+    failpoints.at("release.leased")
     if lease is None:
         return 0
     done = 0
@@ -80,8 +82,12 @@ async def release_batch(
             return 0
         await purses.lock(connection, [account for _, account, _ in found])
         await leases.still_mine(connection, lease)
+        failpoints.at("release.held")
         due = await store.still_due(connection, found)
         for program, some in groupby(due, key=lambda one: one.program):
             balances += await release(connection, list(some), program=program, stripe=stripe)
+            failpoints.at("release.released")
+    failpoints.at("release.committed")
     await projection.push(balances, wait_s=PUSH_WAIT_S)
+    failpoints.at("release.pushed")
     return len(due)

@@ -6,6 +6,7 @@ from typing import Final, TypeVar
 import asyncpg
 from msgspec import Struct
 
+from service import failpoints
 from service.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from service.store import repeats as store
 from service.store.connection import Connection, plan_by_index
@@ -43,6 +44,7 @@ async def once(
     made = await run()
     first = store.First(request_hash=request_hash, status=made.status, answer=made.body)
     await store.remember(connection, first, program=program, key=key, account=made.account)
+    failpoints.at("repeats.remembered")
     return made.status, made.body, False
 
 
@@ -55,8 +57,11 @@ async def in_one_transaction(connection: Connection, work: Callable[[], Awaitabl
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
             async with connection.transaction():
-                return await work()
+                done = await work()
         except _AGAIN:
             if attempt == MAX_ATTEMPTS:
                 raise
+        else:
+            failpoints.at("repeats.committed")
+            return done
     raise AssertionError("the last attempt raises")

@@ -8,6 +8,7 @@ from datetime import datetime
 import structlog
 from msgspec import Struct
 
+from service import failpoints
 from service.domain.errors import Unavailable
 from service.domain.rewards import check_limit, price, sold_out
 from service.sealing import Sealer, Unsealable
@@ -41,8 +42,10 @@ async def book(
     if reward.per_consumer is not None:
         check_limit(reward, await store.used(connection, account=account, reward=reward.id))
     await store.take(connection, account=account, redemption=redemption, reward=reward.id, now=now)
+    failpoints.at("rewards.taken")
     if reward.has_codes and not await vouchers.hold(connection, reward=reward.id, account=account, redemption=redemption):
         raise sold_out()
+    failpoints.at("rewards.held")
     return Booked(reward=reward.id, points=cost)
 
 
@@ -52,6 +55,7 @@ async def deliver(connection: Connection, *, sealer: Sealer, program: int, accou
     Raises Unavailable when no master key opens the code; then roll back, so that nobody pays for what cannot be shown.
     """
     await store.give(connection, program=program, account=account, redemption=redemption)
+    failpoints.at("rewards.given")
     return await voucher_of(connection, sealer=sealer, program=program, account=account, redemption=redemption)
 
 
@@ -76,3 +80,4 @@ async def give_back(connection: Connection, *, program: int, account: int, redem
     A code that was given out is void from now on. Nothing happens to a redemption without a reward, and by a repeat.
     """
     await store.give_back(connection, program=program, account=account, redemption=redemption, captured=captured)
+    failpoints.at("rewards.given_back")

@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+from service import failpoints
 from service.store import seals as store
 from service.store.balances import writing_since
 from service.store.connection import Connection, Pool, plan_by_index
@@ -31,6 +32,7 @@ async def seal(pool: Pool, *, margin: timedelta = MARGIN, buckets: int = BUCKETS
         for step in (_seal_dated, _seal_buckets):
             for _ in range(MAX_STEPS):
                 sealed = await step(connection, margin, buckets)
+                failpoints.at("seal.committed")
                 if sealed is None:
                     break
                 blocks += sealed.blocks
@@ -50,9 +52,11 @@ async def _seal_dated(connection: Connection, margin: timedelta, _: int) -> Seal
             return None
         end = await store.window_end(connection, since, horizon)
         sealed = await store.seal_dated(connection, since, end)
+        failpoints.at("seal.dated")
         if sealed.entries:
             return sealed
         await store.set_through(connection, end if end == horizon else end + INSTANT)  # at the horizon somebody may still be writing
+        failpoints.at("seal.through")
     metrics.SEALED_TIME.set(end.timestamp())
     return None if end == horizon else sealed
 
@@ -70,7 +74,9 @@ async def _seal_buckets(connection: Connection, _: timedelta, buckets: int) -> S
             return None
         _through, bucket = await store.progress(connection)
         sealed = await store.seal_buckets(connection, range(bucket, min(bucket + buckets, BUCKETS)))
+        failpoints.at("seal.buckets")
         if sealed.entries:
             return sealed
         await store.set_bucket(connection, (bucket + buckets) % BUCKETS if bucket + buckets < BUCKETS else 0)
+        failpoints.at("seal.turned")
     return None

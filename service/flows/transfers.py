@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from schemas.adjustments import TransferAnswer, TransferBody
 from schemas.events import Balance
+from service import failpoints
 from service.domain import idempotency
 from service.domain import transfers as rules
 from service.domain.errors import InsufficientPoints, InvalidRequest, NotFound
@@ -97,6 +98,7 @@ async def _give(connection: Connection, body: TransferBody, *, program: int, pla
         raise InvalidRequest.at("/to", "is not known here")
     rules.give(opened[1], number, parts, platform=platform, message=body.message or None)
     await purses.write(connection, opened, terms, stripe=NO_ROLLUPS)
+    failpoints.at("transfers.posted")
     id_ = secrets.token_hex(ID_BYTES)
     await store.insert(
         connection,
@@ -105,4 +107,5 @@ async def _give(connection: Connection, body: TransferBody, *, program: int, pla
             day=terms.today, at=terms.now,
         ),
     )  # fmt: skip
+    failpoints.at("transfers.inserted")
     return _Given(id_, [(account.id, account.balance()) for account in (giver, taker)])

@@ -12,6 +12,7 @@ from typing import Final
 
 from schemas.problems import FieldError
 from schemas.rewards import VoidVoucher, VoucherResult, VouchersAnswer
+from service import failpoints
 from service.domain.errors import InvalidState, NotFound, Unavailable
 from service.domain.rewards import check_voucher, voucher_hash
 from service.flows.administer import BY_COMMAND, Change
@@ -44,6 +45,7 @@ async def load(
         await locks.lock_vouchers(conn, reward)
         while chunk := list(islice(remaining, CHUNK_ROWS)):
             answered = await _load(conn, sealer, reward, key, done, chunk)
+            failpoints.at("vouchers.loaded")
             counts.update(result.status for result in answered)
             if max_told is not None:
                 answered = [result for result in answered if result.status != "created"][: max_told - len(results)]
@@ -55,6 +57,7 @@ async def load(
                 conn, program=program, actor=change.actor, action="voucher.load", subject=f"reward:{code}",
                 after={"rows": done} | {name: counts[name] for name in ("created", "duplicate", "rejected")}, request_id=change.request_id,
             )  # fmt: skip
+            failpoints.at("vouchers.recorded")
     return VouchersAnswer(created=counts["created"], duplicate=counts["duplicate"], rejected=counts["rejected"], results=results)
 
 

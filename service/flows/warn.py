@@ -7,6 +7,7 @@ is killed is carried on from.
 from datetime import timedelta
 from typing import Final
 
+from service import failpoints
 from service.store import points_policy
 from service.store import warnings as store
 from service.store.connection import Connection, Pool, plan_by_index
@@ -24,6 +25,7 @@ async def warn_due(pool: Pool, *, most: int = MAX_WARNINGS) -> int:
         await plan_by_index(connection)
         for program in await store.programs(connection):
             await store.start(connection, program)
+            failpoints.at("warn.started")
             while (written := await _look_through_some(connection, program, most)) is not None:
                 done += written
     return done
@@ -47,9 +49,11 @@ async def _look_through_some(connection: Connection, program: int, most: int) ->
                 connection, program=program, bucket=bucket, from_=watch.today, to=watch.today + timedelta(days=before_days), at=watch.now,
                 limit=most,
             )  # fmt: skip
+            failpoints.at("warn.warned")
             written += new
             if new == most:
                 after = bucket
                 break
         await store.set_through(connection, program, watch.today, after)
+        failpoints.at("warn.through")
         return written

@@ -6,8 +6,10 @@
 import asyncio
 import contextlib
 import itertools
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from secrets import token_bytes
 from typing import Any
@@ -17,11 +19,14 @@ import pytest
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from schemas.adjustments import AdjustmentBody
 from schemas.bounds import MAX_BALANCE
+from schemas.causes import CauseBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import erase
+from service.flows import adjustments, causes, erase, links
 from service.flows.administer import Change
+from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
@@ -29,13 +34,20 @@ from service.store import callers
 from tests import books
 from tests.forked import Forked
 from tests.load import clean
+from tests.redeeming import Catalogue
+from tests.sealer import SEALER
+from tests.spending import end_of
+from tests.tampering import tamper
 from tests.worlds import World, now, order_paid, refund
 
 BY_SHOP = Change(actor="platform:shop")
 GIVE_UP_S = 20.0
 WATCH_S = 0.02
 
-AFTER_COMMIT = {"receive.committed", "receive.pushed", "declare.committed", "openings.committed", "erase.committed"}
+AFTER_COMMIT = {
+    "receive.committed", "receive.pushed", "declare.committed", "openings.committed", "erase.committed", "redeem.committed",
+    "repeats.committed", "links.committed", "links.pushed", "split.committed",
+}  # fmt: skip
 """Whoever repeats then is told what came of the first time."""
 
 _numbers = itertools.count(1)
@@ -49,6 +61,10 @@ class Sent(Struct, frozen=True, kw_only=True):
     method: str = "POST"
     token: str
     statuses: Sequence[int] = (200, 201)
+    key: str | None = None
+    """Its Idempotency-Key: the second repeat gets the answer to the first."""
+    right: "Callable[[httpx.Response], Awaitable[None]] | None" = None
+    """Sees whether it has happened exactly once, by what the repeat was answered and what is stored."""
 
 
 class Stage:
@@ -57,21 +73,34 @@ class Stage:
     def __init__(self, world: World, settings: Settings, projection: Projection, client: httpx.AsyncClient, folder: Path) -> None:
         self.world, self.projection = world, projection
         self._settings, self._client, self._folder = settings, client, folder
-        self.operator = ""
+        self.operator = self.colleague = ""
+        self.operators: list[int] = []
 
     async def open(self) -> None:
+        """Campaigns, a reward with codes, a cause, transfers allowed, two administrators."""
+        await self.world.rows(
+            "INSERT INTO points_policy (program, version, effective_from, body, created_by) VALUES ($1, 1, now() - interval '1 day', $2, 'test')",
+            self.world.program, '{"transfers": {"enabled": true}}',
+        )  # fmt: skip
         await self.world.campaign(code="goods", hold="PT0S")
         await self.world.campaign(
             code="refills", action="activity", when="activity.name == 'refill'", award={"kind": "fixed", "points": 10}
         )
         await self.world.campaign(code="packed", action="packaging", award={"kind": "fixed", "points": 3})
-        self.operator = secrets.operator_token(token_bytes(secrets.RANDOM_BYTES))
+        self.operator, self.colleague = [await self._administrator(f"o{n}@example.com") for n in range(2)]
+        await Catalogue(self.world).reward(codes=[f"CODE-{n}" for n in range(20)], points=10)
         async with self.world.pool.acquire() as conn:
-            made = await callers.insert_operator(
-                conn, program=self.world.program, email="o@example.com", password_hash="none", role="campaigns"
-            )
+            await causes.create_cause(conn, CauseBody(code="trees", name="Trees"), program=self.world.program)
+
+    async def _administrator(self, email: str) -> str:
+        """Their token."""
+        token = secrets.operator_token(token_bytes(secrets.RANDOM_BYTES))
+        async with self.world.pool.acquire() as conn:
+            made = await callers.insert_operator(conn, program=self.world.program, email=email, password_hash="none", role="admin")
             assert made is not None
-            await callers.insert_operator_token(conn, token_hash=secrets.token_hash(self.operator), operator=made.id, expires_at=None)
+            await callers.insert_operator_token(conn, token_hash=secrets.token_hash(token), operator=made.id, expires_at=None)
+        self.operators.append(made.id)
+        return token
 
     @contextlib.asynccontextmanager
     async def process(self, module: str, armed: str = "", **more: str) -> AsyncIterator[Forked]:
@@ -84,9 +113,9 @@ class Stage:
             process.end()
 
     async def ask(self, process: Forked, sent: Sent) -> httpx.Response:
-        return await self._client.request(
-            sent.method, f"{process.url}{sent.path}", json=sent.json, headers={"Authorization": f"Bearer {sent.token}"}, timeout=10
-        )
+        key = {} if sent.key is None else {"Idempotency-Key": sent.key}
+        headers = {"Authorization": f"Bearer {sent.token}"} | key
+        return await self._client.request(sent.method, f"{process.url}{sent.path}", json=sent.json, headers=headers, timeout=10)
 
     def event(self, event: dict[str, Any], *statuses: int) -> Sent:
         return Sent(path="/v1/events", json=event, token=self.world.keys["shop"], statuses=statuses or (200, 201))
@@ -100,6 +129,71 @@ class Stage:
             await erase.erase(
                 conn, program=sender.program, platform=sender.platform, code="shop", reference=consumer, change=BY_SHOP
             )  # fmt: skip
+
+    async def with_points(self, platform: str = "shop") -> str:
+        """A consumer who has thirty points."""
+        await self.world.credit(order_paid(consumer := somebody(), quantity=3), platform)
+        await self.settle()
+        return consumer
+
+    async def reserved(self, consumer: str, **more: Any) -> str:
+        """A redemption that is open; its id."""
+        sender = self.world.platforms["shop"]
+        ask = Ask(
+            program=sender.program, platform=sender.platform, step="create", key=f"key-{next(_numbers)}", consumer=consumer,
+            ttl=timedelta(minutes=15), **more,
+        )  # fmt: skip
+        async with self.world.pool.acquire() as conn:
+            (outcome,) = (await redeem(conn, [ask], 1, sealer=SEALER)).outcomes
+        assert outcome.error is None, outcome.error
+        id_: str = json.loads(outcome.answer)["id"]
+        return id_
+
+    async def link_code(self, consumer: str, platform: str) -> str:
+        """A code that stands for a consumer."""
+        sender = self.world.platforms[platform]
+        async with self.world.pool.acquire() as conn:
+            made = await links.make_code(
+                conn, program=sender.program, platform=sender.platform, code=platform, reference=consumer, change=BY_SHOP
+            )  # fmt: skip
+        return made.code
+
+    async def linked(self) -> tuple[str, str]:
+        """Two names of one person with thirty points each: the shop's, whose points the market's has."""
+        mine, theirs = await self.with_points(), await self.with_points("market")
+        sender = self.world.platforms["shop"]
+        async with self.world.pool.acquire() as conn:
+            await links.link(
+                conn, program=sender.program, platform=sender.platform, code="shop", reference=mine,
+                link_code=await self.link_code(theirs, "market"), stripe=1, change=BY_SHOP,
+            )  # fmt: skip
+        return mine, theirs
+
+    async def proposed(self, consumer: str, points: int, reason: str = "Sorry") -> int:
+        """An adjustment by the first operator; its number."""
+        body = AdjustmentBody(platform="shop", consumer=consumer, points=points, reason=reason)
+        async with self.world.pool.acquire() as conn:
+            outcome = await adjustments.propose(
+                conn, body, program=self.world.program, operator=self.operators[0], key=f"key-{next(_numbers)}", request_hash=b"x",
+                change=BY_SHOP,
+            )  # fmt: skip
+        return int(outcome.answer.id)
+
+    async def has(self, consumer: str, platform: str = "shop") -> int:
+        """What a consumer can spend, or the one who has their points."""
+        (row,) = await self.world.rows(
+            """
+            SELECT a.available FROM consumer_reference r JOIN account m ON m.id = r.account
+            JOIN account a ON a.id = coalesce(m.home, m.id) WHERE r.reference = $1 AND r.platform = $2
+            """,
+            consumer, self.world.platforms[platform].platform,
+        )  # fmt: skip
+        return int(row["available"])
+
+    async def account(self, consumer: str) -> int:
+        """The account of one of the shop's consumers."""
+        (row,) = await self.world.rows("SELECT account FROM consumer_reference WHERE reference = $1", consumer)
+        return int(row["account"])
 
     async def sound(self) -> None:
         """The book adds up."""
@@ -208,6 +302,135 @@ async def a_paused_campaign(stage: Stage) -> Sent:
     return Sent(path=f"/v1/campaigns/{code}/pause", token=stage.operator, statuses=(200,))
 
 
+def spending(stage: Stage, path: str, body: Any, right: Callable[[httpx.Response], Awaitable[None]], status: int = 201) -> Sent:
+    return Sent(path=path, json=body, token=stage.world.keys["shop"], statuses=(status,), key=f"key-{next(_numbers)}", right=right)
+
+
+async def a_donation(stage: Stage) -> Sent:
+    consumer = await stage.with_points()
+    (before,) = await stage.world.rows("SELECT coalesce(sum(points), 0) AS given FROM cause_total")
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["status"] == "captured"
+        assert await stage.has(consumer) == 23
+        assert len(await stage.world.rows("SELECT FROM redemption WHERE account = $1", await stage.account(consumer))) == 1
+        (after,) = await stage.world.rows("SELECT sum(points) AS given FROM cause_total")
+        assert after["given"] - before["given"] == 7
+
+    return spending(stage, "/v1/redemptions", {"consumer": consumer, "points": 7, "capture": True, "cause": "trees"}, right)
+
+
+async def a_reward_with_a_code(stage: Stage) -> Sent:
+    consumer = await stage.with_points()
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["voucher"].startswith("CODE-")
+        assert await stage.has(consumer) == 20
+        (row,) = await stage.world.rows("SELECT count(*) AS codes FROM voucher WHERE account = $1", await stage.account(consumer))
+        assert row["codes"] == 1
+
+    return spending(stage, "/v1/redemptions", {"consumer": consumer, "reward": "cup", "capture": True}, right)
+
+
+async def a_reward_that_is_given_back(stage: Stage) -> Sent:
+    consumer = await stage.with_points()
+    redemption = await stage.reserved(consumer, reward="cup")
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["status"] == "cancelled"
+        assert await stage.has(consumer) == 30
+        assert not await stage.world.rows("SELECT FROM voucher WHERE account = $1", await stage.account(consumer))
+
+    return spending(stage, f"/v1/redemptions/{redemption}/cancel", None, right, 200)
+
+
+async def a_link_code(stage: Stage) -> Sent:
+    consumer = await stage.with_points()
+
+    async def right(_: httpx.Response) -> None:
+        assert len(await stage.world.rows("SELECT FROM link_code WHERE account = $1", await stage.account(consumer))) == 1
+
+    return Sent(path=f"/v1/consumers/{consumer}/link-codes", token=stage.world.keys["shop"], right=right)
+
+
+async def a_link(stage: Stage) -> Sent:
+    mine, theirs = await stage.with_points(), await stage.with_points("market")
+    await stage.world.credit(order_paid(mine))
+    code = await stage.link_code(theirs, "market")
+
+    async def right(_: httpx.Response) -> None:
+        assert (await stage.has(mine), await stage.has(theirs, "market")) == (60, 60)
+        assert len(await stage.world.rows("SELECT FROM account_link WHERE account = $1", await stage.account(mine))) == 1
+
+    return Sent(path=f"/v1/consumers/{mine}/link", json={"code": code}, token=stage.world.keys["shop"], statuses=(200, 422), right=right)
+
+
+async def an_order_of_a_linked_consumer(stage: Stage) -> Sent:
+    mine, _ = await stage.linked()
+    return stage.event(order_paid(mine))
+
+
+async def a_split(stage: Stage) -> Sent:
+    mine, theirs = await stage.linked()
+    await stage.world.credit(order_paid(mine))
+
+    async def right(_: httpx.Response) -> None:
+        assert (await stage.has(mine), await stage.has(theirs, "market")) == (30, 30)
+
+    return Sent(
+        method="DELETE", path=f"/v1/consumers/{mine}/link", token=stage.world.keys["shop"], statuses=(200, 409), right=right
+    )  # fmt: skip
+
+
+async def an_adjustment(stage: Stage) -> Sent:
+    consumer = await stage.with_points()
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["status"] == "done"
+        assert await stage.has(consumer) == 37
+
+    body = {"platform": "shop", "consumer": consumer, "points": 7, "reason": "Sorry"}
+    return Sent(path="/v1/adjustments", json=body, token=stage.operator, statuses=(201,), key=f"key-{next(_numbers)}", right=right)
+
+
+async def an_approval(stage: Stage) -> Sent:
+    number = await stage.proposed(consumer := await stage.with_points(), 2_000)
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["status"] == "done"
+        assert await stage.has(consumer) == 2_030
+
+    return Sent(path=f"/v1/adjustments/{number}/approve", token=stage.colleague, statuses=(200,), right=right)
+
+
+async def a_transfer(stage: Stage) -> Sent:
+    giver, taker = await stage.with_points(), await stage.with_points()
+
+    async def right(_: httpx.Response) -> None:
+        assert (await stage.has(giver), await stage.has(taker)) == (25, 35)
+
+    return spending(stage, f"/v1/consumers/{giver}/transfers", {"to": taker, "points": 5}, right)
+
+
+async def voucher_codes(stage: Stage) -> Sent:
+    codes = [f"NEW-{next(_numbers)}" for _ in range(2)]
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["created"] == 2
+
+    return Sent(path="/v1/rewards/cup/vouchers", json=codes, token=stage.operator, statuses=(200,), right=right)
+
+
+async def a_policy(stage: Stage) -> Sent:
+    days = 31 + next(_numbers) % 300
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["next"]["warn_before_days"] == days
+        assert len(await stage.world.rows("SELECT FROM points_policy WHERE body::jsonb ->> 'warn_before_days' = $1", str(days))) == 1
+
+    return Sent(method="PATCH", path="/v1/points-policy", json={"warn_before_days": days}, token=stage.operator, right=right)
+
+
 REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_purchase: "receive.referenced receive.registered receive.opened receive.known receive.locked receive.read receive.decided "
     "receive.stored receive.picked_up receive.written receive.committed receive.pushed",
@@ -224,6 +447,19 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_new_campaign: "campaigns.inserted campaigns.counted campaigns.recorded campaigns.written",
     a_changed_campaign: "campaigns.versioned",
     a_paused_campaign: "campaigns.stepped",
+    a_donation: "redeem.opened redeem.locked redeem.decided redeem.posted redeem.written redeem.counted redeem.committed",
+    a_reward_with_a_code: "rewards.taken rewards.held rewards.given",
+    a_reward_that_is_given_back: "rewards.given_back",
+    a_link_code: "links.code_made links.recorded",
+    a_link: "links.code_taken links.referenced links.posted links.pending_moved links.home_set links.caps_merged links.noted "
+    "links.committed links.pushed",
+    an_order_of_a_linked_consumer: "receive.homes_set",
+    a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
+    an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
+    an_approval: "adjustments.decided",
+    a_transfer: "transfers.posted transfers.inserted repeats.remembered repeats.committed",
+    voucher_codes: "vouchers.loaded vouchers.recorded",
+    a_policy: "policy.inserted policy.recorded policy.written",
 }  # fmt: skip
 """What a process of the API ends in."""
 
@@ -250,13 +486,18 @@ async def a_settlement(stage: Stage) -> Done:
 
 async def scrubbing(stage: Stage) -> Done:
     await stage.world.credit(order_paid(consumer := somebody(), attributes={"note": "for Ada"}))
+    await stage.proposed(consumer, 5, reason="for Ada")
     await stage.world.credit(refund(order_paid(consumer), "r", 1))
     await stage.settle()
     await stage.erase(consumer)
 
     async def done() -> bool:
         (row,) = await stage.world.rows(
-            "SELECT (SELECT count(*) FROM erasure WHERE state <> 'done') AS running, (SELECT count(*) FROM event WHERE facts::text LIKE '%Ada%') AS seen"
+            """
+            SELECT (SELECT count(*) FROM erasure WHERE state <> 'done') AS running,
+                   (SELECT count(*) FROM event WHERE facts::text LIKE '%Ada%')
+                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%') AS seen
+            """
         )
         return row == {"running": 0, "seen": 0}
 
@@ -307,12 +548,103 @@ async def a_missed_push(stage: Stage) -> Done:
     return done
 
 
+async def a_reservation_that_nobody_ends(stage: Stage) -> Done:
+    redemption = await stage.reserved(consumer := await stage.with_points(), points=12)
+    account = await stage.account(consumer)
+    await stage.world.rows("UPDATE redemption SET expires_at = now() - interval '1 s' WHERE id = $1", redemption)
+    await stage.world.rows("UPDATE reservation_due SET due_at = now() - interval '1 s' WHERE account = $1", account)
+    await stage.world.rows("UPDATE reservation_due d SET due_at = r.expires_at FROM redemption r WHERE r.number = d.redemption")
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows("SELECT status FROM redemption WHERE id = $1", redemption)
+        transfers = await stage.world.rows("SELECT FROM transfer WHERE account = $1", account)
+        assert len(transfers) <= 2, "reserved and released, once each"
+        return (row["status"], len(transfers), await stage.has(consumer)) == ("expired", 2, 30)
+
+    return done
+
+
+async def an_adjustment_that_nobody_decides(stage: Stage) -> Done:
+    number = await stage.proposed(await stage.with_points(), 2_000)
+    await stage.world.rows("UPDATE adjustment SET open_until = now() - interval '1 s' WHERE number = $1", number)
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows("SELECT status FROM adjustment WHERE number = $1", number)
+        audited = await stage.world.rows("SELECT FROM audit WHERE action = 'adjustment.expire' AND subject = $1", f"adjustment:{number}")
+        assert len(audited) == (row["status"] == "expired")
+        return bool(row["status"] == "expired")
+
+    return done
+
+
+async def points_that_end(stage: Stage) -> Done:
+    consumer = await stage.with_points()
+    await end_of(stage.world, consumer, 3)
+    account = await stage.account(consumer)
+
+    async def done() -> bool:
+        entries = await stage.world.rows("SELECT FROM entry WHERE account = $1 AND kind = 8", account)
+        assert len(entries) in (0, 2), "they end once"
+        return (len(entries), await stage.has(consumer)) == (2, 0)
+
+    return done
+
+
+async def points_that_end_soon(stage: Stage) -> Done:
+    await end_of(stage.world, consumer := await stage.with_points(), -5)
+    await stage.world.rows("DELETE FROM expiry_watch")
+    account = await stage.account(consumer)
+
+    async def done() -> bool:
+        warned = await stage.world.rows("SELECT points FROM expiry_warning WHERE account = $1", account)
+        watch = await stage.world.rows("SELECT FROM expiry_watch WHERE bucket = 1024 AND day <> '-infinity'")
+        assert len(warned) <= 1, "once"
+        return [row["points"] for row in warned] == [30] and len(watch) == 1
+
+    return done
+
+
+async def entries(stage: Stage) -> Done:
+    """Some that sealing finds by their dates."""
+    account = await stage.account(await stage.with_points())
+    async with stage.world.pool.acquire() as conn:
+        await tamper(conn, f"UPDATE entry SET at = at - interval '1 minute' WHERE account = {account}")
+    await stage.world.rows("UPDATE proof_progress SET through = '2000-01-01' WHERE work = 'seal'")
+    return sealed(stage, account)
+
+
+async def entries_of_a_bucket(stage: Stage) -> Done:
+    """Some that it finds because their bucket's turn has come."""
+    account = await stage.account(await stage.with_points())
+    await stage.world.rows("UPDATE proof_progress SET bucket = $1 WHERE work = 'seal'", account & 1023)
+    return sealed(stage, account)
+
+
+def sealed(stage: Stage, account: int) -> Done:
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            "SELECT (SELECT count(*) FROM entry WHERE account = $1) AS all, "
+            "(SELECT coalesce(sum(last - first + 1), 0) FROM seal_part WHERE account = $1) AS sealed",
+            account,
+        )
+        assert row["sealed"] in (0, row["all"]), "each in one block"
+        return bool(row["sealed"] == row["all"])
+
+    return done
+
+
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
-    scrubbing: "scrub.events scrub.noted scrub.parked scrub.forgotten scrub.finished",
+    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
     a_missed_push: "mend.read mend.pushed",
+    a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
+    an_adjustment_that_nobody_decides: "adjustments.expired",
+    points_that_end: "expire.leased expire.locked expire.held expire.expired expire.committed expire.pushed",
+    points_that_end_soon: "warn.started warn.warned warn.through",
+    entries: "seal.dated seal.through seal.committed",
+    entries_of_a_bucket: "seal.buckets seal.turned",
 }  # fmt: skip
 """What a worker ends in."""
 
@@ -362,8 +694,16 @@ async def ends_at(stage: Stage, name: str, sent: Sent, other: Forked) -> None:
         assert [result["status"] for result in first.json()["results"]] == [taken, "rejected"], name
         found = await stage.world.rows("SELECT points FROM opening WHERE id = $1", sent.json[0]["id"])
         assert [row["points"] for row in found] == [sent.json[0]["points"]], name
+    elif sent.key is not None:
+        assert (first.headers.get("Idempotency-Replayed") == "true") is (name in AFTER_COMMIT), name
+        again = await stage.ask(other, sent)
+        assert (again.status_code, again.content, again.headers["Idempotency-Replayed"]) == (first.status_code, first.content, "true"), name
+    elif len(sent.statuses) > 1 and sent.right is not None and name.startswith(("links.", "split.")):
+        assert first.status_code == sent.statuses[name in AFTER_COMMIT], name
     elif sent.method == "DELETE":
         assert first.status_code == (404 if name in AFTER_COMMIT else 204), "erased, whole or not at all"
+    if sent.right is not None:
+        await sent.right(first)
     await stage.sound()
 
 
@@ -382,6 +722,7 @@ async def test_a_worker_ends_in_the_middle(stage: Stage) -> None:
             async with stage.process("workers", name) as victim:
                 assert await victim.ended() == failpoints.EXIT_CODE, name
             await stage.sound()
+            await stage.world.rows("UPDATE lease SET until = '-infinity'")  # as if the ten seconds of who ended were over
             async with stage.process("workers"):
                 end = time.monotonic() + GIVE_UP_S
                 while not await done():
