@@ -199,15 +199,15 @@ class _Batch:
         return Outcome(answer=shown, status=status)
 
     async def _repeat(self, ask: Ask, first: First | store.Answered) -> Outcome:
-        """The first answer again; another request under its key is refused."""
-        if first.request_hash != ask.request_hash:
+        """The first answer again; another request under its key is refused, as long as it is known what the first one was."""
+        if first.request_hash and first.request_hash != ask.request_hash:
             return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request."))
         body = first.answer.encode()
         answer = _decode(body)
         if (
             answer.reward is not None
             and answer.captured
-            and (found := await store.find(self._connection, program=ask.program, id_=answer.id))
+            and (found := await store.find(self._connection, program=ask.program, platform=ask.platform, id_=answer.id))
         ):
             try:
                 voucher = await voucher_for(self._connection, self._sealer, ask.program, found)
@@ -220,7 +220,7 @@ class _Batch:
     async def _create(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse, str | None]:
         if opened.person is None:
             if ask.by_consumer:
-                raise InsufficientPoints(f"{ask.points} points were asked for, 0 can be spent.")
+                raise InsufficientPoints("0 points can be spent.")
             raise NotFound("This consumer has no events yet.")
         purse, now = self._purses[self._homes[opened.person]], self._terms.now
         redemption = Redemption(
