@@ -69,6 +69,8 @@ class Purse:
         """(lot's event, lot's n, transfer) → points used; negative: given back."""
         self.changed: dict[tuple[int, int], Lot] = {}
         self.new_lots: list[NewLot] = []
+        self.stale: list[Part] = []
+        """Past their last day when other points of the same lot came back, and not removed yet: `expire` them."""
         self.spent: dict[tuple[int, int], Spent] = {}
         """(campaign, platform of the lot) → what its statistics count."""
 
@@ -116,7 +118,7 @@ class Purse:
             if now:
                 spent.append((lot, now))
             if now < part:
-                self._restore(lot)
+                self._restore(lot, part - now)
         all_held = sum(part for _, part in held)
         self._reserved(transfer, -all_held)
         self._post(transfer, book, points)
@@ -139,7 +141,7 @@ class Purse:
         """End a reservation: what it holds is free again."""
         for lot, part in held:
             lot.reserved -= part
-            self._restore(lot)
+            self._restore(lot, part)
         points = sum(part for _, part in held)
         self._reserved(transfer, -points)
         self._available(transfer, points)
@@ -154,7 +156,7 @@ class Purse:
             if now:
                 left -= now
                 self._use(transfer, lot, -now)
-                self._restore(lot)
+                self._restore(lot, now)
                 back.append((lot, now))
         if left:
             raise ValueError(f"{points} points were not spent: {left} are missing")
@@ -179,6 +181,13 @@ class Purse:
         points = sum(part for _, part in parts)
         self._available(transfer, -points)
         self._post(transfer, book, points)
+
+    def expire(self, transfer: Transfer) -> None:
+        """Remove what is stale."""
+        self.take_parts(transfer, self.stale, Book.BREAKAGE)
+        for lot, part in self.stale:
+            self.spent.setdefault((lot.campaign, lot.platform), Spent()).expired += part
+        self.stale = []
 
     def owe(self, transfer: Transfer, points: int, book: Book) -> None:
         """Make it owe points that it does not have."""
@@ -274,9 +283,11 @@ class Purse:
                 points -= part
         return parts
 
-    def _restore(self, lot: Lot) -> None:
-        """What comes back after its last day can be spent for a little longer."""
+    def _restore(self, lot: Lot, points: int) -> None:
+        """What comes back after its last day can be spent for a little longer; what else is left of the lot cannot."""
         if self._is_over(lot):
+            if others := lot.free - points:
+                self.stale.append((lot, others))
             lot.expires_on = self.restored_until
         self._touch(lot)
 

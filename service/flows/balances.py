@@ -65,7 +65,8 @@ async def _body(pool: Pool, projection: Projection, account: int, min_version: i
     """
     held = await projection.read(account)
     if held is not None and held.home is not None:
-        held = await projection.read(held.home)
+        # Of whom versions are that were counted since a split, Redis cannot tell: PostgreSQL is asked.
+        held = None if min_version else await projection.read(held.home)
     if held is not None and held.detailed and held.version >= min_version:
         return held.body
     async with reading(pool) as connection:

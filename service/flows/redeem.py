@@ -42,6 +42,7 @@ from service.telemetry import metrics, tallies
 
 MAX_ATTEMPTS: Final = 3
 UNKNOWN: Final = "There is no such redemption."
+EXPIRED: Final = "Points expired"
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RedemptionAnswer).decode
 
@@ -198,15 +199,15 @@ class _Batch:
         return Outcome(answer=shown, status=status)
 
     async def _repeat(self, ask: Ask, first: First | store.Answered) -> Outcome:
-        """The first answer again; another request under its key is refused."""
-        if first.request_hash != ask.request_hash:
+        """The first answer again; another request under its key is refused, as long as it is known what the first one was."""
+        if first.request_hash and first.request_hash != ask.request_hash:
             return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request."))
         body = first.answer.encode()
         answer = _decode(body)
         if (
             answer.reward is not None
             and answer.captured
-            and (found := await store.find(self._connection, program=ask.program, id_=answer.id))
+            and (found := await store.find(self._connection, program=ask.program, platform=ask.platform, id_=answer.id))
         ):
             try:
                 voucher = await voucher_for(self._connection, self._sealer, ask.program, found)
@@ -219,7 +220,7 @@ class _Batch:
     async def _create(self, ask: Ask, opened: store.Opened) -> tuple[Redemption, Purse, str | None]:
         if opened.person is None:
             if ask.by_consumer:
-                raise InsufficientPoints(f"{ask.points} points were asked for, 0 can be spent.")
+                raise InsufficientPoints("0 points can be spent.")
             raise NotFound("This consumer has no events yet.")
         purse, now = self._purses[self._homes[opened.person]], self._terms.now
         redemption = Redemption(
@@ -279,6 +280,9 @@ class _Batch:
             self._give(redemption, -back, -1 if redemption.refunded == redemption.captured else 0)
         elif ask.step != "create":
             redemption.release(purse, opened.transfer, ask.step, now, reason=_REASONS[ask.step])
+        if purse.stale:
+            (number,) = await store_purses.numbers(self._connection, 1)
+            purse.expire(purse.begin(Kind.EXPIRE, number, platform=0, reason=EXPIRED))
         if redemption.reward is not None and ask.step != "capture":
             await rewards.give_back(
                 self._connection, program=self._program, account=redemption.account, redemption=redemption.number,

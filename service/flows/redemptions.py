@@ -27,8 +27,8 @@ async def find(
     connection: Connection, *, sealer: Sealer, program: int, platform: int, id_: str, consumer: str | None = None
 ) -> RedemptionAnswer:
     """A platform's redemption by its id. `consumer`: only if it was paid from this consumer's purse. Raises NotFound, Unavailable."""
-    redemption = await store.find(connection, program=program, id_=id_)
-    if redemption is None or redemption.platform != platform:
+    redemption = await store.find(connection, program=program, platform=platform, id_=id_)
+    if redemption is None:
         raise NotFound(UNKNOWN)
     asked = {redemption.account}
     person = None

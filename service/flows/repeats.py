@@ -38,7 +38,7 @@ async def once(
         raise IdempotencyKeyInUse("The first request with this Idempotency-Key is still running; try again in a moment.")
     first = await store.find(connection, program=program, key=key)
     if first is not None:
-        if first.request_hash != request_hash:
+        if first.request_hash and first.request_hash != request_hash:
             raise IdempotencyKeyReused("This Idempotency-Key came before with another request.")
         return first.status, first.answer, True
     made = await run()

@@ -167,17 +167,18 @@ async def write(connection: Connection, *, program: int, changed: Sequence[Redem
 
 # Look up -------------------------------------------------------------------------------------------------
 
-FIND_ID: Final = f"""
-SELECT k.account, k.number FROM registry k WHERE k.program = $1 AND k.kind = {_REDEMPTION} AND k.key = $2
+FIND: Final = f"""
+SELECT {_COLUMNS}
+FROM registry k JOIN redemption r ON r.bucket = k.bucket AND r.account = k.account AND r.number = k.number
+{_NAMES}
+WHERE k.program = $1 AND k.kind = {_REDEMPTION} AND k.key = $3 AND r.platform = $2
 """
 
 
-async def find(connection: Connection, *, program: int, id_: str) -> Redemption | None:
-    """A redemption by its id, as it is now."""
-    row = await connection.fetchrow(FIND_ID, program, id_)
-    if row is None:
-        return None
-    return (await read(connection, [(row["account"], row["number"])])).get(row["number"])
+async def find(connection: Connection, *, program: int, platform: int, id_: str) -> Redemption | None:
+    """A platform's redemption by its id, as it is now, without its lots."""
+    row = await connection.fetchrow(FIND, program, platform, id_)
+    return None if row is None else Redemption(**row)
 
 
 PAGE: Final = f"""
@@ -204,22 +205,40 @@ async def page(
     return [Redemption(**row) for row in rows]
 
 
-# What a platform called its redemptions, and codes of rewards, go with the person; the answers to repeats tell the rest.
-FORGET_PERSON: Final = """
-WITH mine AS (SELECT * FROM unnest($2::bigint[]) AS w (account)), codes AS (
-    DELETE FROM link_code c USING mine m WHERE c.bucket = (m.account & 1023)::smallint AND c.account = m.account
-), paid AS (
-    SELECT coalesce(a.home, a.id) AS account FROM mine m JOIN account a ON a.bucket = (m.account & 1023)::smallint AND a.id = m.account
+# Where a person's points are, or were while a link held: redemptions stay with the account that paid.
+_PAID: Final = """
+mine AS (
+    SELECT (w.account & 1023)::smallint AS bucket, w.account FROM unnest($1::bigint[]) AS w (account)
+), paid AS MATERIALIZED (
+    SELECT m.bucket, m.account FROM mine m
+    UNION
+    SELECT (a.home & 1023)::smallint, a.home FROM mine m JOIN account a ON a.bucket = m.bucket AND a.id = m.account WHERE a.home IS NOT NULL
+    UNION
+    SELECT (l.home & 1023)::smallint, l.home FROM mine m JOIN account_link l USING (bucket, account)
+)"""
+# A redemption that was begun under its old reference is answered with it: it ends first.
+LOCK_PAYERS: Final = f"""
+WITH {_PAID}
+SELECT a.id FROM paid p JOIN account a ON a.bucket = p.bucket AND a.id = p.account ORDER BY a.id FOR NO KEY UPDATE OF a
+"""
+# What a platform called its redemptions goes with the person, in first answers, too; and what requests looked like: who knew all the rest
+# could try names until the hash fits. Without it every request with the key is a repeat.
+FORGET_PERSON: Final = f"""
+WITH {_PAID}, codes AS (
+    DELETE FROM link_code c USING mine m WHERE c.bucket = m.bucket AND c.account = m.account
 ), named AS (
     UPDATE redemption r SET reference = NULL FROM paid p
-    WHERE r.bucket = (p.account & 1023)::smallint AND r.account = p.account AND r.platform = $1 AND r.reference IS NOT NULL
+    WHERE r.bucket = p.bucket AND r.account = p.account AND r.platform = $2 AND r.reference IS NOT NULL
 )
-UPDATE idempotent_request i SET answer = (i.answer::jsonb || '{"reference": null}'::jsonb)::text FROM paid p
-WHERE i.bucket = (p.account & 1023)::smallint AND i.account = p.account
-  AND i.answer::jsonb ? 'reference' AND (i.key LIKE 'p' || $1::int || ':%' OR i.key LIKE 'c' || $1::int || ':%')
+UPDATE idempotent_request i SET request_hash = '', answer = CASE
+    WHEN i.answer::jsonb ? 'reference' THEN (i.answer::jsonb || jsonb_build_object('reference', NULL))::text ELSE i.answer END
+FROM paid p
+WHERE i.bucket = p.bucket AND i.account = p.account
+  AND (i.key LIKE 'p' || $2::int || ':%' OR i.key LIKE 'c' || $2::int || ':%' OR i.key LIKE 'o%')
 """
 
 
 async def forget_person(connection: Connection, *, platform: int, accounts: Sequence[int]) -> None:
-    """Forget what names a person in what a platform's consumers redeemed."""
-    await connection.execute(FORGET_PERSON, platform, accounts)
+    """Forget what names a person in what a platform's consumers redeemed. Their names are locked, so that nothing new begins."""
+    await connection.execute(LOCK_PAYERS, accounts)
+    await connection.execute(FORGET_PERSON, accounts, platform)

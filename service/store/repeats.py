@@ -21,7 +21,7 @@ INSERT INTO idempotent_request (program, key, request_hash, status, answer, buck
 
 
 class First(Struct, frozen=True, kw_only=True):
-    """A first answer, and the hash of the request that it was given to."""
+    """A first answer, and the hash of the request that it was given to; empty where that was forgotten with a person."""
 
     request_hash: bytes
     status: int

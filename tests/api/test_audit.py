@@ -50,6 +50,13 @@ NOT_BY_OPERATORS = {
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
     ("POST", "/v1/me/transfers"): "a consumer gives points away; the ledger itself is the record",
     ("POST", "/v1/consumers/{ref}/transfers"): "a platform does so for a consumer; the ledger itself is the record",
+    ("POST", "/v1/redemptions"): "a platform spends for a consumer; the ledger itself is the record",
+    ("POST", "/v1/redemptions/{redemption}/capture"): "the same",
+    ("POST", "/v1/redemptions/{redemption}/cancel"): "the same",
+    ("POST", "/v1/redemptions/{redemption}/refund"): "the same",
+    ("POST", "/v1/me/redemptions"): "a consumer spends; the ledger itself is the record",
+    ("POST", "/v1/me/redemptions/{redemption}/capture"): "the same",
+    ("POST", "/v1/me/redemptions/{redemption}/cancel"): "the same",
 }
 SAY_NO_MORE = {
     ("POST", "/v1/operators/sign-in"),
@@ -350,6 +357,32 @@ async def _consumer(shop: Shop, consumer: str) -> str:
     return f"/v1/consumers/{consumer}"
 
 
+LINKED, OTHER, UNLINKED = "a-person-of-two-shops", "a-person-of-another-shop", "a-person-taken-for-another"
+"""Platforms link; that an administrator separates is in this list, too."""
+for _step in ("link-codes", "link"):
+    BY["POST", f"/v1/consumers/{{ref}}/{_step}"] = "shop"
+
+
+@recipe("POST", "/v1/consumers/{ref}/link-codes")
+async def _make_link_code(shop: Shop) -> tuple[str, Any]:
+    return f"{await _consumer(shop, LINKED)}/link-codes", None
+
+
+@recipe("POST", "/v1/consumers/{ref}/link")
+async def _link(shop: Shop) -> tuple[str, Any]:
+    assert (await shop.call("POST", "/v1/events", "market", json=refill("refill-elsewhere", OTHER))).status_code == 201
+    code = (await shop.call("POST", f"/v1/consumers/{OTHER}/link-codes", "market")).json()["code"]
+    return f"{await _consumer(shop, UNLINKED)}/link", {"code": code}
+
+
+@recipe("DELETE", "/v1/consumers/{ref}/link")
+async def _split(shop: Shop) -> tuple[str, Any]:
+    person, other = await _consumer(shop, "a-first-name"), await _consumer(shop, "a-second-name")
+    code = (await shop.call("POST", f"{other}/link-codes", "shop")).json()["code"]
+    assert (await shop.call("POST", f"{person}/link", "shop", json={"code": code})).status_code == 200
+    return f"{person}/link?platform=shop", None
+
+
 @recipe("DELETE", "/v1/consumers/{ref}")
 async def _erase(shop: Shop) -> tuple[str, Any]:
     return f"{await _consumer(shop, ERASED)}?platform=shop", None
@@ -400,7 +433,7 @@ async def test_every_change_by_an_operator_is_in_the_audit_once(shop: Shop) -> N
         assert len(rows) == 1, (route, rows)
         row = rows[0]
         operator = await shop.world.rows("SELECT id FROM operator WHERE email = $1", f"{by}@example.com")
-        assert row["actor"] == f"operator:{operator[0]['id']}", route
+        assert row["actor"] == (f"platform:{by}" if by in shop.world.keys else f"operator:{operator[0]['id']}"), route
         assert row["program"] == shop.world.program, route
         assert row["request_id"] == answer.headers.get("X-Request-Id", f"request-{n}"), route
         assert row["action"], route
@@ -423,6 +456,9 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         UNHELD,
         IMPORTED,
         ADJUSTED,
+        LINKED,
+        OTHER,
+        UNLINKED,
         MERCHANT,
         REASON,
         EMAIL,
@@ -439,6 +475,7 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         assert called.status_code in (200, 201, 204), (route, called.text)
         answer = called.json() if called.content else {}
         hidden |= {answer[name] for name in ("key", "api_key", "secret", "password", "token") if answer.get(name)}
+        hidden |= {answer["code"]} if route[1].endswith("/link-codes") else set()
         hidden |= {hook["secret"] for hook in (answer.get("hooks") or {}).values()} if isinstance(answer.get("hooks"), dict) else set()
     hidden |= set(shop.tokens.values())
     assert len(hidden) > 25
@@ -506,10 +543,13 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 # Commands
 
-READING = {"check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures"}
+READING = {
+    "check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures",
+    "seals lines", "seals verify",
+}  # fmt: skip
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
-RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate"}
-"""Start programs or bring the schema; what they change is no change of an operator's."""
+RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate", "seals now"}
+"""Start programs, bring the schema, do at once what a worker does anyway; what they change is no change of an operator's."""
 RECORDED = {
     "program create": "program.create", "platform create": "platform.create", "platform rotate-key": "key.rotate",
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",

@@ -34,11 +34,13 @@ from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
 from schemas.impact import FactorBody
+from schemas.links import LinkBody
 from schemas.openings import OpeningBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
 from schemas.problems import FieldError
+from schemas.redemptions import CaptureBody, RedemptionBody, RefundBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
 from schemas.rewards import RewardBody, RewardPatch, VoucherCode
 from schemas.shopify import CustomerDemand
@@ -227,6 +229,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(CertificateBody, "number", lambda n: "a" * n, **CERTIFICATE), field(ProductBody, "skus", lambda n: [{"platform": "p", "sku": "a" * n}], gtin="1" * 13, name="N"),
     ),
     "MAX_CODE_CHARS": texts(Code),
+    "MAX_LINK_CODE_CHARS": field(LinkBody, "code", lambda n: "a" * n),
     "MAX_TEXT_CHARS": both(
         texts(Text), field(TransferBody, "message", lambda n: "a" * n, to="c", points=1), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
         field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
@@ -237,7 +240,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_POINTS": both(
         lambda n: read(Points, n), lambda n: read(Tier, {"from": "1", "points": n}), field(OpeningBody, "points", int, **OPENING),
         field(TransferBody, "points", int, to="c"),
-        field(RewardBody, "points", int, code="c", name="C"),
+        field(RewardBody, "points", int, code="c", name="C"), field(RedemptionBody, "points", int, consumer="c"),
+        field(CaptureBody, "points", int), field(RefundBody, "points", int),
     ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(

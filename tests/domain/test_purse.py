@@ -82,6 +82,18 @@ def test_a_refund_restores_what_was_spent_and_what_expired_meanwhile_lives_on_fo
     assert_sound(purse)
 
 
+def test_what_is_left_of_a_lot_after_its_day_does_not_live_on_with_what_comes_back() -> None:
+    purse = purse_of((10, TODAY), (5, None))
+    held = purse.reserve(purse.begin(Kind.RESERVE, 100, platform=3, redemption=100), 4)
+    purse.today = TODAY + timedelta(days=1)
+    purse.release(purse.begin(Kind.RELEASE, 101, platform=3, redemption=100), held)
+    assert [(lot.event, part) for lot, part in purse.stale] == [(1, 6)]
+    purse.expire(purse.begin(Kind.EXPIRE, 102, platform=0))
+    assert left(purse) == [(4, 0), (5, 0)]
+    assert (purse.lots[1, 0].expires_on, purse.spent[7, 3].expired, purse.stale) == (UNTIL, 6, [])
+    assert_sound(purse)
+
+
 def test_more_than_was_spent_is_never_given_back() -> None:
     purse = purse_of((10, None))
     spent = purse.spend(purse.begin(Kind.CAPTURE, 100, platform=3), 5, Book.REDEEMED)

@@ -36,6 +36,8 @@ PATHS: dict[str, str] = {
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
     "/v1/adjustments/{adjustment}": "adjustment",
+    "/v1/redemptions/{redemption}": "redemption",
+    "/v1/me/redemptions/{redemption}": "redemption",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -44,8 +46,14 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
     ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): {"adjustment": "admins_adjustment"},
+    ("POST", "/v1/redemptions/{redemption}/refund"): {"redemption": "captured_redemption"},
+    ("POST", "/v1/consumers/{ref}/link"): {"consumer": "single_consumer"},
+    ("DELETE", "/v1/consumers/{ref}/link"): {"consumer": "linked_consumer"},
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
+
+OWN_NAMES = {("POST", "/v1/consumers/{ref}/link")}
+"""Routes whose path names something in the caller's own namespace, which they make if it is not there: nobody else's is meant."""
 
 QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
@@ -66,6 +74,8 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/plastics/reports", "id"): "plastic_row",
     ("/v1/adjustments", "platform"): "platform",
     ("/v1/adjustments", "consumer"): "consumer",
+    ("/v1/redemptions", "consumer"): "consumer",
+    ("/v1/consumers/{ref}/link", "platform"): "platform",
 }
 """The kind of object that a query parameter names, by path and name."""
 
@@ -74,6 +84,7 @@ SAID_BY_OPERATORS = {
     ("/v1/consumers/{ref}", "platform"),
     ("/v1/consumers/{ref}/export", "platform"),
     ("/v1/consumers/{ref}/legal-hold", "platform"),
+    ("/v1/consumers/{ref}/link", "platform"),
     ("/v1/plastics/reports", "platform"),
 }
 """Those of QUERIES that operators must send, and that others may."""
@@ -186,6 +197,18 @@ def _transfer(t: Tenant) -> dict[str, Any]:
     return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
 
 
+def _redemption(t: Tenant) -> dict[str, Any]:
+    return {"consumer": t.objects["consumer"], "points": 1, "reference": t.name()}
+
+
+def _own_redemption(t: Tenant) -> dict[str, Any]:
+    return {"points": 1, "reference": t.name()}
+
+
+def _step(key: str) -> "Body":
+    return Body(lambda _: {}, headers={"Idempotency-Key": f"probe-{key}"})
+
+
 def _returns(t: Tenant) -> list[dict[str, Any]]:
     now = datetime.now(UTC).isoformat()
     return [{"id": t.name(), "occurred_at": now, "class": "circular_box", "platform": t.platform, "consumer": t.name()}]
@@ -212,6 +235,15 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
     ("POST", "/v1/me/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
     ("POST", "/v1/consumers/{ref}/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
+    ("POST", "/v1/redemptions"): Body(_redemption, refers={("consumer",): "consumer"}, headers={"Idempotency-Key": "probe-create"}),
+    ("POST", "/v1/redemptions/{redemption}/capture"): _step("capture"),
+    ("POST", "/v1/redemptions/{redemption}/cancel"): _step("cancel"),
+    ("POST", "/v1/redemptions/{redemption}/refund"): _step("refund"),
+    ("POST", "/v1/me/redemptions"): Body(_own_redemption, headers={"Idempotency-Key": "probe-create"}),
+    ("POST", "/v1/me/redemptions/{redemption}/capture"): _step("capture"),
+    ("POST", "/v1/me/redemptions/{redemption}/cancel"): _step("cancel"),
+    # Another platform's code is what it is made for; another program's is unknown.
+    ("POST", "/v1/consumers/{ref}/link"): Body(lambda t: {"code": t.objects["link_code"]}, refers={("code",): "link_code"}),
     ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
     # Neither hook nor platform of its own: each has to find nothing by itself where it is another's.
     ("POST", "/v1/deliveries/replay"): Body(
@@ -288,6 +320,8 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/stations/{code}/keys/{key}/revoke"),
     ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
     ("DELETE", "/v1/consumers/{ref}"),
+    ("POST", "/v1/consumers/{ref}/link-codes"),
+    ("DELETE", "/v1/consumers/{ref}/link"),
     ("DELETE", "/v1/consumers/{ref}/legal-hold"),
     ("POST", "/v1/deliveries/{delivery}/replay"),
     ("POST", "/v1/privacy-requests/{request_id}/cancel"),

@@ -30,6 +30,8 @@ from schemas.rewards import RewardBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
+from service.domain.links import new_code
+from service.domain.redeeming import new_id
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
 from service.flows import (
     adjustments,
@@ -244,6 +246,38 @@ async def _consumer(t: Tenant) -> str:
     return consumer
 
 
+async def _redemption(t: Tenant) -> str:
+    """A reservation of the consumer's."""
+    return await _redeem(t, capture=False)
+
+
+async def _captured_redemption(t: Tenant) -> str:
+    return await _redeem(t, capture=True)
+
+
+async def _redeem(t: Tenant, **more: Any) -> str:
+    body = {"consumer": t.objects["consumer"], "points": 1, "reference": t.name(), "ttl": "P1D"} | more
+    headers = {"Authorization": f"Bearer {t.key}", "Idempotency-Key": t.name()}
+    answer = await t.client.post("/v1/redemptions", json=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def _link_code(t: Tenant) -> str:
+    """That somebody else of the platform was given."""
+    return await _code_of(t, await _consumer(t))
+
+
+async def _code_of(t: Tenant, consumer: str) -> str:
+    return str((await t.send("POST", f"/v1/consumers/{consumer}/link-codes")).json()["code"])
+
+
+async def _linked_consumer(t: Tenant) -> str:
+    consumer = await _consumer(t)
+    await t.send("POST", f"/v1/consumers/{consumer}/link", json={"code": await _link_code(t)})
+    return consumer
+
+
 async def _order(t: Tenant) -> str:
     body = order(t, t.name())
     await t.send("POST", "/v1/events", json=body)
@@ -416,6 +450,8 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
     "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "redemption": _redemption, "captured_redemption": _captured_redemption,
+    "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -429,6 +465,10 @@ def missing(value: Any) -> Any:
             return str(value).replace(mark, "yy0")
     if re.fullmatch(r"[0-9]{4}H[12]", value):
         return "2001H1"
+    if value.startswith("rdm_"):
+        return new_id()
+    if re.fullmatch(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){2}", value):
+        return new_code()
     if value.isdigit() and len(value) == 14:
         return with_check_digit("0555" + value[4:13])
     if value.isdigit():
