@@ -443,8 +443,8 @@ GUARDS: Final = (
         changes=(
             Change(
                 "service/store/repeats.py",
-                "\"pg_try_advisory_xact_lock(hashtextextended(concat({program}, ':', {key}), 7315))\"",
-                "\"(hashtextextended(concat({program}, ':', {key}), 7315) IS NOT NULL)\"",
+                "pg_try_advisory_xact_lock(hashtextextended(concat({program}, ':', {key}), 7315))",
+                "(hashtextextended(concat({program}, ':', {key}), 7315) IS NOT NULL)",
             ),
         ),
         tests=(f"{REDEEM}test_a_key_whose_first_request_is_still_running_is_refused",),
