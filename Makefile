@@ -38,8 +38,8 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 test: $(STAMP) ## the test suite
 	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
-test-long: $(STAMP) ## the state machine, the permutations, requests by the description and damaged input, for long
-	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/flows/test_packaging_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)
+test-long: $(STAMP) ## the state machines, the permutations, requests by the description and damaged input, for long
+	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/flows/test_packaging_machine.py tests/flows/test_ledger_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)
 
 audit: $(STAMP) ## ask about known vulnerabilities of all locked packages (ARGS=--required: not being able to ask is a failure)
 	@exec $(BIN)/python -m tests.audit $(ARGS)

@@ -13,9 +13,9 @@ _QUOTED_MIN = 2
 
 def read_key(header: str | None) -> str:
     """The key. Raises IdempotencyKeyMissing, InvalidRequest (empty, too long, not printable ASCII)."""
-    if header is None or not header.strip(' "'):
+    if header is None or not header.strip(' \t"'):
         raise IdempotencyKeyMissing(f"Send an {HEADER}, the same one when the request is repeated: then it is carried out once.")
-    key = header.strip()
+    key = header.strip(" \t")
     if len(key) >= _QUOTED_MIN and key[0] == key[-1] == '"':
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():

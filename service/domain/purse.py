@@ -223,7 +223,8 @@ class Purse:
     def take_over(self, transfer: Transfer, parts: Sequence[Part], amounts: Mapping[tuple[int, int], int], book: Book) -> None:
         """Take these parts of another purse's lots over, each as the same lot: one that is here already, or a new one.
 
-        `amounts`: what each lot was in the beginning; what is not taken over counts as used.
+        `amounts`: what each lot was in the beginning; what is not taken over counts as used. A lot that is here already lives as long as
+        the longer-lived of both.
         """
         for theirs, points in parts:
             lot = self.lots.get(theirs.key)
@@ -247,6 +248,8 @@ class Purse:
                     )
                 )
                 self.uses[*lot.key, transfer.number] = amount
+            elif not lot.remaining or theirs.turn > lot.turn:
+                lot.expires_on = theirs.expires_on  # points that came back after their last day live longer than those that are here
             self._use(transfer, lot, -points)
         points = sum(part for _, part in parts)
         self._post(transfer, book, -points)

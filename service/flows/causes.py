@@ -13,8 +13,6 @@ from service.store import causes as store
 from service.store.connection import Connection
 
 _FIELDS: Final = ("name", "description", "url", "active")
-STRIPES: Final = 1_024
-"""Rows of a cause's totals at most."""
 
 # Redemptions ----------------------------------------------------------------------------------------------
 
@@ -37,9 +35,9 @@ async def count(connection: Connection, *, cause: int, points: int, donations: i
     """Add to what was given to a cause, in the transaction that gives it, after its entries.
 
     A donation is one captured redemption: `points`, 1. A refund takes off what it gives back, and the donation when nothing is left of it:
-    `-points`, -1 or 0. `stripe`: which of the cause's rows to write; another one for each process, most of the time.
+    `-points`, -1 or 0. `stripe`: which of the cause's rows to write; another one for each process.
     """
-    await store.count(connection, cause=cause, points=points, donations=donations, stripe=stripe % STRIPES)
+    await store.count(connection, cause=cause, points=points, donations=donations, stripe=stripe)
 
 
 # Operators ------------------------------------------------------------------------------------------------

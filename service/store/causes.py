@@ -40,6 +40,8 @@ ON CONFLICT (program, code) DO NOTHING
 RETURNING id
 """
 UPDATE: Final = "UPDATE cause SET name = $3, description = $4, url = $5, active = $6 WHERE program = $1 AND code = $2"
+STRIPES: Final = 64
+"""Rows of one cause, at most: writers are numbered at random, and far more of them come and go."""
 COUNT: Final = """
 INSERT INTO cause_total AS t (cause, stripe, points, donations) VALUES ($1, $2, $3, $4)
 ON CONFLICT (cause, stripe) DO UPDATE SET points = t.points + excluded.points, donations = t.donations + excluded.donations
@@ -82,4 +84,4 @@ async def update(conn: Connection, *, program: int, code: str, name: str, descri
 
 async def count(conn: Connection, *, cause: int, points: int, donations: int, stripe: int) -> None:
     """Add to what was given to a cause; negative: take off."""
-    await conn.execute(COUNT, cause, stripe, points, donations)
+    await conn.execute(COUNT, cause, stripe % STRIPES, points, donations)

@@ -250,3 +250,51 @@ async def test_without_redis_s_memory_both_read_the_same(shop: Shop, projection:
     for forgotten in itertools.chain.from_iterable(itertools.combinations(accounts, n) for n in (1, 2, 3)):
         assert await projection.forget(list(forgotten))
         assert (await seen(shop, "ada", "shop"))[0] == (await seen(shop, "eve", "market"))[0] == 105
+
+
+# What a person is told
+
+
+async def test_the_export_tells_what_was_spent_and_linked_and_nothing_of_others(shop: Shop) -> None:
+    async def export(consumer: str, who: str) -> Any:
+        answer = await shop.call("GET", f"/v1/consumers/{consumer}/export", who)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    async def spend(who: str, consumer: str, **more: Any) -> str:
+        body = {"consumer": consumer, "points": 2, "reference": f"of-{consumer}"} | more
+        answer = await shop.call("POST", "/v1/redemptions", who, json=body, headers={"Idempotency-Key": f"{consumer} {more}"})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    before = await spend("market", "eve", capture=True)
+    alone = await export("eve", "market")
+    assert [r["id"] for r in alone["redemptions"]] == [before]
+    assert alone["redemptions"][0] | {"status": "captured", "captured": 2, "reference": "of-eve"} == alone["redemptions"][0]
+    assert [(t["kind"], t["points"], t["redemption"]) for t in alone["transfers"]] == [("capture", -2, before)]
+    assert (alone["links"], alone["lots"][0]["remaining"], alone["balance"]["available"]) == ([], 3, 3)
+    assert (await link(shop, await code_of(shop))).status_code == 200
+    held, theirs = await spend("market", "eve"), await spend("shop", "ada", points=90)
+    both = [await export("eve", "market"), await export("ada", "shop")]
+    assert [sorted(r["id"] for r in e["redemptions"]) for e in both] == [sorted([before, held]), [theirs]]
+    for exported, other in zip(both, ("of-ada", "of-eve"), strict=True):
+        assert [(e["since"] is not None, e["until"]) for e in exported["links"]] == [(True, None)]
+        assert (exported["balance"]["available"], exported["balance"]["reserved"]) == (11, 92)
+        assert other not in str(exported)
+        assert {t["kind"] for t in exported["transfers"]} >= {"reserve"}
+    assert sum(lot["reserved"] for e in both for lot in e["lots"]) == 92
+    for id_, who in ((held, "market"), (theirs, "shop")):
+        assert (await shop.call("POST", f"/v1/redemptions/{id_}/cancel", who, headers={"Idempotency-Key": f"c {id_}"})).status_code == 200
+    assert (await shop.call("DELETE", "/v1/consumers/eve/link", "market")).status_code == 200
+    after = await export("eve", "market")
+    assert sorted(r["id"] for r in after["redemptions"]) == sorted([before, held]), (
+        "spent from the purse that was shared, through this platform"
+    )
+    assert [e["until"] is not None for e in after["links"]] == [True]
+    # Who shared a purse by mistake with somebody whom the platform knows as well is told nothing of theirs.
+    await give(shop.world, 50, "eva", platform="market")
+    assert (await link(shop, await code_of(shop, "eva", "market"))).status_code == 200
+    assert (await shop.call("DELETE", "/v1/consumers/eve/link", "market")).status_code == 200
+    secret = await spend("market", "eva")
+    assert secret not in str(await export("eve", "market"))
+    assert secret in str(await export("eva", "market"))

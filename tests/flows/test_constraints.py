@@ -3,6 +3,7 @@
 import asyncpg
 import pytest
 
+from tests.adjusting import give
 from tests.worlds import World, order_paid
 
 
@@ -52,3 +53,19 @@ async def test_a_key_has_one_answer(world: World) -> None:
     await world.rows(insert, b"one")
     with pytest.raises(asyncpg.UniqueViolationError, match="idempotent_request_pkey"):
         await world.rows(insert, b"another")
+
+
+async def test_no_more_of_a_lot_is_reserved_than_is_left(world: World) -> None:
+    await give(world, 5)
+    for reserved in (6, -1):
+        with pytest.raises(asyncpg.CheckViolationError, match="lot_reserved"):
+            await world.rows("UPDATE lot SET reserved = $1", reserved)
+
+
+async def test_an_account_has_one_home_at_a_time(world: World) -> None:
+    insert = "INSERT INTO account_link (bucket, account, number, program, home, platform, at) VALUES (1, 1, $1, 1, $2, 1, now())"
+    await world.rows(insert, 1, 1025)
+    with pytest.raises(asyncpg.UniqueViolationError, match="account_link_open"):
+        await world.rows(insert, 2, 2049)
+    await world.rows("UPDATE account_link SET split_at = now()")
+    await world.rows(insert, 2, 2049)

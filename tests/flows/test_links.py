@@ -14,6 +14,7 @@ from service.flows import links
 from service.flows.administer import Change
 from service.flows.balances import balance_of
 from service.flows.check import check
+from service.flows.expire import expire_due
 from service.flows.knowledge import Knowledge
 from service.flows.past import balance_at
 from service.flows.redeem import Ask, redeem
@@ -41,6 +42,9 @@ class Persons:
 
     async def settle(self) -> None:
         await settle_due(self.world.pool, self.projection, stripe=1, buckets=1024, batch_events=1000)
+
+    async def expire(self) -> None:
+        await expire_due(self.world.pool, self.projection, stripe=1, buckets=1024, batch_lots=1000)
 
     def _names(self, platform: str, reference: str) -> dict[str, Any]:
         sender = self.world.platforms[platform]
@@ -203,6 +207,25 @@ async def test_what_was_spent_before_the_link_comes_back_into_the_one_purse(pers
     assert await both(persons) == [(0, 75, 0)] * 2
     await persons.redeem("refund", platform="market", redemption=made["id"])
     assert await both(persons) == [(0, 80, 0)] * 2
+
+
+@pytest.mark.parametrize("swept", [False, True])
+async def test_what_comes_back_after_its_last_day_to_a_linked_consumer_lives_a_little_longer(persons: Persons, *, swept: bool) -> None:
+    """Part of the lot moved with the link, and its day is over: the rest lives on where it goes, and goes on living when they are split."""
+    await persons.earn("b-1", 50, platform="market")
+    await persons.earn("a-1", 30)
+    await persons.settle()
+    made = await persons.redeem(consumer="b-1", platform="market", points=45, capture=True)
+    await persons.link()
+    await persons.world.rows("UPDATE lot SET expires_on = current_date - 10 WHERE amount = 50")
+    if swept:
+        await persons.expire()
+    await persons.redeem("refund", platform="market", redemption=made["id"])
+    await persons.expire()
+    assert await both(persons) == [(0, 75 if swept else 80, 0)] * 2
+    await persons.split()
+    await persons.expire()
+    assert await both(persons) == [(0, 30, 0), (0, 45 if swept else 50, 0)]
 
 
 async def test_a_code_counts_once_and_only_in_its_program(persons: Persons) -> None:

@@ -17,6 +17,10 @@ PLASTICS = "tests/flows/test_plastics.py::"
 PACKAGING = "tests/flows/test_packaging.py::"
 BATCHES = "tests/flows/test_batches.py::"
 OPERATORS = "tests/api/test_operators.py::"
+REDEEM = "tests/flows/test_redeem.py::"
+SPENDING = "tests/api/test_redemptions.py::"
+SPENDING_LOCKS = "tests/flows/test_spending_locks.py::"
+LINKS = "tests/api/test_links.py::"
 
 CREDIT = "service/store/credit.py"
 
@@ -397,6 +401,134 @@ GUARDS: Final = (
             ),
         ),
         tests=(f"{PACKAGING}test_items_of_one_return_share_what_its_station_takes_that_day",),
+    ),
+    Guard(
+        name="no-negative-reserve",
+        row="no balance is negative",
+        changes=(
+            Change(
+                "migrations/0001_main_job.sql",
+                "reserved   bigint NOT NULL DEFAULT 0 CHECK (reserved >= 0)",
+                "reserved   bigint NOT NULL DEFAULT 0",
+            ),
+        ),
+        tests=("tests/flows/test_constraints.py::test_no_balance_goes_below_nothing",),
+    ),
+    Guard(
+        name="purse-lock",
+        row="lock of the account while it is decided what is spent",
+        changes=(Change("service/store/purses.py", 'ORDER BY a.id\nFOR NO KEY UPDATE OF a\n"""', 'ORDER BY a.id\n"""'),),
+        tests=(f"{REDEEM}test_nobody_spends_more_than_there_is", f"{SPENDING}test_fifty_at_once_spend_what_is_there_and_no_more"),
+    ),
+    Guard(
+        name="redemption-key-lock",
+        row="one request to spend of a key at a time",
+        changes=(
+            Change(
+                "service/store/repeats.py",
+                "pg_try_advisory_xact_lock(hashtextextended(concat({program}, ':', {key}), 7315))",
+                "(hashtextextended(concat({program}, ':', {key}), 7315) IS NOT NULL)",
+            ),
+        ),
+        tests=(f"{REDEEM}test_a_key_whose_first_request_is_still_running_is_refused",),
+    ),
+    Guard(
+        name="redemption-key-reused",
+        row="a key to spend with is one request's",
+        changes=(
+            Change("service/flows/redeem.py", "if first.request_hash and first.request_hash != ask.request_hash:", "if not first.status:"),
+        ),
+        tests=(f"{SPENDING}test_a_key_is_one_request_s",),
+    ),
+    Guard(
+        name="name-shared-while-spending",
+        row="nobody is erased while something is spent under their name",
+        changes=(
+            Change(
+                "service/store/redemptions.py",
+                "    ORDER BY r.platform, r.reference FOR KEY SHARE\n",
+                "    ORDER BY r.platform, r.reference\n",
+            ),
+        ),
+        tests=(f"{SPENDING_LOCKS}test_an_erasure_waits_for_whoever_has_looked_the_name_up",),
+    ),
+    Guard(
+        name="payers-locked-by-erasure",
+        row="nor while a step goes on that names nobody",
+        changes=(Change("service/store/redemptions.py", "    await connection.execute(LOCK_PAYERS, accounts)\n", ""),),
+        tests=(f"{SPENDING_LOCKS}test_an_erasure_waits_for_a_step_that_names_nobody",),
+    ),
+    Guard(
+        name="redemptions-of-former-homes",
+        row="what was spent from a purse that was shared is forgotten, too",
+        changes=(
+            Change(
+                "service/store/redemptions.py",
+                "    UNION\n    SELECT (l.home & 1023)::smallint, l.home FROM mine m JOIN account_link l USING (bucket, account)\n",
+                "",
+            ),
+        ),
+        tests=(f"{SPENDING_LOCKS}test_each_platform_forgets_what_is_its_own_wherever_the_points_were",),
+    ),
+    Guard(
+        name="no-more-reserved-than-left",
+        row="no more of a lot is reserved than is left of it",
+        changes=(
+            Change(
+                "migrations/0015_spending.sql",
+                "ADD CONSTRAINT lot_reserved CHECK (reserved BETWEEN 0 AND remaining);",
+                "ADD CONSTRAINT lot_reserved CHECK (true);",
+            ),
+        ),
+        tests=("tests/flows/test_constraints.py::test_no_more_of_a_lot_is_reserved_than_is_left",),
+    ),
+    Guard(
+        name="one-open-link",
+        row="an account has one home at a time",
+        changes=(
+            Change(
+                "migrations/0020_links.sql",
+                "CREATE UNIQUE INDEX account_link_open ON account_link (bucket, account) WHERE split_at IS NULL;",
+                "CREATE INDEX account_link_open ON account_link (bucket, account) WHERE split_at IS NULL;",
+            ),
+        ),
+        tests=("tests/flows/test_constraints.py::test_an_account_has_one_home_at_a_time",),
+    ),
+    Guard(
+        name="home-looked-up-again",
+        row="where an account's points are is looked up again once it is locked",
+        changes=(Change("service/store/purses.py", "    if await homes(connection, before) != before:\n", "    if not before and ids:\n"),),
+        tests=(f"{SPENDING_LOCKS}test_who_waited_for_a_link_spends_from_the_one_purse",),
+    ),
+    Guard(
+        name="credits-go-home",
+        row="what is earned goes where the points are, whatever a process remembers",
+        changes=(
+            Change(
+                "service/flows/receive.py",
+                "found = {a.id: a.home for a in accounts.values() if a.home is not None or a.id in knowledge.homes}",
+                "found = {id_: home for id_, home in knowledge.homes.items() if id_ in accounts and home in accounts}",
+            ),
+        ),
+        tests=("tests/flows/test_links.py::test_both_platforms_see_one_balance",),
+    ),
+    Guard(
+        name="link-code-once",
+        row="a link code counts once",
+        changes=(
+            Change(
+                "service/store/links.py",
+                '"DELETE FROM link_code WHERE hash = $1 AND program = $2 RETURNING account, expires_at > now() AS counts"',
+                '"SELECT account, expires_at > now() AS counts FROM link_code WHERE hash = $1 AND program = $2"',
+            ),
+        ),
+        tests=(f"{LINKS}test_a_code_counts_once_in_its_program_while_it_lives",),
+    ),
+    Guard(
+        name="no-version-behind-a-pointer",
+        row="a version is not looked for behind a pointer in Redis, which may be of a link that was undone",
+        changes=(Change("service/flows/balances.py", "held = None if min_version else await projection", "held = await projection"),),
+        tests=(f"{LINKS}test_what_was_seen_in_a_link_is_never_older_however_stale_redis_is",),
     ),
     *POINTS,
     *MOVES,

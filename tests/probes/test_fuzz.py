@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from schemas.campaigns import CampaignBody
 from schemas.connectors import HookSettings
 from schemas.events import Event
+from schemas.redemptions import CaptureBody, OwnRedemptionBody, RedemptionBody, RefundBody
 from service.api import bodies as http
 from service.api import events as events_api
 from service.api.callers import _bearer
@@ -26,7 +27,8 @@ from service.api.cursors import Name, Position, encode_cursor, read_cursor
 from service.api.events import TryOut
 from service.api.exchange import Exchange
 from service.api.paths import reference
-from service.domain import imports, station_returns, stations, tokens
+from service.api.redemptions import _ttl
+from service.domain import idempotency, imports, links, station_returns, stations, tokens
 from service.domain.campaigns import check_campaign, compile_campaign
 from service.domain.conditions import InvalidCondition, compile_condition
 from service.domain.connectors import CONNECTORS, BadSignature, Hook, Untranslatable, translate, verify
@@ -491,3 +493,54 @@ async def test_a_header_of_a_body_is_read_or_refused(name: bytes, value: bytes) 
         assert await http.read_body(exchange, 1_000) == b"{}"
     except GreenpointsError:
         pass
+
+
+# Spending ----------------------------------------------------------------------------------------------
+
+REDEMPTIONS = [
+    {"consumer": "c", "points": 5, "reference": "r", "reward": None, "cause": None, "capture": False, "ttl": "PT15M"},
+    {"points": 10**15, "cause": "trees", "ttl": "P31D"}, {"points": 1, "reward": "cup", "capture": True},
+]  # fmt: skip
+
+
+@fuzz
+@given(body=bodies(REDEMPTIONS), type_=st.sampled_from((RedemptionBody, OwnRedemptionBody, CaptureBody, RefundBody)))
+@example(body=b'{"points": 1e400}', type_=RefundBody)
+def test_a_redemption_is_read_or_refused(body: bytes, type_: Any) -> None:
+    found = answer_of(lambda: http.decode(body, type_))
+    if found is not None and found.points is not msgspec.UNSET:
+        assert type(found.points) is int
+        assert 0 < found.points <= 10**15
+
+
+@fuzz
+@given(text=st.text() | st.from_regex(r"P[0-9]{0,28}[WDMY]?(T[0-9]{0,28}[HMS])?", fullmatch=True))
+@example(text="P" + "9" * 29 + "W")
+@example(text="PT" + "9" * 29 + "S")
+def test_a_time_to_live_is_bounded_or_refused(text: str) -> None:
+    found = answer_of(lambda: _ttl(text))
+    assert found is None or 1 <= found.total_seconds() <= 31 * 86_400
+
+
+@fuzz
+@given(text=st.text(max_size=200) | st.text(alphabet='"\\ a', max_size=12) | st.none())
+def test_an_idempotency_key_is_read_or_refused(text: str | None) -> None:
+    """Sent in quotes, as RFC 8941 writes a string, it is the same key."""
+    key = answer_of(lambda: idempotency.read_key(text))
+    if key is None:
+        return
+    assert 1 <= len(key) <= 128
+    assert key.isascii()
+    assert key.isprintable()
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    if key.strip(' "'):
+        assert idempotency.read_key(f'"{quoted}"') == key
+
+
+@fuzz
+@given(text=st.text())
+def test_a_link_code_is_what_it_is_however_it_is_typed(text: str) -> None:
+    assert len(links.hash_of(1, text)) == 32
+    code = links.new_code()
+    typed = code.lower().replace("-", " ").replace("0", "O").replace("1", "l")
+    assert links.hash_of(1, typed) == links.hash_of(1, code) != links.hash_of(2, code)
