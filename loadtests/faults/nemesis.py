@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from service.local.data_dir import read_private
 from service.local.up import Pids, UpFile
+from service.store.connection import UNREACHABLE
 
 PAUSE_S = (0.3, 2.5)
 """How long something that is stopped stays so."""
@@ -78,7 +79,7 @@ class Nemesis:
     async def _one(self, kind: str) -> None:
         try:
             await self._kinds[kind]()
-        except (Missed, ProcessLookupError, OSError, RedisError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+        except (Missed, ProcessLookupError, RedisError, asyncpg.PostgresError, *UNREACHABLE):
             return
         self.faults[kind] += 1
         self._waiting.append((kind, time.monotonic()))

@@ -49,6 +49,12 @@ POINTS: Final = (
         changes=(Change(SPENDING, "    PRIMARY KEY (program, key)\n", "    CHECK (true)\n"),),
         tests=(f"{CONSTRAINTS}test_a_key_has_one_answer",),
     ),
+    Guard(
+        name="goodbye-is-no-defect",
+        row="what is asked of a connection that PostgreSQL is just closing is asked again",
+        changes=(Change("service/store/connection.py", "    asyncpg.InternalClientError,\n", ""),),
+        tests=("tests/flows/test_goodbye.py::test_what_is_asked_between_goodbye_and_the_end_is_worth_trying_again",),
+    ),
     # The book
     Guard(
         name="book-is-append-only",
@@ -113,6 +119,11 @@ POINTS: Final = (
                 BOOK,
                 "CREATE UNIQUE INDEX alert_open ON alert (program, kind, subject) NULLS NOT DISTINCT",
                 "CREATE INDEX alert_open ON alert (program, kind, subject)",
+            ),
+            Change(
+                "service/store/alerts.py",
+                'ON CONFLICT (program, kind, subject) WHERE resolved_at IS NULL DO NOTHING\n"""\nRESOLVE_ACCOUNTS',
+                'ON CONFLICT DO NOTHING\n"""\nRESOLVE_ACCOUNTS',
             ),
         ),
         tests=(f"{RECENT}test_two_that_look_at_once_tell_it_once",),
