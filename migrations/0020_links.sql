@@ -15,11 +15,13 @@ CREATE TABLE account_link (
     program  integer NOT NULL,
     home     bigint NOT NULL,                          -- where they went
     platform integer NOT NULL,                         -- that asked for it
+    code     bytea NOT NULL,                           -- the hash of the code that it used: a repeat finds it here
     at       timestamptz NOT NULL,
     split_at timestamptz,                              -- a wrong link: when it was undone
     PRIMARY KEY (bucket, account, number)
 );
 CREATE UNIQUE INDEX account_link_open ON account_link (bucket, account) WHERE split_at IS NULL;
+CREATE INDEX account_link_code ON account_link (code);
 
 -- Codes by which a person shows one platform that an account of another is theirs: once, for a few minutes.
 CREATE TABLE link_code (

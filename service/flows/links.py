@@ -20,7 +20,7 @@ from service.domain.posting import Account
 from service.domain.purse import Part, Purse
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import audit, credit, purses, vault
+from service.store import audit, balances, credit, purses, vault
 from service.store import links as store
 from service.store.connection import Connection
 from service.store.locks import share_catalogue
@@ -101,7 +101,7 @@ async def _link(
     theirs = await store.take_code(connection, hash_=hash_of(program, link_code), program=program)
     failpoints.at("links.code_taken")
     if theirs is None:
-        raise InvalidRequest.at("/code", "is unknown, was used before, or is too old")
+        return await _linked_before(connection, program=program, platform=platform, reference=reference, link_code=link_code)
     accounts, _, refused = await credit.find_or_create_accounts(connection, [(program, platform, reference, secrets.randbits(63))])
     failpoints.at("links.referenced")
     if refused or (platform, reference) not in accounts:
@@ -136,7 +136,10 @@ async def _link(
     failpoints.at("links.home_set")
     await store.merge_caps(connection, member, home)
     failpoints.at("links.caps_merged")
-    await store.add_link(connection, account=member, number=number, program=program, home=home, platform=platform, at=terms.now)
+    await store.add_link(
+        connection, account=member, number=number, program=program, home=home, platform=platform, code=hash_of(program, link_code),
+        at=terms.now,
+    )  # fmt: skip
     failpoints.at("links.noted")
     await _record(connection, change, program, "consumer.link", code, {"account": str(member), "home": str(home), "transfer": str(number)})
     target.account.pending += pending
@@ -146,11 +149,22 @@ async def _link(
     )  # fmt: skip
 
 
+async def _linked_before(connection: Connection, *, program: int, platform: int, reference: str, link_code: str) -> Joined:
+    """A repeat, whose first answer was lost: this consumer used the code up. Raises InvalidRequest where it is another's, or none."""
+    pair = await store.linked_by(connection, hash_=hash_of(program, link_code), program=program, platform=platform)
+    mine = await balances.find_account(connection, platform, reference)
+    if mine is None or mine not in pair:
+        raise InvalidRequest.at("/code", "is unknown, was used before, or is too old")
+    locked, homes = await purses.lock_with_homes(connection, [mine])
+    home = homes[mine]
+    return Joined(consumer=reference, linked=True, home=home, balances=[(home, locked[home].balance())], pointers=[])
+
+
 async def split(connection: Connection, *, program: int, platform: int, code: str, reference: str, stripe: int, change: Change) -> Joined:
     """Undo the link of this consumer: what is left of the points that came with them, or from their own facts since, goes back.
 
-    What the purse has spent stays spent, what it owes it goes on owing. Raises NotFound, InvalidState (not linked; reservations hold those
-    points; several others are linked with it, so that one of them must be named).
+    What the purse has spent stays spent, what it owes it goes on owing. Who is not linked stays so: a repeat is harmless. Raises NotFound,
+    InvalidState (reservations hold those points; several others are linked with it, so that one of them must be named).
     """
     for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
@@ -177,8 +191,10 @@ async def _split(connection: Connection, *, program: int, platform: int, code: s
     if home == member:
         others = await store.members(connection, home)
         if len(others) != 1:
-            detail = "Several others are linked with it: name the one to separate." if others else "It is not linked with another."
-            raise InvalidState(detail)
+            if others:
+                raise InvalidState("Several others are linked with it: name the one to separate.")
+            locked, _ = await purses.lock_with_homes(connection, [home])
+            return Joined(consumer=reference, linked=False, home=home, balances=[(home, locked[home].balance())], pointers=[])
         (member,) = others
     locked, homes = await purses.lock_with_homes(connection, [member, home])
     if homes[member] != home or home == member:

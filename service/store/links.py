@@ -95,16 +95,27 @@ async def move_pending(connection: Connection, account: int, number: int, points
 
 
 ADD_LINK: Final = """
-INSERT INTO account_link (bucket, account, number, program, home, platform, at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO account_link (bucket, account, number, program, home, platform, code, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 """
 END_LINK: Final = """
 UPDATE account_link SET split_at = $3 WHERE bucket = $1 AND account = $2 AND split_at IS NULL
 """
 
 
-async def add_link(connection: Connection, *, account: int, number: int, program: int, home: int, platform: int, at: datetime) -> None:
-    """Note a link."""
-    await connection.execute(ADD_LINK, bucket_of(account), account, number, program, home, platform, at)
+async def add_link(
+    connection: Connection, *, account: int, number: int, program: int, home: int, platform: int, code: bytes, at: datetime
+) -> None:  # fmt: skip
+    """Note a link, with the hash of the code that it used."""
+    await connection.execute(ADD_LINK, bucket_of(account), account, number, program, home, platform, code, at)
+
+
+LINKED_BY: Final = "SELECT account, home FROM account_link WHERE code = $1 AND program = $2 AND platform = $3 AND split_at IS NULL"
+
+
+async def linked_by(connection: Connection, *, hash_: bytes, program: int, platform: int) -> set[int]:
+    """The two accounts that a platform has linked by this code, where they still are."""
+    row = await connection.fetchrow(LINKED_BY, hash_, program, platform)
+    return set() if row is None else {row["account"], row["home"]}
 
 
 async def end_link(connection: Connection, account: int, at: datetime) -> None:

@@ -239,6 +239,21 @@ async def test_a_code_counts_once_and_only_in_its_program(persons: Persons) -> N
     assert (await persons.link()).linked  # they are linked already
 
 
+async def test_a_repeat_whose_first_answer_was_lost_is_answered_and_changes_nothing(persons: Persons) -> None:
+    await persons.earn("a-1", 10)
+    await persons.earn("b-1", 20, platform="market")
+    await persons.settle()
+    code = await persons.code()
+    first = (await persons.link(code=code)).answer()
+    assert (await persons.link(code=code)).answer() == first
+    with pytest.raises(InvalidRequest, match="code"):
+        await persons.link("b-2", code=code)
+    first = (await persons.split()).answer()
+    assert (await persons.split()).answer() == first
+    with pytest.raises(InvalidRequest, match="code"):
+        await persons.link(code=code)
+
+
 async def test_reserved_points_are_not_linked_nor_split(persons: Persons) -> None:
     await persons.earn("a-1", 10)
     await persons.earn("b-1", 50, platform="market")
