@@ -63,7 +63,7 @@ async def test_no_more_of_a_lot_is_reserved_than_is_left(world: World) -> None:
 
 
 async def test_an_account_has_one_home_at_a_time(world: World) -> None:
-    insert = "INSERT INTO account_link (bucket, account, number, program, home, platform, at) VALUES (1, 1, $1, 1, $2, 1, now())"
+    insert = "INSERT INTO account_link (bucket, account, number, program, home, platform, code, at) VALUES (1, 1, $1, 1, $2, 1, '', now())"
     await world.rows(insert, 1, 1025)
     with pytest.raises(asyncpg.UniqueViolationError, match="account_link_open"):
         await world.rows(insert, 2, 2049)
