@@ -429,6 +429,8 @@ class Model:
         home = member.home
         if home is member:
             others = self._members(home)
+            if not others:
+                return
             if len(others) != 1:
                 raise Refused("invalid_state")
             member = others[0]

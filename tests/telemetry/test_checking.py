@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from service.flows import checked
@@ -30,6 +31,12 @@ from workers.checking import check_once, keep_checking
 
 def broken_rows(rule: str) -> float | None:
     return metrics.REGISTRY.get_sample_value("greenpoints_invariant_broken_rows", {"rule": rule})
+
+
+@pytest.fixture(autouse=True)
+def own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that no other test has bound to an output of its own."""
+    monkeypatch.setattr(checking, "log", structlog.get_logger("greenpoints.check"))
 
 
 @pytest.fixture
