@@ -272,7 +272,7 @@ class Model:
             if part:
                 made.spent[lot.key] = part
             if part < made.held[lot.key]:
-                self._free_again(lot)
+                self._free_again(lot, made.held[lot.key] - part)
         made.held, made.status, made.captured = {}, "captured", points
         self.books["cause" if made.cause else "redeemed"] += points
         made.account.repay()
@@ -292,7 +292,7 @@ class Model:
         for key, part in made.held.items():
             lot = made.account.lots[key]
             lot.reserved -= part
-            self._free_again(lot)
+            self._free_again(lot, part)
         made.held, made.status = {}, status
         self._reward_back(made)
         made.account.repay()
@@ -314,7 +314,7 @@ class Model:
                 points -= part
                 made.spent[lot.key] -= part
                 lot.remaining += part
-                self._free_again(lot)
+                self._free_again(lot, part)
         self._reward_back(made)
         made.account.repay()
         if made.account.linked:
@@ -466,8 +466,12 @@ class Model:
             raise Refused("insufficient_points")
         return list(_filled((lot for lot in account.in_turn() if not self._over(lot)), points))
 
-    def _free_again(self, lot: Lot) -> None:
+    def _free_again(self, lot: Lot, points: int) -> None:
+        """What comes back late lives on; what else is left of its lot does not."""
         if self._over(lot):
+            others = lot.free - points
+            lot.remaining -= others
+            self.books["expired"] += others
             lot.day = self.today + self.policy.restored_for
 
     def _add(self, account: Account, points: int, day: int | None, source: tuple[str, str]) -> None:
