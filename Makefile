@@ -8,11 +8,11 @@ ARGS     ?=
 
 BIN   := .venv/bin
 STAMP := .venv/.installed
-# The suite leaves one core to the servers that it starts.
+# Each has servers of its own, which take as much of a core as the tests do.
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long check audit bench lock clean
+.PHONY: help setup run demo test test-long check audit bench faults guards lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,10 +36,10 @@ demo: $(STAMP) ## a finite, narrated story on a temporary system
 	@exec $(BIN)/greenpoints demo $(ARGS)
 
 test: $(STAMP) ## the test suite
-	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal $(ARGS)
 
-test-long: $(STAMP) ## the state machine, the permutations, requests by the description and damaged input, for long
-	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/flows/test_packaging_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)
+test-long: $(STAMP) ## the state machines, the permutations, requests by the description and damaged input, for long
+	@exec env HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest tests/flows/test_state_machine.py tests/flows/test_packaging_machine.py tests/flows/test_ledger_machine.py tests/probes/test_schema.py tests/probes/test_fuzz.py $(ARGS)
 
 audit: $(STAMP) ## ask about known vulnerabilities of all locked packages (ARGS=--required: not being able to ask is a failure)
 	@exec $(BIN)/python -m tests.audit $(ARGS)
@@ -54,6 +54,12 @@ check: $(STAMP) ## format, lint, types, import contract, known vulnerabilities, 
 
 bench: $(STAMP) ## the benchmarks of loadtests/
 	@exec $(BIN)/greenpoints bench $(ARGS)
+
+faults: $(STAMP) ## kill, pause and empty what can be, under load, and compare with a journal (ARGS='--seconds 60'; default 600)
+	@exec $(BIN)/python -m loadtests.faults $(ARGS)
+
+guards: $(STAMP) ## take out one guard of the ledger at a time and see which test goes red (ARGS='--only NAME')
+	@exec $(BIN)/python -m tests.guards $(ARGS)
 
 lock: $(STAMP) ## compile requirements.txt anew from the .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \

@@ -22,9 +22,11 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from loadtests import expiring
 from loadtests.generator import Result, closed, open_loop, request
 from loadtests.world import World
 from service.cli.servers import environment
+from service.flows.expire import expire_due
 from service.flows.settle import settle_due
 from service.local.ports import choose_port
 from service.local.temporary import COMMAND_LINE, TemporarySystem, temporary_system
@@ -38,9 +40,12 @@ BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
 BEFORE_BODIES_S = 0.2
-PARTS = ("credits", "balances", "latency", "settlement", "assets")
+PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "expiry", "assets")
+CREDITS_BESIDE = 200
+"""Single credits a second while lots expire."""
 ASSETS = 1_000_000
 GRAI = "04012345555554"
+HOT, HOT_TIMEOUT_S = 500, 10.0
 MOST_CREDITS, MOST_ECHOES = 15_000, 30_000
 """A second; a faster server ends a measurement early, and the rate is as good."""
 
@@ -160,6 +165,31 @@ class Bench:
             met=ratio >= 2.5,
         )
 
+    async def redemptions(self) -> None:
+        """Points spent at once by distinct consumers against single credits; then all by one and the same."""
+        self.world.fund(100_000)
+
+        def spending(consumer: int | None, most: int) -> list[bytes]:
+            made = [self.world.redemption(consumer) for _ in range(most)]
+            return [request("POST", "/v1/redemptions", token=self.key, body=body, key=key) for key, body in made]
+
+        async def spend() -> Result:
+            return await closed(self.port, spending(None, int(MOST_CREDITS * self.seconds)), connections=256, seconds=self.seconds)
+
+        rates = await alternate({"single": self.single(self.port, 256), "redemptions": spend}, self.rounds)
+        ratio = rates["redemptions"] / rates["single"]
+        self._bar(
+            "redemptions of distinct consumers", f"{rates['redemptions']:,.0f}/s", f"single {rates['single']:,.0f}/s", ratio, "≥ 0.5",
+            met=ratio >= 0.5,
+        )  # fmt: skip
+        hot = await closed(self.port, spending(7, HOT), connections=HOT, seconds=HOT_TIMEOUT_S)
+        _only_successes("redemptions of one consumer", hot)
+        done = len(hot.latencies_s)
+        self._bar(
+            f"{HOT} redemptions of one consumer at once", f"{done} done", f"slowest {hot.percentile_ms(1.0):,.0f} ms", done, f"= {HOT}",
+            met=done == HOT,
+        )  # fmt: skip
+
     async def balances(self) -> None:
         """The balance by JWT against a bare route that answers JSON."""
         token = self.world.consumer_token(self.system)
@@ -218,6 +248,38 @@ class Bench:
             rate = waiting / (time.perf_counter() - start)
         self._bar("settlement", f"{rate:,.0f} events/s", f"{waiting:,} events", rate, "≥ 10,000", met=rate >= 10_000)
 
+    async def expiry(self) -> None:
+        """Expire a million lots, with the worker's own flow in one process, while single credits to the same consumers go on."""
+        settings = load_settings(environment(self.system.environ))
+        connection = await asyncpg.connect(settings.database_url)
+        try:
+            lots = await expiring.give(connection, campaign="bench-purchase")
+        finally:
+            await connection.close()
+        async with open_resources(settings) as resources:
+            start = time.perf_counter()
+            work = asyncio.create_task(
+                expire_due(
+                    resources.pool, resources.projection, stripe=1, buckets=settings.settle_buckets, batch_lots=settings.expiry_batch_lots
+                )
+            )
+            beside: list[Result] = []
+            while not work.done():
+                requests = self._events("/v1/events", CREDITS_BESIDE)
+                beside.append(await open_loop(self.port, requests, rate=CREDITS_BESIDE, seconds=self.seconds))
+            done = await work
+            took_s = time.perf_counter() - start
+        if done != lots:
+            raise SystemExit(f"bench: {done:,} of {lots:,} lots expired")
+        self._bar("expiry", f"{took_s:,.0f} s", f"{lots:,} lots, {lots / took_s:,.0f}/s", took_s, "≤ 120 s", met=took_s <= 120)
+        longest = max(result.percentile_ms(1) for result in beside)
+        p99 = statistics.median(result.percentile_ms(0.99) for result in beside)
+        refused = sum(count for result in beside for status, count in result.statuses.items() if status != 201)
+        self._bar(
+            "longest credit while lots expire", f"{longest:.0f} ms, p99 {p99:.0f} ms, {refused} refused", f"offered {CREDITS_BESIDE}/s",
+            longest, "≤ 1,000 ms", met=longest <= 1_000 and not refused,
+        )  # fmt: skip
+
     async def assets(self) -> None:
         """Register reusable packaging from a file, by the command that operators use."""
         with tempfile.TemporaryDirectory() as folder:
@@ -266,12 +328,15 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
         with process("loadtests.baseline", str(bench.baseline_port)), process("service.api", **naive):
             await until_listening(bench.baseline_port)
             await until_listening(bench.naive_port)
-            for name in arguments.only or ("credits", "balances", "latency"):
-                if name not in ("settlement", "assets"):
+            for name in arguments.only or ("credits", "balances", "latency", "redemptions"):
+                if name not in ("settlement", "expiry", "assets"):
                     await getattr(bench, name)()
         if not arguments.only or "settlement" in arguments.only:
             world.stop_worker()
             await bench.settlement()
+        if not arguments.only or "expiry" in arguments.only:
+            world.stop_worker()
+            await bench.expiry()
         if not arguments.only or "assets" in arguments.only:
             await bench.assets()
         return bench.bars

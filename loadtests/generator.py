@@ -32,11 +32,15 @@ class Result(Struct, kw_only=True):
         return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1_000 if ordered else float("nan")
 
 
-def request(method: str, path: str, *, token: str | None = None, body: bytes = b"", content_type: str = "application/json") -> bytes:
-    """A whole request as bytes."""
+def request(
+    method: str, path: str, *, token: str | None = None, body: bytes = b"", content_type: str = "application/json", key: str | None = None
+) -> bytes:
+    """A whole request as bytes; `key`: its Idempotency-Key."""
     head = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if token:
         head.append(f"Authorization: Bearer {token}")
+    if key:
+        head.append(f"Idempotency-Key: {key}")
     if body:
         head += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
     return ("\r\n".join(head) + "\r\n\r\n").encode() + body

@@ -103,6 +103,23 @@ class World:
             "attributes": {"channel": "app"},
         }  # fmt: skip
 
+    def fund(self, points: int) -> None:
+        """Points for everybody, to be spent at once: taken over as from another system."""
+        with httpx.Client(base_url=self.system.up.api, headers={"authorization": f"Bearer {self.key}"}, timeout=120) as platform:
+            for start in range(0, CONSUMERS, MEET_AT_ONCE):
+                rows = [
+                    {"id": f"{self._run}-{n}", "consumer": f"consumer-{n}", "points": points, "expires_on": None}
+                    for n in range(start, start + MEET_AT_ONCE)
+                ]
+                platform.post("/v1/consumers/import", json=rows).raise_for_status()
+
+    def redemption(self, consumer: int | None = None) -> tuple[str, bytes]:
+        """An Idempotency-Key and a body: one point of a consumer (None: the next one) is spent at once."""
+        number = next(self._numbers)
+        who = number * 7_919 % CONSUMERS if consumer is None else consumer
+        body = {"consumer": f"consumer-{who}", "points": 1, "reference": f"{self._run}-{number}", "capture": True}
+        return f"{self._run}-{number}", json.dumps(body).encode()
+
     def consumer_token(self, system: TemporarySystem) -> str:
         """A token of the consumer of the first event."""
         made = system.command("token", "--platform", PLATFORM, "--consumer", "consumer-7919")

@@ -9,6 +9,7 @@ from schemas.base import PRINTABLE, Body
 from schemas.bounds import MAX_REASON_CHARS
 from schemas.events import Balance
 from schemas.impact import ImpactRecord
+from schemas.redemptions import RedemptionItem
 
 
 class HoldBody(Body, frozen=True, kw_only=True):
@@ -148,7 +149,35 @@ class ExportedLot(Body, frozen=True, kw_only=True):
     campaign: str | None
     amount: int
     remaining: int
+    reserved: int
     expires_on: date | None
+
+
+class ExportedRedemption(RedemptionItem, frozen=True, kw_only=True):
+    """Points spent through this platform, or reserved; `ended_at`: when they were captured, cancelled or released."""
+
+    ended_at: datetime | None
+
+
+class ExportedTransfer(Body, frozen=True, kw_only=True):
+    """What no event caused: spending, what came back, expiry, adjustments, points from and to others, links; in words.
+
+    `points` is the signed change of what the person can spend, `pending` of what is on hold. `redemption` is the one that it is about.
+    """
+
+    at: datetime
+    kind: str
+    points: int
+    pending: int
+    reason: str | None
+    redemption: str | None
+
+
+class ExportedLink(Body, frozen=True, kw_only=True):
+    """A time in which the person's points were, or are, in one purse with those of another reference."""
+
+    since: datetime
+    until: datetime | None
 
 
 class ExportedCampaign(Body, frozen=True, kw_only=True):
@@ -177,7 +206,9 @@ class ExportedParked(Body, frozen=True, kw_only=True):
 class Export(Body, frozen=True, kw_only=True):
     """Everything that is held about a platform's consumer. `balance` is the whole account's, the rest is what this platform reported.
 
-    The newest 500 events come first, each page with its awards, packaging, ledger entries and lots; `next_cursor` asks for older ones.
+    The newest 500 events come first, each page with its awards and packaging, and with the ledger entries, lots, redemptions and transfers
+    of its time; `next_cursor` asks for older ones. Where the points are in one purse with another reference's, those of the purse that
+    came through this platform.
     `packaging_sent` is counted for the account: it is empty where the account is shared with another platform.
     """
 
@@ -193,4 +224,7 @@ class Export(Body, frozen=True, kw_only=True):
     events: list[ExportedEvent]
     entries: list[ExportedEntry]
     lots: list[ExportedLot]
+    redemptions: list[ExportedRedemption]
+    transfers: list[ExportedTransfer]
+    links: list[ExportedLink]
     next_cursor: str | None

@@ -84,7 +84,7 @@ def configure_logging(log_format: Literal["json", "console"]) -> None:
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(_CurrentStderr()),  # type: ignore[arg-type]  # it is written to and flushed only
         cache_logger_on_first_use=True,
     )
     handler = _Stderr()
@@ -102,6 +102,18 @@ def configure_logging(log_format: Literal["json", "console"]) -> None:
         logging.getLogger(name).propagate = True
     warnings.showwarning = _on_warning  # type: ignore[assignment]  # nobody names the other two parameters
     sys.excepthook = _on_crash
+
+
+class _CurrentStderr:
+    """What standard error is at the moment of writing: loggers are kept for as long as the process, the stream need not be."""
+
+    def write(self, text: str) -> int:
+        """Write a part of a line."""
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        """Flush what was written."""
+        sys.stderr.flush()
 
 
 class _Stderr(logging.StreamHandler[TextIO]):

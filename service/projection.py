@@ -2,7 +2,8 @@
 
 A value is `<version, 20 digits><flag><JSON object body>`; a write is accepted only if it is newer than what is there, so
 writing twice, out of order or not at all is harmless. Flag `d` says that the body has the details that only a reader
-computes (next_available, expiring); `-` that it has the balances alone. The deployment's epoch is part of every key and is
+computes (next_available, expiring); `-` that it has the balances alone; `h` that the account is linked: the body is the id of the one
+that has its points. The deployment's epoch is part of every key and is
 raised after a restore, so that keys of another history are never read. Each key carries one hash tag, for a cluster.
 
 The longest a wrong (older) value can live: until the next sweep of a worker (`service.flows.mend`), at most its TTL.
@@ -56,6 +57,8 @@ class Held(Struct, frozen=True, kw_only=True, gc=False):
     version: int
     body: bytes
     detailed: bool
+    home: int | None = None
+    """Another account has the points; then there is no body."""
 
 
 class Projection:
@@ -88,6 +91,10 @@ class Projection:
             return await self._offer(
                 [(account, _value(balance.version, b"-", _encode(balance)[1:-1])) for account, balance in balances], wait_s
             )
+
+    async def point(self, pointers: Iterable[tuple[int, int, int]], *, wait_s: float | None = None) -> bool:
+        """Say of linked accounts where their points are: (account, its version, the account that has them)."""
+        return await self._offer([(account, _value(version, b"h", b"%d" % home)) for account, version, home in pointers], wait_s)
 
     async def answers(self) -> bool:
         """Whether Redis answers within the bound of a request's wait."""
@@ -183,10 +190,11 @@ class Projection:
 
 
 def parse(value: bytes) -> Held:
-    """A stored value."""
-    return Held(
-        version=int(value[:VERSION_DIGITS]), body=value[VERSION_DIGITS + 1 :], detailed=value[VERSION_DIGITS : VERSION_DIGITS + 1] == b"d"
-    )
+    """A stored value. Raises ValueError for what is none."""
+    version, flag, body = int(value[:VERSION_DIGITS]), value[VERSION_DIGITS : VERSION_DIGITS + 1], value[VERSION_DIGITS + 1 :]
+    if flag == b"h":
+        return Held(version=version, body=b"", detailed=False, home=int(body))
+    return Held(version=version, body=body, detailed=flag == b"d")
 
 
 def _value(version: int, flag: bytes, body: bytes) -> bytes:

@@ -96,19 +96,23 @@ class Resources(Struct, kw_only=True):
 
 
 @asynccontextmanager
-async def open_resources(settings: Settings, *, name: str = "greenpoints") -> AsyncIterator[Resources]:
+async def open_resources(
+    settings: Settings, *, name: str = "greenpoints", idle_transaction_s: float | None = None
+) -> AsyncIterator[Resources]:
     """Open what a process needs and close it again. PostgreSQL and Redis need not be there yet; `name` is how PostgreSQL lists us.
 
+    `idle_transaction_s`: PostgreSQL ends a connection that has been idle in a transaction for so long; None: never.
     Raises SettingsError without a master key.
     """
     sealer = sealer_of(settings)
+    idle = {} if idle_transaction_s is None else {"idle_in_transaction_session_timeout": f"{idle_transaction_s * 1_000:.0f}"}
     pool = await asyncpg.create_pool(
         settings.database_url,
         min_size=0,
         max_size=settings.database_pool,
         timeout=CONNECT_TIMEOUT_S,
         command_timeout=settings.statement_timeout_s,
-        server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
+        server_settings={"application_name": name, "timezone": "UTC", "jit": "off"} | idle,
     )
     redis = Redis.from_url(
         settings.balance_redis_url,

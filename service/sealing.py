@@ -7,6 +7,7 @@ A sealed text is a Fernet token (AES-128-CBC and HMAC-SHA256, https://github.com
 plain text of an older release.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -25,6 +26,12 @@ class UnusableMasterKey(ValueError):
 def new_master_key() -> str:
     """32 random bytes as URL-safe base64."""
     return Fernet.generate_key().decode()
+
+
+def fingerprints(setting: str) -> list[str]:
+    """What tells master keys apart without the keys: 16 hex digits for each in `GREENPOINTS_MASTER_KEY`, newest first."""
+    keys = [key.strip() for key in setting.split(",") if key.strip()]
+    return [hashlib.sha256(b"greenpoints master key:" + key.encode()).hexdigest()[:16] for key in keys]
 
 
 class Sealer:

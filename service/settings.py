@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta
 
 from schemas.bounds import MAX_BODY_BYTES, MAX_BULK_BODY_BYTES, MAX_HOOK_BODY_BYTES
+from service import failpoints
 from service.domain.addresses import read_networks
 from service.sealing import Sealer, UnusableMasterKey
 
@@ -67,6 +68,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Events settled in one transaction."""
     settle_buckets: Annotated[int, Meta(ge=1, le=1_024)] = 64
     """Buckets of one settling transaction; 1 on a Citus cluster, so that each stays on its shard."""
+    expiry_batch_lots: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
+    """Lots that expire in one transaction."""
+    idle_transaction_timeout_s: Annotated[float, Meta(ge=1, le=600)] = 5.0
+    """A worker that stops in the middle of a transaction keeps its locks no longer: PostgreSQL ends its connection."""
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BODY_BYTES
     """Largest body of a route that takes one thing."""
     max_bulk_body_bytes: Annotated[int, Meta(ge=1_024, le=64 * 2**20)] = MAX_BULK_BODY_BYTES
@@ -107,8 +112,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Port on the loopback interface where a worker shows its metrics; 0: none, an API process of the machine shows them."""
     check_interval_s: Annotated[float, Meta(ge=0, le=7 * 86_400)] = 3_600.0
     """How often one of the workers checks every invariant; 0: never."""
+    check_recent_interval_s: Annotated[float, Meta(ge=1, le=3_600)] = 60.0
+    """How often a worker checks the accounts that changed since it last did."""
+    seal_interval_s: Annotated[float, Meta(ge=1, le=3_600)] = 60.0
+    """How often a worker seals what was written to the ledger."""
     stop_delay_s: Annotated[float, Meta(ge=0, le=5)] = 1.0
     """How long an API process that was told to stop still takes requests while `/readyz` says that it is stopping."""
+    environment: Literal["production", "test"] = "production"
+    """`test` allows what must never happen anywhere else: failpoints."""
+    failpoints: str = ""
+    """Where a test ends the process (docs/faults.md); refused unless `environment` says `test`."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -135,6 +148,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"{PREFIX}QUEUE_EVENTS must not be below {PREFIX}BATCH_EVENTS")
     if settings.retain_delivery_bodies_days > settings.retain_deliveries_days:
         raise SettingsError(f"{PREFIX}RETAIN_DELIVERY_BODIES_DAYS must not be above {PREFIX}RETAIN_DELIVERIES_DAYS: the row holds the body")
+    _check_failpoints(settings)
     try:
         read_networks(settings.trusted_proxies)
     except ValueError as error:
@@ -145,6 +159,15 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         except UnusableMasterKey as error:
             raise SettingsError(f"{PREFIX}MASTER_KEY: {error}") from None
     return settings
+
+
+def _check_failpoints(settings: Settings) -> None:
+    if settings.failpoints and settings.environment != "test":
+        raise SettingsError(f"{PREFIX}FAILPOINTS ends the process on purpose and is for tests only: unset it")
+    try:
+        failpoints.read(settings.failpoints)
+    except ValueError as error:
+        raise SettingsError(f"{PREFIX}FAILPOINTS: {error}") from None
 
 
 def sealer_of(settings: Settings) -> Sealer:

@@ -10,12 +10,35 @@ FAULTS = {
         ) e ON e.account = a.id WHERE a.available <> coalesce(e.available, 0) OR a.debt <> -coalesce(e.debt, 0)""",
     "pending is not what is on hold": """
         SELECT a.id, a.pending, h.points FROM account a LEFT JOIN (
-            SELECT w.account, sum(w.points - w.reversed) AS points FROM award w
-            JOIN due d ON d.bucket = w.bucket AND d.account = w.account AND d.event = w.event AND d.due_at = w.due_at GROUP BY 1
+            SELECT coalesce(o.home, o.id) AS account, sum(w.points - w.reversed) AS points FROM award w
+            JOIN due d ON d.bucket = w.bucket AND d.account = w.account AND d.event = w.event AND d.due_at = w.due_at
+            JOIN account o ON o.id = w.account GROUP BY 1
         ) h ON h.account = a.id WHERE a.pending <> coalesce(h.points, 0)""",
     "lots do not hold what is available": """
         SELECT a.id, a.available, l.remaining FROM account a LEFT JOIN (SELECT account, sum(remaining) AS remaining FROM lot GROUP BY 1) l
         ON l.account = a.id WHERE a.available + a.reserved <> coalesce(l.remaining, 0)""",
+    "what is reserved is not what open redemptions hold": """
+        SELECT a.id, a.reserved, l.reserved, h.reserved FROM account a
+        LEFT JOIN (SELECT account, sum(reserved) AS reserved FROM lot GROUP BY 1) l ON l.account = a.id
+        LEFT JOIN (
+            SELECT p.account, sum(p.reserved) AS reserved FROM redemption_lot p JOIN redemption r ON r.number = p.redemption
+            WHERE r.status = 'reserved' GROUP BY 1
+        ) h ON h.account = a.id
+        WHERE a.reserved <> coalesce(l.reserved, 0) OR a.reserved <> coalesce(h.reserved, 0)""",
+    "a redemption is not made of its lots": """
+        SELECT r.number, r.status, r.points, r.captured, r.refunded, sum(p.reserved), sum(p.spent)
+        FROM redemption r JOIN redemption_lot p ON p.redemption = r.number GROUP BY 1, 2, 3, 4, 5
+        HAVING sum(p.spent) <> r.captured - r.refunded OR sum(p.reserved) <> CASE r.status WHEN 'reserved' THEN r.points ELSE 0 END""",
+    "a reservation has no end": """
+        SELECT r.number, r.status FROM redemption r FULL JOIN reservation_due d ON d.redemption = r.number
+        WHERE (r.status = 'reserved') IS DISTINCT FROM (d.redemption IS NOT NULL)""",
+    "transfers and entries do not tell the same": """
+        SELECT t.number, t.points, e.points FROM transfer t FULL JOIN (
+            SELECT account, transfer, sum(amount) FILTER (WHERE book IN (1, 3)) AS points FROM entry WHERE kind > 3 GROUP BY 1, 2
+        ) e ON e.account = t.account AND e.transfer = t.number
+        WHERE t.points IS DISTINCT FROM coalesce(e.points, 0)""",
+    "what went between linked accounts did not come": "SELECT transfer, sum(amount) FROM entry WHERE book = 12 GROUP BY 1 HAVING sum(amount) <> 0",
+    "a linked account has points": "SELECT id FROM account WHERE home IS NOT NULL AND (pending, available, reserved, debt) <> (0, 0, 0, 0)",
     "a lot's uses do not explain what is gone": """
         SELECT l.event, l.n, l.amount, l.remaining FROM lot l LEFT JOIN (
             SELECT bucket, account, event, n, sum(amount) AS amount FROM lot_use GROUP BY 1, 2, 3, 4
@@ -26,7 +49,8 @@ FAULTS = {
     "the version is not the number of changes": """
         SELECT a.id, a.version, v.n FROM account a LEFT JOIN (
             SELECT account, count(DISTINCT version) AS n FROM (
-                SELECT account, version FROM event WHERE version > 0 UNION ALL SELECT account, version FROM entry
+                SELECT coalesce(home, account) AS account, version FROM event WHERE version > 0 UNION ALL SELECT account, version FROM entry
+                UNION ALL SELECT account, version FROM transfer
             ) x GROUP BY 1
         ) v ON v.account = a.id WHERE a.version <> coalesce(v.n, 0)""",
     "an order was paid twice": """
@@ -42,7 +66,7 @@ FAULTS = {
                    coalesce(sum(l.amount), 0) AS settled
             FROM award w
             LEFT JOIN due d ON d.bucket = w.bucket AND d.account = w.account AND d.event = w.event AND d.due_at = w.due_at
-            LEFT JOIN lot l ON l.bucket = w.bucket AND l.account = w.account AND l.event = w.event AND l.n = w.n
+            LEFT JOIN lot l ON l.event = w.event AND l.n = w.n AND l.origin = 1
             GROUP BY 1
         ) w USING (campaign)
         WHERE (r.issued, r.reversed, r.pending, r.settled) IS DISTINCT FROM (w.issued, w.reversed, w.pending, w.settled)""",

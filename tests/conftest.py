@@ -1,12 +1,11 @@
 """Real servers for every test: one PostgreSQL and one Valkey per test process, a fresh database for each test that asks for one."""
 
-import asyncio
-import itertools
+import contextlib
+import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import asyncpg
 import httpx
 import pytest
 import uvloop
+from anyio.from_thread import BlockingPortal, start_blocking_portal
 from redis.asyncio import Redis
 
 from service.flows.migrate import migrate
@@ -22,7 +22,7 @@ from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.settings import Settings, load_settings
 from tests.sealer import MASTER_KEY
-from tests.servers import running
+from tests.servers import running, started
 
 if TYPE_CHECKING:
     from litestar import Litestar
@@ -31,12 +31,44 @@ if TYPE_CHECKING:
 
 PASSWORD = secrets.token_hex(8)
 TEMPLATE = "greenpoints_template"
+DATABASE, EMPTY_DATABASE = "greenpoints_test", "greenpoints_empty"
+"""One after the other under the same name: what is made for a database's address can be kept from test to test."""
 READY_TIMEOUT_S = 30.0
+MEMORY = Path("/dev/shm")  # noqa: S108 - only directories with names that nobody can guess are made in it
+MEMORY_BYTES = 4 * 2**30
+"""What the servers of two test processes write at most, several times over."""
+
+
+def pytest_configure() -> None:
+    """Temporary files in memory where there is room: a database of a test is hundreds of small files, copied and deleted again.
+
+    The variable is read by pytest itself and by every process that a test starts. One that the caller has set counts.
+    """
+    if "TMPDIR" not in os.environ and _has_room(MEMORY):
+        os.environ["TMPDIR"] = str(MEMORY)
+        tempfile.tempdir = None  # asked anew
+    # A test starts many processes of ours; each would compile all of our modules for itself.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+def _has_room(folder: Path) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return False
+    return not disk.f_flag & (os.ST_NOEXEC | os.ST_RDONLY) and disk.f_bavail * disk.f_frsize >= MEMORY_BYTES
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     return "asyncio", {"loop_factory": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def beside() -> Iterator[BlockingPortal]:
+    """A loop in a thread of its own, for the set-up of tests of both kinds, beside whatever loop they have themselves."""
+    with start_blocking_portal("asyncio") as portal:
+        yield portal
 
 
 @pytest.fixture(scope="session")
@@ -49,25 +81,21 @@ def scratch() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def postgres_port(scratch: Path) -> Iterator[int]:
+def postgres_port(scratch: Path, beside: BlockingPortal) -> Iterator[int]:
     """A PostgreSQL that forgets on a power cut (fsync off), with the migrated template database."""
     user, port, cluster = server_user(), choose_port(), scratch / "postgres"
     postgres.initialise(cluster, password=PASSWORD, user=user, durable=False)
     with running(postgres.command(cluster, port=port, user=user, durable=False), scratch / "postgres.log") as process:
-        _do(_make_template(port))
+        beside.call(_make_template, port)
         yield port
         process.send_signal(2)  # fast shutdown: do not wait for forgotten connections
 
 
-def _do(work: Coroutine[Any, Any, None]) -> None:
-    """Run asynchronous set-up from a synchronous fixture, beside whatever loop this thread has: so tests of both kinds can ask for it."""
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, work).result()
-
-
 async def _make_template(port: int) -> None:
     await postgres.wait_until_ready(_dsn(port, "postgres"), timeout_s=READY_TIMEOUT_S)
-    await _on_server(port, f"CREATE DATABASE {TEMPLATE}")
+    server = await asyncpg.connect(_dsn(port, "postgres"))
+    await server.execute(f"CREATE DATABASE {TEMPLATE}")
+    await server.close()
     connection = await asyncpg.connect(_dsn(port, TEMPLATE))
     try:
         await migrate(connection)
@@ -79,34 +107,39 @@ def _dsn(port: int, database: str) -> str:
     return postgres.url(password=PASSWORD, port=port, database=database)
 
 
-async def _on_server(port: int, statement: str) -> None:
-    connection = await asyncpg.connect(_dsn(port, "postgres"))
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()
+@pytest.fixture(scope="session")
+def on_server(postgres_port: int, beside: BlockingPortal) -> Iterator[Callable[[str], None]]:
+    """Runs a statement outside of any test's database."""
+    connection = beside.call(asyncpg.connect, _dsn(postgres_port, "postgres"))
+
+    def execute(statement: str) -> None:
+        beside.call(connection.execute, statement)
+
+    yield execute
+    beside.call(connection.close)
 
 
-_numbers = itertools.count(1)
+@contextlib.contextmanager
+def _database(name: str, on_server: Callable[[str], None], source: str = "") -> Iterator[None]:
+    on_server(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of a test that broke off
+    # Copying files takes a fifth of the time that writing them through the WAL takes, where nothing is synced anyway.
+    on_server(f"CREATE DATABASE {name} {source} STRATEGY file_copy")
+    yield
+    on_server(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def empty_database(postgres_port: int) -> Iterator[str]:
+def empty_database(postgres_port: int, on_server: Callable[[str], None]) -> Iterator[str]:
     """The DSN of a database without any table, dropped afterwards."""
-    name = f"test_{next(_numbers)}"
-    _do(_on_server(postgres_port, f"CREATE DATABASE {name} STRATEGY file_copy"))
-    yield _dsn(postgres_port, name)
-    _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
+    with _database(EMPTY_DATABASE, on_server):
+        yield _dsn(postgres_port, EMPTY_DATABASE)
 
 
 @pytest.fixture
-def database(postgres_port: int) -> Iterator[str]:
+def database(postgres_port: int, on_server: Callable[[str], None]) -> Iterator[str]:
     """The DSN of a migrated database of this test's own, dropped afterwards."""
-    name = f"test_{next(_numbers)}"
-    # Copying files takes a third of the time that writing them through the WAL takes, where nothing is synced anyway.
-    _do(_on_server(postgres_port, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} STRATEGY file_copy"))
-    yield _dsn(postgres_port, name)
-    _do(_on_server(postgres_port, f"DROP DATABASE {name} WITH (FORCE)"))
+    with _database(DATABASE, on_server, f"TEMPLATE {TEMPLATE}"):
+        yield _dsn(postgres_port, DATABASE)
 
 
 @pytest.fixture
@@ -118,24 +151,30 @@ async def connection(database: str) -> AsyncIterator["asyncpg.Connection[asyncpg
 
 
 @pytest.fixture(scope="session")
-def valkey_port(scratch: Path) -> Iterator[int]:
+def valkey_port(scratch: Path, beside: BlockingPortal) -> Iterator[int]:
     port = choose_port()
     with running(valkey.command(port=port, password=PASSWORD, user=server_user()), scratch / "valkey.log"):
-        _do(valkey.wait_until_ready(valkey.url(password=PASSWORD, port=port, db=valkey.BALANCES_DB), timeout_s=READY_TIMEOUT_S))
+        beside.call(_wait_for_valkey, port)
         yield port
 
 
+async def _wait_for_valkey(port: int) -> None:
+    await valkey.wait_until_ready(valkey.url(password=PASSWORD, port=port, db=valkey.BALANCES_DB), timeout_s=READY_TIMEOUT_S)
+
+
+@pytest.fixture(scope="session")
+def flush(valkey_port: int, beside: BlockingPortal) -> Iterator[Callable[[], None]]:
+    """Empties every database of the Valkey."""
+    client: Redis = Redis.from_url(valkey.url(password=PASSWORD, port=valkey_port, db=valkey.BALANCES_DB))
+    yield lambda: beside.call(client.flushall)
+    beside.call(client.aclose)
+
+
 @pytest.fixture
-def redis_url(valkey_port: int) -> str:
+def redis_url(valkey_port: int, flush: Callable[[], None]) -> str:
     """The URL of an empty balance database; the queue's is emptied with it."""
-    url = valkey.url(password=PASSWORD, port=valkey_port, db=valkey.BALANCES_DB)
-    _do(_flush(url))
-    return url
-
-
-async def _flush(url: str) -> None:
-    async with Redis.from_url(url) as client:
-        await client.flushall()
+    flush()
+    return valkey.url(password=PASSWORD, port=valkey_port, db=valkey.BALANCES_DB)
 
 
 @pytest.fixture
@@ -169,10 +208,7 @@ async def resources(settings: Settings) -> AsyncIterator["Resources"]:
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator["Litestar"]:
     """The real application on this test's own database, started and stopped with everything that runs beside its requests."""
-    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
-
-    made = create_app(settings)
-    async with made.lifespan():
+    async with started(settings) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ import httpx
 from service.local.command import Command
 from service.local.ports import choose_port
 from service.local.programs import wait_until_answering
+from service.logs import configure_logging
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -104,11 +105,27 @@ async def programs(
             program.end()
 
 
+_stopped: dict[Settings, "Litestar"] = {}
+"""Applications that were started and stopped in order; reading the signatures of all handlers anew takes long."""
+
+
+@contextlib.asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator["Litestar"]:
+    """The real application inside this process, with everything that runs beside its requests. Two at once are two applications."""
+    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
+
+    configure_logging(settings.log_format)  # as making one does: tests between may have set it up otherwise
+    app = _stopped.pop(settings, None) or create_app(settings)
+    async with app.lifespan():
+        yield app
+    _stopped[settings] = app
+
+
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[tuple["Litestar", httpx.AsyncClient]]:
     """The real application inside this process, and a client that calls it."""
-    from service.api.app import create_app  # noqa: PLC0415 - pure tests do not wait for it
-
-    app = create_app(settings)
-    async with app.lifespan(), httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+    async with (
+        started(settings) as app,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://test") as client,
+    ):
         yield app, client

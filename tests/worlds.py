@@ -15,7 +15,8 @@ from service.domain.intake import Sender, read_fact
 from service.flows import administer, campaigns, registries
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
-from service.flows.receive import Outcome, receive
+from service.flows.outcomes import Outcome
+from service.flows.receive import receive
 from tests.sealer import SEALER
 
 CHANGE = Change()

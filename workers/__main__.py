@@ -6,6 +6,7 @@ import sys
 
 import uvloop
 
+from service import failpoints
 from service.settings import SettingsError, load_settings
 from workers.run import run
 
@@ -15,7 +16,9 @@ async def _until_told() -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await run(load_settings(), stop)
+    settings = load_settings()
+    failpoints.arm(settings.failpoints)
+    await run(settings, stop)
 
 
 def main() -> int:

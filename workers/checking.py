@@ -9,6 +9,7 @@ import structlog
 
 from service.flows import check as check_flow
 from service.flows import checked as store
+from service.flows.check_recent import tell_of_everything
 from service.flows.checked import Checked
 from service.runtime import Resources, open_for_checking
 from service.store import deployment
@@ -54,6 +55,7 @@ async def check_once(resources: Resources) -> Checked | None:
                 return None
             report = await check_flow.check(pool, projection)
             now = (await deployment.read(guard)).now
+            await tell_of_everything(guard, report)
         found = store.summary(report, at=now)
         if found.broken:
             log.error("invariants are broken: run `greenpoints check`", rules=found.broken, took_s=found.took_s)

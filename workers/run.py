@@ -25,7 +25,20 @@ from service.store.vitals import WORKER_NAME
 from service.telemetry import metrics, tallies, traces
 from workers.checking import keep_checking
 from workers.showing import keep_showing
-from workers.sweeps import forget_old_deliveries, ignore_parked, keep_privacy, look, retain, settle
+from workers.sweeps import (
+    check_changed,
+    expire,
+    expire_adjustments,
+    forget_old_deliveries,
+    ignore_parked,
+    keep_privacy,
+    look,
+    release,
+    retain,
+    seal_entries,
+    settle,
+    warn,
+)
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
@@ -34,11 +47,14 @@ MEND_INTERVAL_S = 0.5
 """Often, so that each time there is little: thousands of balances at once would hold requests up."""
 NICENESS = 5
 """Requests come first where cores are short; what a worker does may come a moment later."""
+EXPIRY_INTERVAL_S = 30.0
+WARNING_INTERVAL_S = 60.0
 PARKED_INTERVAL_S = 60.0
 FORGET_INTERVAL_S = 60.0
 PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0
+ADJUSTMENTS_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -49,17 +65,23 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     traces.start("worker")
     metrics.tell_process("worker")
     os.nice(NICENESS)
-    async with open_resources(settings, name=WORKER_NAME) as resources:
+    async with open_resources(settings, name=WORKER_NAME, idle_transaction_s=settings.idle_transaction_timeout_s) as resources:
         rung = asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)
         tasks = [
             asyncio.create_task(resources.keep_in_sync()),
             asyncio.create_task(_every("settle", settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
+            asyncio.create_task(_every("release", settings.sweep_interval_s, lambda: release(resources))),
             asyncio.create_task(_every("mend", MEND_INTERVAL_S, mender.sweep)),
+            asyncio.create_task(_every("expire", EXPIRY_INTERVAL_S, lambda: expire(resources))),
+            asyncio.create_task(_every("warn", WARNING_INTERVAL_S, lambda: warn(resources))),
             asyncio.create_task(_every("ignore_parked", PARKED_INTERVAL_S, lambda: ignore_parked(resources))),
             asyncio.create_task(_every("deliveries", FORGET_INTERVAL_S, lambda: forget_old_deliveries(resources))),
             asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
             asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
+            asyncio.create_task(_every("adjustments", ADJUSTMENTS_INTERVAL_S, lambda: expire_adjustments(resources))),
+            asyncio.create_task(_every("seal", settings.seal_interval_s, lambda: seal_entries(resources))),
+            asyncio.create_task(_every("check_recent", settings.check_recent_interval_s, lambda: check_changed(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
             asyncio.create_task(keep_checking(resources)),
             asyncio.create_task(metrics.keep_flushing()),

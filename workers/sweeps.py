@@ -2,11 +2,16 @@
 
 from datetime import timedelta
 
-from service.flows import privacy_requests, retention
+from service.flows import adjustments, check_recent, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
+from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
+from service.flows.redeem import release_expired
+from service.flows.release import release_due
 from service.flows.settle import settle_due
+from service.flows.warn import warn_due
 from service.runtime import Resources
+from service.store.links import forget_codes
 from service.store.settlement import ignore_overdue_parked
 from service.store.vitals import vitals
 from service.telemetry import metrics
@@ -21,10 +26,32 @@ async def settle(resources: Resources) -> None:
     )  # fmt: skip
 
 
+async def release(resources: Resources) -> None:
+    """Release reservations whose end has come."""
+    await release_due(
+        resources.pool, resources.projection, release_expired, stripe=resources.knowledge.stripe, buckets=resources.settings.settle_buckets
+    )
+
+
+async def expire(resources: Resources) -> None:
+    """Expire points whose last day is over."""
+    settings = resources.settings
+    await expire_due(
+        resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
+        batch_lots=settings.expiry_batch_lots,
+    )  # fmt: skip
+
+
+async def warn(resources: Resources) -> None:
+    """Warn of points that end soon."""
+    await warn_due(resources.pool)
+
+
 async def ignore_parked(resources: Resources) -> None:
-    """Give up on facts whose order never came."""
+    """Give up on facts whose order never came, and forget codes that count no more."""
     async with resources.pool.acquire() as connection:
         await ignore_overdue_parked(connection)
+        await forget_codes(connection)
 
 
 async def forget_old_deliveries(resources: Resources) -> None:
@@ -52,6 +79,21 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+
+
+async def expire_adjustments(resources: Resources) -> None:
+    """End adjustments that nobody has decided in time."""
+    await adjustments.expire(resources.pool)
+
+
+async def seal_entries(resources: Resources) -> None:
+    """Seal what was written to the ledger."""
+    await seal.seal(resources.pool)
+
+
+async def check_changed(resources: Resources) -> None:
+    """Check the accounts that changed."""
+    await check_recent.check_recent(resources.pool)
 
 
 async def look(resources: Resources) -> None:

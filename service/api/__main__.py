@@ -16,6 +16,7 @@ from granian.errors import FatalError
 from granian.log import LogLevels
 from granian.server.embed import Server
 
+from service import failpoints
 from service.api.app import create_app
 from service.settings import Settings, SettingsError, load_settings
 
@@ -78,6 +79,7 @@ def main() -> int:
     except SettingsError as error:
         print(f"greenpoints: {error}", file=sys.stderr)  # noqa: T201 - before logging is set up
         return 2
+    failpoints.arm(settings.failpoints)
     try:
         uvloop.run(serve(settings))
     except FatalError:

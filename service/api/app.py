@@ -9,24 +9,32 @@ from litestar import Litestar
 from litestar.exceptions import HTTPException
 
 from service.api import (
+    adjustments,
     assets,
     campaigns,
+    causes,
     consumers,
     deliveries,
     documentation,
     events,
     hooks,
     impact,
+    links,
     moves,
     oauth,
     operators,
     plastics,
     platforms,
+    points_policy,
     privacy,
+    proof,
+    redemptions,
     registries,
+    rewards,
     station_calls,
     stations,
     system,
+    transfers,
     vocabulary,
 )
 from service.api.access import enforce
@@ -103,10 +111,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
 
     application = Application(
         route_handlers=[
-            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *moves.routes, *privacy.routes,
-            *campaigns.routes, *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes,
-            *impact.routes, *plastics.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes,
-            *documentation.routes,
+            *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes, *adjustments.routes,
+            *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes, *campaigns.routes, *registries.routes,
+            *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes, *impact.routes, *plastics.routes, *proof.routes,
+            *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *points_policy.routes, *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],
@@ -115,7 +123,12 @@ def create_app(settings: Settings | None = None) -> Litestar:
         logging_config=None,
         request_max_body_size=settings.max_bulk_body_bytes,
     )  # fmt: skip
-    application.front = {("POST", "/v1/events"): events.receive_event.fn, ("GET", "/v1/me/balance"): consumers.my_balance.fn}
+    application.front = {
+        ("POST", "/v1/events"): events.receive_event.fn,
+        ("GET", "/v1/me/balance"): consumers.my_balance.fn,
+        ("POST", "/v1/redemptions"): redemptions.create_redemption.fn,
+        ("POST", "/v1/me/redemptions"): redemptions.create_my_redemption.fn,
+    }
     return application
 
 

@@ -90,7 +90,8 @@ def _document(app: Litestar) -> dict[str, Any]:
         if body is not None:
             operation["requestBody"] = {"required": True, "content": {media: {"schema": named[repr(body)]}}}
         _document_answers(operation, None if answer is None else named[repr(answer)], also)
-        for status in refusals:
+        conditional = any(parameter["name"] == "If-Match" for parameter in operation.get("parameters", ()))
+        for status in (*refusals, *(["412"] if conditional else ())):
             operation["responses"].setdefault(status, {"description": _codes(int(status)), **problem})
             if error is not None:
                 operation["responses"][status]["content"] = problem["content"] | {JSON: {"schema": named[repr(error)]}}

@@ -25,7 +25,8 @@ from service.domain.errors import GreenpointsError, InvalidRequest, NotFound, Un
 from service.domain.intake import Sender, decode_json, read_fact
 from service.domain.posting import Fact
 from service.flows import events as flow
-from service.flows.receive import Outcome, preview
+from service.flows.outcomes import Outcome
+from service.flows.receive import preview
 from service.runtime import Resources
 from service.telemetry import metrics, tallies
 
@@ -226,7 +227,7 @@ class _Reader:
         """
         now, hash_key = self._resources.clock.now(), self._resources.hash_key
         try:
-            return read_fact(body, await self.sender(), now=now, hash_key=hash_key)
+            return read_fact(body, self._sender or await self.sender(), now=now, hash_key=hash_key)
         except Undeclared:
             if self._asked:
                 raise

@@ -1,10 +1,12 @@
-"""The two lanes of a serving process: single events, and bulk bodies, so that the latter do not make the former wait."""
+"""The lanes of a serving process: single events, bulk bodies, and redemptions, so that none of them makes another wait."""
 
 from collections.abc import Sequence
 
 from service.domain.errors import Overloaded
 from service.domain.posting import Account
 from service.flows.batcher import Lane
+from service.flows.crediting import crediting
+from service.flows.redeem import redeeming
 from service.runtime import Resources
 from service.telemetry import metrics
 
@@ -17,8 +19,11 @@ CROWD = 64
 """Single events that are worth a second batch beside one that is being committed."""
 
 
+REDEEM_WRITERS = 2
+
+
 class Lanes:
-    """Opens and closes both."""
+    """Opens and closes them."""
 
     def __init__(self, resources: Resources) -> None:
         settings = resources.settings
@@ -29,15 +34,21 @@ class Lanes:
             if changed:
                 await resources.projection.push([(account.id, account.balance()) for account in changed])
 
+        work = crediting(resources.knowledge)
         self.single = Lane(
-            "single", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.batch_events,
+            "single", pool=resources.pool, work=work, publish=publish, batch_events=settings.batch_events,
             queue_requests=settings.queue_events, batch_wait_s=settings.batch_wait_ms / 1_000,
             answer_timeout_s=settings.answer_timeout_s, writers=settings.single_writers, crowd=min(CROWD, settings.batch_events),
         )  # fmt: skip
         self.bulk = Lane(
-            "bulk", pool=resources.pool, knowledge=resources.knowledge, publish=publish, batch_events=settings.bulk_batch_events,
+            "bulk", pool=resources.pool, work=work, publish=publish, batch_events=settings.bulk_batch_events,
             queue_requests=settings.bulk_queue_bodies * 2, batch_wait_s=0.0, answer_timeout_s=BULK_ANSWER_TIMEOUT_S,
             writers=settings.bulk_writers, gives_way_to=self.single,
+        )  # fmt: skip
+        self.redeem = Lane(
+            "redeem", pool=resources.pool, work=redeeming(resources.sealer), publish=publish, batch_events=settings.batch_events,
+            queue_requests=settings.queue_events, batch_wait_s=settings.batch_wait_ms / 1_000,
+            answer_timeout_s=settings.answer_timeout_s, writers=REDEEM_WRITERS, crowd=min(CROWD, settings.batch_events),
         )  # fmt: skip
         self._chunk = settings.bulk_batch_events
         self._most_bodies = settings.bulk_queue_bodies
@@ -83,8 +94,8 @@ class Lanes:
         return min(self._chunk, CHUNK_BESIDE) if self.single.is_busy else self._chunk
 
     def measure(self) -> None:
-        """Set the gauges of both."""
-        for lane in (self.single, self.bulk):
+        """Set their gauges."""
+        for lane in (self.single, self.bulk, self.redeem):
             metrics.LANE_WAITING.labels(lane.name).set(lane.waiting)
             metrics.LANE_COMMITTING.labels(lane.name).set(lane.committing)
             metrics.LANE_OLDEST.labels(lane.name).set(lane.oldest_s)
@@ -93,8 +104,10 @@ class Lanes:
         """Start committing."""
         self.single.start()
         self.bulk.start()
+        self.redeem.start()
 
     async def stop(self) -> None:
         """Stop committing."""
         await self.single.stop()
         await self.bulk.stop()
+        await self.redeem.stop()

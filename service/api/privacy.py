@@ -3,27 +3,23 @@
 A platform acts for its own consumers. An administrator names the platform: `?platform=demo-shop`, because a reference is one platform's.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import Request, Response, delete, get, patch, post, put
-from litestar.params import FromPath, QueryParameter
-from msgspec import Struct
+from litestar.params import FromPath
 
-from schemas.bounds import MAX_CODE_CHARS
 from schemas.pages import Page
 from schemas.privacy import Export, HoldAnswer, HoldBody, PolicyBody, PrivacyRequestAnswer
-from service.api.access import proven
 from service.api.bodies import decode_body
-from service.api.callers import PlatformCaller, callers_of
-from service.api.changes import change_by, change_by_platform
+from service.api.callers import callers_of
+from service.api.changes import change_by
 from service.api.cursors import DEFAULT_LIMIT, Cursor, Limit, Position, encode_cursor, page_of, read_cursor
 from service.api.database import connection
-from service.api.paths import reference
-from service.domain.errors import InvalidRequest, NotFound
+from service.api.persons import Actor, PlatformCode, actor_of, consumer_of
+from service.domain.errors import NotFound
 from service.domain.roles import MAY
-from service.flows import administer, erase, personal_export, privacy_requests
-from service.flows.administer import Change
+from service.flows import erase, personal_export, privacy_requests
 from service.flows.events import NEWEST
 from service.runtime import Resources
 from service.store import audit, vault
@@ -33,46 +29,6 @@ from service.store.connection import Connection
 TAGS = ["Privacy"]
 
 AnyRequest = Request[Any, Any, Any]
-PlatformCode = Annotated[str | None, QueryParameter(max_length=MAX_CODE_CHARS, description="For administrators: whose consumer is meant.")]
-
-
-class _Actor(Struct, frozen=True, kw_only=True):
-    """Who asks; `platform` is None for an administrator who named none."""
-
-    program: int
-    platform: int | None
-    code: str
-    change: Change
-
-
-def _actor(request: AnyRequest) -> _Actor:
-    """A platform or an operator."""
-    caller = proven(request)
-    if isinstance(caller, PlatformCaller):
-        change = change_by_platform(caller.code)
-        return _Actor(program=caller.program, platform=caller.platform, code=caller.code, change=change)
-    return _Actor(program=caller.program, platform=None, code="", change=change_by(caller))
-
-
-class _Consumer(Struct, frozen=True, kw_only=True):
-    """Whose reference is meant."""
-
-    program: int
-    platform: int
-    code: str
-    reference: str
-
-
-async def _consumer(conn: Connection, actor: _Actor, ref: str, platform: str | None) -> _Consumer:
-    """The platform's own consumer; an administrator's choice. Raises NotFound, InvalidRequest."""
-    if actor.platform is not None:
-        if platform not in (None, actor.code):
-            raise NotFound("There is no such platform.")
-        return _Consumer(program=actor.program, platform=actor.platform, code=actor.code, reference=reference(ref))
-    if platform is None:
-        raise InvalidRequest("Say whose consumer is meant: ?platform=… is the platform's code.")
-    found = await administer.find_platform(conn, program=actor.program, code=platform)
-    return _Consumer(program=actor.program, platform=found.id, code=found.code, reference=reference(ref))
 
 
 # Consumers --------------------------------------------------------------------------------------------
@@ -81,9 +37,9 @@ async def _consumer(conn: Connection, actor: _Actor, ref: str, platform: str | N
 @delete("/v1/consumers/{ref:str}", tags=TAGS, status_code=204)
 async def erase_consumer(request: AnyRequest, ref: FromPath[str], platform: PlatformCode = None) -> None:
     """Erase a consumer: nobody can tell any more whose account it was, and its points can never be spent. 404 from then on."""
-    actor = _actor(request)
+    actor = actor_of(request)
     async with connection(request) as conn:
-        consumer = await _consumer(conn, actor, ref, platform)
+        consumer = await consumer_of(conn, actor, ref, platform)
         account = await erase.erase(conn, **msgspec.structs.asdict(consumer), change=actor.change)
     resources: Resources = request.app.state.resources
     await resources.projection.forget([account])
@@ -92,10 +48,10 @@ async def erase_consumer(request: AnyRequest, ref: FromPath[str], platform: Plat
 @get("/v1/consumers/{ref:str}/export", tags=TAGS, opt={"answer": Export})
 async def export_consumer(request: AnyRequest, ref: FromPath[str], platform: PlatformCode = None, cursor: Cursor = None) -> Response[bytes]:
     """Read everything that is held about a consumer, as one JSON document (500 events a page)."""
-    actor = _actor(request)
+    actor = actor_of(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
-        consumer = await _consumer(conn, actor, ref, platform)
+        consumer = await consumer_of(conn, actor, ref, platform)
         document, position = await personal_export.export(conn, **msgspec.structs.asdict(consumer), before=before, change=actor.change)
     return _document(document, position)
 
@@ -113,7 +69,7 @@ async def read_hold(request: AnyRequest, ref: FromPath[str], platform: PlatformC
     """Read the legal hold on a consumer's data; 404 without one."""
     actor = await _administrator(request)
     async with connection(request) as conn:
-        consumer = await _consumer(conn, actor, ref, platform)
+        consumer = await consumer_of(conn, actor, ref, platform)
         return _hold(await erase.read_hold(conn, platform=consumer.platform, reference=consumer.reference))
 
 
@@ -123,7 +79,7 @@ async def place_hold(request: AnyRequest, ref: FromPath[str], platform: Platform
     actor = await _administrator(request)
     body = await decode_body(request, HoldBody)
     async with connection(request) as conn:
-        consumer = await _consumer(conn, actor, ref, platform)
+        consumer = await consumer_of(conn, actor, ref, platform)
         return _hold(await erase.place_hold(conn, **msgspec.structs.asdict(consumer), reason=body.reason, change=actor.change))
 
 
@@ -132,13 +88,13 @@ async def lift_hold(request: AnyRequest, ref: FromPath[str], platform: PlatformC
     """Lift a legal hold. Requests that waited for it are done within seconds."""
     actor = await _administrator(request)
     async with connection(request) as conn:
-        consumer = await _consumer(conn, actor, ref, platform)
+        consumer = await consumer_of(conn, actor, ref, platform)
         await erase.lift_hold(conn, **msgspec.structs.asdict(consumer), change=actor.change)
 
 
-async def _administrator(request: AnyRequest) -> _Actor:
+async def _administrator(request: AnyRequest) -> Actor:
     operator = await callers_of(request).operator(request, *MAY["personal:hold"])
-    return _Actor(program=operator.program, platform=None, code="", change=change_by(operator))
+    return Actor(program=operator.program, platform=None, code="", change=change_by(operator))
 
 
 # What platforms ask for by webhook --------------------------------------------------------------------
@@ -147,7 +103,7 @@ async def _administrator(request: AnyRequest) -> _Actor:
 @get("/v1/privacy-requests", tags=TAGS, opt={"answer": Page[PrivacyRequestAnswer]})
 async def list_requests(request: AnyRequest, cursor: Cursor = None, limit: Limit = DEFAULT_LIMIT) -> Page[PrivacyRequestAnswer]:
     """List requests to erase or to hand out what is known of persons, newest first: a platform its own, an operator the program's."""
-    actor = _actor(request)
+    actor = actor_of(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         rows = await store.page(conn, program=actor.program, platform=actor.platform, before=before, limit=limit + 1)
@@ -157,7 +113,7 @@ async def list_requests(request: AnyRequest, cursor: Cursor = None, limit: Limit
 @get("/v1/privacy-requests/{request_id:int}", tags=TAGS, opt={"answer": PrivacyRequestAnswer})
 async def read_request(request: AnyRequest, request_id: FromPath[int]) -> PrivacyRequestAnswer:
     """Read one request and how far it has come."""
-    actor = _actor(request)
+    actor = actor_of(request)
     async with connection(request) as conn:
         return _request(await _own(conn, actor, request_id))
 
@@ -165,7 +121,7 @@ async def read_request(request: AnyRequest, request_id: FromPath[int]) -> Privac
 @get("/v1/privacy-requests/{request_id:int}/export", tags=TAGS, opt={"answer": Export})
 async def read_export(request: AnyRequest, request_id: FromPath[int], cursor: Cursor = None) -> Response[bytes]:
     """Read what is held about the person whom the request is about; 404 when nobody was known, or it is too long ago."""
-    actor = _actor(request)
+    actor = actor_of(request)
     before = read_cursor(cursor, Position, NEWEST)
     async with connection(request) as conn:
         found = await _own(conn, actor, request_id)
@@ -185,7 +141,7 @@ async def cancel_request(request: AnyRequest, request_id: FromPath[int]) -> Priv
         return _request(await privacy_requests.cancel(conn, program=operator.program, id=_number(request_id), change=change_by(operator)))
 
 
-async def _own(conn: Connection, actor: _Actor, request_id: int) -> store.PrivacyRequest:
+async def _own(conn: Connection, actor: Actor, request_id: int) -> store.PrivacyRequest:
     """Raises NotFound for what is somebody else's."""
     found = await store.find(conn, _number(request_id))
     if found is None or found.program != actor.program or actor.platform not in (None, found.platform):

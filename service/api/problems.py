@@ -28,6 +28,7 @@ PROBLEMS: dict[str, tuple[int, str]] = {
     "id_reused": (409, "The id was used before with different content"),
     "insufficient_points": (409, "Not enough points"),
     "invalid_state": (409, "Its state does not allow this"),
+    "idempotency_key_in_use": (409, "The first request with this Idempotency-Key is still running"),
     "precondition_failed": (412, "It was changed meanwhile"),
     "payload_too_large": (413, "The body is too large"),
     "unsupported_media_type": (415, "Unsupported media type"),

@@ -96,7 +96,7 @@ class Readiness:
         found = [_reason("stopping", "this process is stopping")] if self.stopping else []
         return found + [
             _reason(f"{lane.name}_lane_stuck", f"the {lane.name} lane: a request has waited for {lane.oldest_s:.1f} s")
-            for lane in (self._lanes.single, self._lanes.bulk)
+            for lane in (self._lanes.single, self._lanes.bulk, self._lanes.redeem)
             if lane.is_stuck
         ]
 

@@ -21,7 +21,7 @@ from service.domain.posting import Fact
 from service.domain.station_returns import as_of_row, event_id, event_of, read_row, split_rows
 from service.domain.validate import MAX_AHEAD
 from service.flows import stations as flow
-from service.flows.receive import Outcome
+from service.flows.outcomes import Outcome
 from service.runtime import Resources
 from service.store import stations as store
 from service.telemetry import metrics, tallies

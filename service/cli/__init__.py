@@ -9,7 +9,7 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import assets, callers, check, database, demo, exports, imports, keys, openings, replay, running
+from service.cli import assets, backups, callers, check, database, demo, exports, imports, keys, openings, replay, running, seals, vouchers
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -45,6 +45,10 @@ for command in (
     keys.keys,
     check.check,
     check.rebuild,
+    backups.backup,
+    backups.restore,
+    backups.erasures,
+    seals.seals,
     imports.import_,
     replay.replay,
     exports.export_,
@@ -52,6 +56,7 @@ for command in (
     cli.add_command(command)
 imports.import_.add_command(openings.import_balances)
 imports.import_.add_command(assets.import_assets)
+imports.import_.add_command(vouchers.import_vouchers)
 
 
 def main() -> None:

@@ -11,12 +11,13 @@ from rich.table import Table
 
 from schemas.checks import Invariant, Report
 from service.cli import progress
-from service.cli.servers import run, settings
+from service.cli.servers import connection, run, settings
+from service.flows import administer, checked
 from service.flows import check as check_flow
-from service.flows import checked
 from service.flows import rebuild as rebuild_flow
 from service.projection import Projection
 from service.runtime import open_for_checking
+from service.settings import Settings
 from service.store import deployment
 from service.store.connection import Pool
 
@@ -28,25 +29,29 @@ def check(*, as_json: bool) -> int:
 
     Reads one snapshot and changes nothing: safe while the system works. What is broken is named with the first rows that break it.
     """
-    report = run(_check(quiet=as_json))
+    report = run(checked_report(settings(), quiet=as_json))
     if as_json:
         print(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
     else:
-        _show(report)
+        show(report)
     return 0 if report.ok else 1
 
 
 @click.command()
-def rebuild() -> None:
+@click.option("--raise-epoch", is_flag=True, help="First let nothing that Redis holds be read again: after a fail-over or a recovery.")
+def rebuild(*, raise_epoch: bool) -> None:
     """Write every balance in Redis again from PostgreSQL.
 
-    Safe while the system works, and to repeat: a balance that is missing for a moment is read from PostgreSQL.
+    Safe while the system works, and to repeat: a balance that is missing for a moment is read from PostgreSQL. With --raise-epoch whatever
+    Redis and the processes remember is forgotten within seconds: say it when PostgreSQL may have lost commits, as after a recovery to a
+    point in time. `greenpoints restore` does it by itself.
     """
-    print(f"wrote {run(_rebuild()):,} balances")
+    print(f"wrote {run(_rebuild(raise_epoch=raise_epoch)):,} balances")
 
 
-async def _check(*, quiet: bool) -> Report:
-    async with _servers() as (pool, projection):
+async def checked_report(chosen: Settings, *, quiet: bool) -> Report:
+    """Check everything, with a bar on a terminal unless `quiet`; workers show the result in their metrics."""
+    async with _servers(chosen) as (pool, projection):
         if quiet or not sys.stderr.isatty():
             report = await check_flow.check(pool, projection)
         else:
@@ -61,20 +66,24 @@ async def _check(*, quiet: bool) -> Report:
         return report
 
 
-async def _rebuild() -> int:
-    async with _servers() as (pool, projection):
+async def _rebuild(*, raise_epoch: bool) -> int:
+    if raise_epoch:
+        async with connection() as conn:
+            print(f"epoch {await administer.raise_epoch(conn)}")
+    async with _servers(settings()) as (pool, projection):
         with progress.told("balances") as told:
             return await rebuild_flow.rebuild(pool, projection, progress=told)
 
 
-def _servers() -> AbstractAsyncContextManager[tuple[Pool, Projection]]:
-    return open_for_checking(settings(), connections=check_flow.CONNECTIONS + 1, name="greenpoints command")
+def _servers(chosen: Settings) -> AbstractAsyncContextManager[tuple[Pool, Projection]]:
+    return open_for_checking(chosen, connections=check_flow.CONNECTIONS + 1, name="greenpoints command")
 
 
 # What people read ------------------------------------------------------------------------------------------
 
 
-def _show(report: Report) -> None:
+def show(report: Report) -> None:
+    """Every invariant in a line, what is broken with its first rows, and the verdict; on standard output."""
     broken = [i for i in report.invariants if not i.ok]
     if sys.stdout.isatty():
         _show_table(report)

@@ -12,6 +12,7 @@ from service.domain.activities import ActivityKind
 from service.domain.campaigns import CompiledCampaign
 from service.domain.factors import OwnFactors
 from service.domain.packaging import PackagingClass
+from service.domain.points_policy import PointsPolicies
 
 
 class Program(Struct, frozen=True, kw_only=True):
@@ -32,6 +33,7 @@ class Program(Struct, frozen=True, kw_only=True):
     """The program's own, by code; retired ones too."""
     packaging_classes: Mapping[str, PackagingClass] = {}
     """The program's own, by code; retired ones too."""
+    points_policies: PointsPolicies = PointsPolicies()
 
 
 class Tracked(Struct, frozen=True, kw_only=True, gc=False):

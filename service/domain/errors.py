@@ -106,6 +106,30 @@ class InvalidState(GreenpointsError):
     code = "invalid_state"
 
 
+class InsufficientPoints(GreenpointsError):
+    """Fewer points can be spent than were asked for; nothing was taken."""
+
+    code = "insufficient_points"
+
+
+class IdempotencyKeyMissing(GreenpointsError):
+    """The request needs an `Idempotency-Key`."""
+
+    code = "idempotency_key_missing"
+
+
+class IdempotencyKeyReused(GreenpointsError):
+    """The key came before with another request."""
+
+    code = "idempotency_key_reused"
+
+
+class IdempotencyKeyInUse(GreenpointsError):
+    """The first request with this key is still running; come back for its answer."""
+
+    code = "idempotency_key_in_use"
+
+
 class PreconditionFailed(GreenpointsError):
     """`If-Match` names a state that the thing is not in any more; nothing was changed."""
 

@@ -167,7 +167,7 @@ class Fold:
             order.picked_up.append(parked)
             self._apply(parked.fact, parked.number, account, order, parked)
         # The order's first answer shows the balance with what had been waiting for it.
-        answer = msgspec.structs.replace(self.stored[place].answer, balance=account.balance())
+        answer = msgspec.structs.replace(self.stored[place].answer, balance=account.purse.balance())
         self.stored[place] = msgspec.structs.replace(self.stored[place], answer=answer)
         return answer
 
@@ -263,7 +263,7 @@ class Fold:
             )  # fmt: skip
             posted.append(award)
             self.granted.append((account, award))
-            account.pending += g.points
+            account.purse.pending += g.points
             sums = self._sums(fact.program, award)
             sums.issued += g.points
             sums.pending += g.points
@@ -302,7 +302,7 @@ class Fold:
         if award.settled:
             self._claw_back(change, award, points, number)
         else:
-            account.pending -= points
+            account.purse.pending -= points
             sums.pending -= points
         if award.granted is None:
             self.reversed[account.id, award.event, award.n] = award
@@ -319,15 +319,22 @@ class Fold:
                 self.scope.claims.release(holder)
 
     def _claw_back(self, change: Change, award: PostedAward, points: int, number: int) -> None:
-        """Take settled points back; what is missing becomes debt."""
-        account = change.account
-        taken, missing = claw_back(self.lots.get(account.id, ()), points, event=award.event, n=award.n)
+        """Take settled points back; what is missing becomes debt, or is written off: that is the program's policy."""
+        account = change.account.purse
+        policy = self.scope.catalogue.programs[account.program].points_policies.at(self.scope.now).negative_balance
+        lots = self.lots.get(account.id, [])
+        if policy == "refuse" and sum(lot.free for lot in lots) < points:
+            lots = []
+        taken, missing = claw_back(lots, points, event=award.event, n=award.n)
         for lot, part in taken:
             key = (account.id, lot.event, lot.n, number)
             self.lot_uses[key] = self.lot_uses.get(key, 0) + part
+        owed = missing if policy == "debt" else 0
         account.available -= points - missing
-        account.debt += missing
-        for book, amount in ((Book.AVAILABLE, missing - points), (Book.DEBT, -missing), (Book.ISSUANCE, points)):
+        account.debt += owed
+        change.written_off += missing - owed
+        books = ((Book.AVAILABLE, missing - points), (Book.DEBT, -owed), (Book.WRITE_OFF, owed - missing), (Book.ISSUANCE, points))
+        for book, amount in books:
             if amount:
                 account.last_seq += 1
                 self.entries.append(
@@ -362,7 +369,7 @@ class Fold:
         """Keep a fact that waits for what it depends on."""
         answer = EventAnswer(
             id=fact.event.id, status="parked", points=0, available_at=None, awards=[], refused=refused,
-            balance=Balance() if named is None else named.balance(),
+            balance=Balance() if named is None else named.purse.balance(),
         )  # fmt: skip
         self.parked.append(
             Stored(bucket=0, account=0, number=number, fact=fact, received_at=self.scope.now, points=0, version=0, answer=answer)
@@ -376,6 +383,9 @@ class Fold:
     ) -> EventAnswer:  # fmt: skip
         """Keep the event with its answer, which shows the balance of `shown` (None: of its account)."""
         account = change.account
+        if change.written_off:
+            detail = f"{change.written_off} points had been spent already; the program bears them."
+            refused = [*refused, Refusal(code="points_spent", detail=detail)]
         granted = [a.granted for a in posted if a.granted is not None]
         awards = [g.as_award() for g in granted]
         if taken:
@@ -388,7 +398,7 @@ class Fold:
             available_at=max([g.due_at for g in granted]) if granted else None,
             awards=awards,
             refused=refused,
-            balance=(shown or account).balance(),
+            balance=(shown or account).purse.balance(),
             deposits=deposits or UNSET,
         )
         self.stored.append(

@@ -19,12 +19,13 @@ from schemas.campaigns import Action, Multiplier, PerAmount
 from schemas.events import Award, Event, Impact, OrderPaid, Refusal
 from schemas.impact import ImpactRecord
 from service.domain import earning
-from service.domain.campaigns import CompiledCampaign, expires_on
+from service.domain.campaigns import CompiledCampaign
 from service.domain.catalogue import Catalogue, Program
 from service.domain.certificates import CertificateFacts
 from service.domain.claims import RULES, Claim, Claims
 from service.domain.conditions import Condition
 from service.domain.impact import central_g, impact_of
+from service.domain.points_policy import last_day
 from service.domain.products import Products
 from service.domain.things import Thing, line_thing, values_of
 from service.domain.usage import Usage
@@ -86,8 +87,8 @@ class Scope:
         terms = self._terms.get(id(campaign))
         if terms is None:
             due_at = self.now + timedelta(seconds=campaign.hold_s)
-            last_day = None if campaign.expires is None else expires_on(due_at, campaign.expires, program.zone)
-            terms = self._terms[id(campaign)] = (due_at, last_day)
+            policy = program.points_policies.at(self.now)
+            terms = self._terms[id(campaign)] = (due_at, last_day(policy, due_at, campaign.expires, program.zone))
         return terms
 
 

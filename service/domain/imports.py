@@ -61,6 +61,24 @@ def _with_trips(row: Row) -> dict[str, object]:
     return {**row, "max_trips": int(trips)} if _WHOLE.fullmatch(trips) else {**row}
 
 
+def voucher_rows(body: bytes, format_: Format) -> list[str | FieldError]:
+    """Voucher codes as texts, or what is wrong with the row. CSV column: code. Raises as `certificate_rows`."""
+    return _decoded(body, format_, str, _code_of)
+
+
+def voucher_lines(lines: Iterable[str], format_: Literal["ndjson", "csv"]) -> Iterator[str | FieldError]:
+    """The same from the lines of a file of any size, as `asset_lines`."""
+    if format_ == "ndjson":
+        return (_from_json(line.encode("utf-8", "surrogateescape"), str) for line in lines if line.strip())
+    reader = csv.reader(lines, strict=True)
+    return (_from_csv(row, str, _code_of) for row in _named_cells(reader, _heading(reader)))
+
+
+def _code_of(row: Row) -> object:
+    """The cell of the column `code`; a table without it has no text there."""
+    return row.get("code")
+
+
 def plastic_rows(body: bytes, format_: Format) -> list[PlasticBody | FieldError]:
     """Rows of the plastics ledger, or what is wrong with the row. CSV columns are the fields of `PlasticBody`.
 

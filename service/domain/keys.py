@@ -11,6 +11,7 @@ class Kind(IntEnum):
     OPENING = 3
     WRITTEN = 4
     """An event that nobody reported: `packaging.reassigned`."""
+    REDEMPTION = 5
 
 
 BUCKETS = 1_024

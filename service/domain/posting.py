@@ -49,13 +49,22 @@ class Account(Struct, gc=False):
     debt: int = 0
     version: int = 0
     last_seq: int = 0
+    home: int | None = None
+    """Linked to another account, which has its points; None: it has them itself."""
     was: int = 0
     """Its version before this batch."""
     bucket: int = 0
+    other: "Account | None" = None
+    """The account that `home` names, under lock as well."""
 
     def __post_init__(self) -> None:
         self.was = self.version
         self.bucket = bucket_of(self.id)
+
+    @property
+    def purse(self) -> "Account":
+        """The account that has its points."""
+        return self.other or self
 
     def balance(self) -> Balance:
         """As an answer shows it."""
@@ -105,18 +114,21 @@ class Parked(Struct, kw_only=True, gc=False):
 class Change:
     """One event's change of one account: however much it does, the account's version rises once."""
 
-    __slots__ = ("account", "version")
+    __slots__ = ("account", "version", "written_off")
 
     def __init__(self, account: Account) -> None:
         self.account = account
+        self.written_off = 0
+        """Points that were spent before they were taken back, and that the program's policy does not ask for."""
         self.version = 0
         """Of the account after it; 0: nothing has happened yet."""
 
     def happens(self) -> None:
         """Something of it is about to be done."""
         if not self.version:
-            self.account.version += 1
-            self.version = self.account.version
+            purse = self.account.purse
+            purse.version += 1
+            self.version = purse.version
 
 
 class Entry(Struct, kw_only=True, gc=False):

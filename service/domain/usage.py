@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final
 
 from msgspec import Struct
@@ -21,8 +22,13 @@ NEARLY: Final = 0.9
 
 CapKey = tuple[int, int, int, date]
 """account, campaign, span, first day of the window."""
+CapValue = tuple[int, int, int, date, int]
+"""The same, and the points used."""
 BudgetKey = tuple[int, date]
 """campaign, day (WHOLE_LIFE: all of it)."""
+
+
+NOWHERE: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class Counter(Struct, gc=False):
@@ -31,6 +37,8 @@ class Counter(Struct, gc=False):
     used: int = 0
     change: int = 0
     """What this batch adds or gives back."""
+    stored: bool = False
+    """Of a cap: it was counted before this batch."""
     limit: int | None = None
     """The lowest limit that a grant of this batch was judged by; writing a budget is guarded with it."""
 
@@ -47,12 +55,14 @@ class Windows(Struct, gc=False):
 class Usage:
     """The windows that a batch may touch: asked for first, then read and sealed, then counted in."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, homes: Mapping[int, int] = NOWHERE) -> None:
+        """`homes`: of linked accounts, the one that has their points: caps are of a person."""
         self.caps: dict[CapKey, Counter] = {}
         self.budgets: dict[BudgetKey, Counter] = {}
         self.cut_by_budget = False
         """A budget has cut an award: only right if the budget's row was locked when it was read."""
         self._catalogue = catalogue
+        self._homes = homes
         self._windows: dict[tuple[int, int, date], Windows] = {}
         self._sealed = False
 
@@ -66,6 +76,7 @@ class Usage:
         return found
 
     def _made(self, account: int, campaign: int, day: date) -> Windows:
+        account = self._homes.get(account, account)
         tracked = self._catalogue.tracked(campaign)
         caps, budgets = [], []
         if tracked.day:
@@ -80,10 +91,12 @@ class Usage:
             budgets.append((True, self.budgets.setdefault((campaign, day), Counter())))
         return Windows(caps, budgets)
 
-    def seal(self, caps: Sequence[int], budgets: Mapping[BudgetKey, int]) -> None:
-        """Take what was read, caps in the order of `caps`; from now on other windows are an error."""
+    def seal(self, caps: Sequence[int | None], budgets: Mapping[BudgetKey, int]) -> None:
+        """Take what was read, caps in the order of `caps` (None: never counted); from now on other windows are an error."""
         for counter, used in zip(self.caps.values(), caps, strict=True):
-            counter.used = used
+            if used is not None:
+                counter.used = used
+                counter.stored = True
         for budget, used in budgets.items():
             self.budgets[budget].used = used
         self._sealed = True
@@ -123,9 +136,9 @@ class Usage:
             counter.used += points
             counter.change += points
 
-    def changed_caps(self) -> Sequence[tuple[CapKey, int]]:
-        """Used points of the windows that this batch changes."""
-        return [(key, counter.used) for key, counter in self.caps.items() if counter.change]
+    def changed_caps(self, *, stored: bool) -> Sequence[CapValue]:
+        """Used points of the windows that this batch changes, of those that were counted before or of the others."""
+        return [(*key, counter.used) for key, counter in self.caps.items() if counter.change and counter.stored is stored]
 
     def changed_budgets(self) -> Sequence[tuple[BudgetKey, int, int | None]]:
         """What this batch adds to budgets, and the limit that must hold (None: points are given back)."""

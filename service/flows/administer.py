@@ -38,7 +38,7 @@ from service.flows import passwords
 from service.flows.jwks import UnusableUrl, check_url
 from service.flows.master_key import Progress, Resealed, open_development_key, reseal, seal_all
 from service.sealing import Sealer, Unsealable
-from service.store import audit
+from service.store import audit, deployment
 from service.store import callers as store
 from service.store.campaigns import raise_catalogue_version
 from service.store.connection import Connection
@@ -478,6 +478,17 @@ async def rotate_master_key(conn: Connection, *, sealer: Sealer, progress: Progr
     async with conn.transaction():
         await _record(conn, change, None, "master_key.rotate", "master_key")
     return await reseal(conn, sealer, progress=progress)
+
+
+async def raise_epoch(conn: Connection, *, change: Change = BY_COMMAND) -> int:
+    """Let nobody go by what Redis and the processes remember, as after a fail-over that lost commits; the epoch that begins.
+
+    Safe while the system works: processes follow within seconds, and read PostgreSQL until Redis knows again.
+    """
+    async with conn.transaction():
+        epoch = await deployment.begin_history(conn)
+        await _record(conn, change, None, "deployment.raise_epoch", "deployment", after={"epoch": epoch})
+    return epoch
 
 
 # Common -----------------------------------------------------------------------------------------------

@@ -64,6 +64,9 @@ async def _body(pool: Pool, projection: Projection, account: int, min_version: i
     A miss, a value without details or an old one is read from PostgreSQL and offered to Redis through its fence.
     """
     held = await projection.read(account)
+    if held is not None and held.home is not None:
+        # Of whom versions are that were counted since a split, Redis cannot tell: PostgreSQL is asked.
+        held = None if min_version else await projection.read(held.home)
     if held is not None and held.detailed and held.version >= min_version:
         return held.body
     async with reading(pool) as connection:
@@ -78,7 +81,9 @@ async def _body(pool: Pool, projection: Projection, account: int, min_version: i
             expiring=[Expiring(points=points, on=day) for points, day in details.expiring],
         )
     )[1:-1]  # fmt: skip
-    await projection.fill(account, b.version, body)
+    await projection.fill(details.account, b.version, body)
+    if details.account != account:
+        await projection.point([(account, details.asked_version, details.account)])
     return body
 
 

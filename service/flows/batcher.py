@@ -6,17 +6,16 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from typing import Generic, TypeVar
 
 import asyncpg
 import structlog
 from msgspec import Struct
 
+from service import failpoints
 from service.domain.errors import Internal, Overloaded, Unavailable
-from service.domain.posting import Account, Fact
-from service.flows.knowledge import Knowledge
-from service.flows.receive import Outcome, Received, receive
-from service.store import credit
+from service.domain.posting import Account
+from service.flows.outcomes import Outcome, Received
 from service.store.connection import UNREACHABLE, Connection, Pool
 from service.telemetry import metrics, tallies, traces
 
@@ -40,14 +39,32 @@ Publish = Callable[[Sequence[Account], bool], Awaitable[None]]
 """Called after COMMIT and before the answers: push the balances, ring the doorbell. Bounded in time."""
 
 
+T = TypeVar("T")
+
+
+class Work(Struct, Generic[T], frozen=True, kw_only=True):
+    """What a lane does with the items of its requests."""
+
+    commit: Callable[[Connection, Sequence[T], int], Awaitable[Received]]
+    """In one transaction; given a connection, the items and a stripe of roll-ups. Safe to repeat."""
+    get_ready: Callable[[Connection], Awaitable[None]]
+    """Called once with each connection."""
+    name: Callable[[T], str]
+    """What to call an item in logs and metrics."""
+    count: Callable[[Sequence[T], Received], None]
+    """Called once with each batch that was committed."""
+    failed: Callable[[T], None]
+    """Called with an item that no batch can commit."""
+
+
 class _Unwritable(Exception):
     """A value that the driver cannot encode: an InterfaceError, as a lost connection is, but no fault of PostgreSQL."""
 
 
-class Waiting(Struct, eq=False):
-    """Facts of one request, and who waits for what comes of them."""
+class Waiting(Struct, Generic[T], eq=False):
+    """Items of one request, and who waits for what comes of them."""
 
-    facts: list[Fact]
+    items: list[T]
     future: "asyncio.Future[list[Outcome]]"
     since: float
     trace: traces.Link = None
@@ -74,12 +91,12 @@ class LaneTallies:
         self.conflicts = tallies.count(metrics.LANE_CONFLICTS, lane)
 
 
-class Lane:
+class Lane(Generic[T]):
     """A bounded queue with `writers` connections that commit from it; single credits and bulk bodies have one each."""
 
     def __init__(
-        self, name: str, *, pool: Pool, knowledge: Knowledge, publish: Publish, batch_events: int, queue_requests: int,
-        batch_wait_s: float, answer_timeout_s: float, writers: int, crowd: int = 1, gives_way_to: "Lane | None" = None,
+        self, name: str, *, pool: Pool, work: Work[T], publish: Publish, batch_events: int, queue_requests: int,
+        batch_wait_s: float, answer_timeout_s: float, writers: int, crowd: int = 1, gives_way_to: "Lane[T] | None" = None,
     ) -> None:  # fmt: skip
         """`crowd`: so many requests are worth a second batch beside one that is being committed.
 
@@ -88,14 +105,14 @@ class Lane:
         self.name = name
         self.tallies = LaneTallies(name)
         self._pool = pool
-        self._knowledge = knowledge
+        self._work = work
         self._publish = publish
         self._batch_events = batch_events
         self._queue_requests = queue_requests
         self._batch_wait_s = batch_wait_s
         self._answer_timeout_s = answer_timeout_s
-        self._queue: deque[Waiting] = deque()
-        self._committing: set[Waiting] = set()
+        self._queue: deque[Waiting[T]] = deque()
+        self._committing: set[Waiting[T]] = set()
         self._changed = asyncio.Event()
         """Something came into the queue, or a batch has ended."""
         self._crowd = crowd
@@ -153,15 +170,15 @@ class Lane:
         """Whether somebody's outcome has not come although the answer timeout, and the watch after it, have passed."""
         return self.oldest_s > self._answer_timeout_s + 2 * WATCH_INTERVAL_S
 
-    def submit(self, facts: list[Fact]) -> "asyncio.Future[list[Outcome]]":
-        """Hand over facts; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
+    def submit(self, items: list[T]) -> "asyncio.Future[list[Outcome]]":
+        """Hand over items; the future gives one outcome for each, in order. Raises Overloaded or Unavailable at once."""
         if self._down is not None:
             raise Unavailable(self._down)
         if self.is_full:
             raise self.overloaded()
         future: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
         self._newest = time.monotonic()
-        self._queue.append(Waiting(facts, future, self._newest, traces.link()))
+        self._queue.append(Waiting(items, future, self._newest, traces.link()))
         self._changed.set()
         return future
 
@@ -177,7 +194,7 @@ class Lane:
         while True:
             try:
                 async with self._pool.acquire() as connection:
-                    await credit.get_ready(connection)
+                    await self._work.get_ready(connection)
                     self._down = None
                     writer = Writer(connection, secrets.randbelow(2**31))
                     while True:
@@ -194,7 +211,7 @@ class Lane:
                 self._fail(waiting, self._down)
                 await asyncio.sleep(RECONNECT_S)
 
-    async def _commit_aside(self, writer: Writer, other: "Lane") -> None:
+    async def _commit_aside(self, writer: Writer, other: "Lane[T]") -> None:
         """Commit a batch; while the other lane is busy alone, with a rest after it."""
         if not other.is_busy:
             await self._commit(writer, await self._gather())
@@ -206,7 +223,7 @@ class Lane:
             if other.is_busy:
                 await asyncio.sleep(REST * (time.monotonic() - start))
 
-    async def _gather(self) -> list[Waiting]:
+    async def _gather(self) -> list[Waiting[T]]:
         """Wait for work, then a moment for company, then take as much as fits into one transaction.
 
         While another writer is at work, a few facts wait for its end: two small batches cost more than one, and are no sooner done.
@@ -218,19 +235,19 @@ class Lane:
                     await self._changed.wait()
         if self._batch_wait_s and len(self._queue) < self._batch_events:
             await asyncio.sleep(self._batch_wait_s)
-        taken: list[Waiting] = []
+        taken: list[Waiting[T]] = []
         events = 0
-        while self._queue and (not taken or events + len(self._queue[0].facts) <= self._batch_events):
+        while self._queue and (not taken or events + len(self._queue[0].items) <= self._batch_events):
             waiting = self._queue.popleft()
             taken.append(waiting)
-            events += len(waiting.facts)
+            events += len(waiting.items)
         return taken
 
     def _is_slow(self) -> bool:
         """Whether the first in the queue has waited long enough for another writer's end."""
         return time.monotonic() - self._queue[0].since > PATIENCE_S
 
-    async def _commit(self, writer: Writer, taken: list[Waiting]) -> None:
+    async def _commit(self, writer: Writer, taken: list[Waiting[T]]) -> None:
         if not taken:
             return
         self._committing.update(taken)
@@ -250,11 +267,11 @@ class Lane:
             self._committing.difference_update(taken)
             self._changed.set()
 
-    async def _credit(self, writer: Writer, taken: list[Waiting]) -> None:
-        """Credit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""
+    async def _credit(self, writer: Writer, taken: list[Waiting[T]]) -> None:
+        """Commit in one transaction; if that fails, in two halves, down to the one fact that is the cause."""
         try:
             with traces.span("commit batch", links=[waiting.trace for waiting in taken]) as span:
-                received = await self._receive(writer, [fact for waiting in taken for fact in waiting.facts], span)
+                received = await self._receive(writer, [item for waiting in taken for item in waiting.items], span)
         except UNREACHABLE:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, only the fact that causes it may suffer
@@ -263,7 +280,7 @@ class Lane:
                 await self._credit(writer, taken[:middle])
                 await self._credit(writer, taken[middle:])
             else:
-                outcomes = await self._isolate(writer, taken[0].facts, error)
+                outcomes = await self._isolate(writer, taken[0].items, error)
                 _resolve(taken[0], outcomes)
             return
         self.tallies.batch_requests.add(len(taken))
@@ -271,18 +288,18 @@ class Lane:
         self._publishing.add(task)
         task.add_done_callback(self._publishing.discard)
 
-    async def _isolate(self, writer: Writer, facts: list[Fact], error: Exception) -> list[Outcome]:
-        """Credit the facts of one request half by half; the poisonous one gets an error of its own."""
-        if len(facts) == 1 and isinstance(error, _CONFLICTS):
+    async def _isolate(self, writer: Writer, items: list[T], error: Exception) -> list[Outcome]:
+        """Commit the items of one request half by half; the poisonous one gets an error of its own."""
+        if len(items) == 1 and isinstance(error, _CONFLICTS):
             return [Outcome(error=Unavailable("Others kept changing the same rows. Repeat with the same id: it cannot count twice."))]
-        if len(facts) == 1:
+        if len(items) == 1:
             self.tallies.isolated.add()
-            _events(facts[0].event.TYPE, "failed").add()
-            log.error("an event could not be credited", type=facts[0].event.TYPE, exc_info=error)
+            self._work.failed(items[0])
+            log.error("an event could not be credited", type=self._work.name(items[0]), exc_info=error)
             return [Outcome(error=Internal("This event could not be credited; the defect has been logged."))]
         outcomes: list[Outcome] = []
-        middle = len(facts) // 2
-        for half in (facts[:middle], facts[middle:]):
+        middle = len(items) // 2
+        for half in (items[:middle], items[middle:]):
             try:
                 received = await self._receive(writer, half, traces.NOTHING)
             except UNREACHABLE:
@@ -294,12 +311,12 @@ class Lane:
                 outcomes += received.outcomes
         return outcomes
 
-    async def _receive(self, writer: Writer, facts: list[Fact], span: traces.AnySpan) -> Received:
+    async def _receive(self, writer: Writer, items: list[T], span: traces.AnySpan) -> Received:
         """One transaction, again after a deadlock or a serialisation failure."""
         for attempt in range(1, MAX_CONFLICTS + 1):
             begun = time.perf_counter()
             try:
-                received = await receive(writer.connection, facts, self._knowledge, stripe=writer.stripe)
+                received = await self._work.commit(writer.connection, items, writer.stripe)
             except _CONFLICTS:
                 self.tallies.conflicts.add()
                 if attempt == MAX_CONFLICTS:
@@ -310,23 +327,24 @@ class Lane:
                 raise
             else:
                 self.tallies.commit_s.add(time.perf_counter() - begun)
-                self.tallies.batch_events.add(len(facts))
-                _count_events(facts, received)
+                self.tallies.batch_events.add(len(items))
+                self._work.count(items, received)
                 if traces.on():
                     span.set("greenpoints.lane", self.name)
-                    span.set("greenpoints.batch.events", len(facts))
+                    span.set("greenpoints.batch.events", len(items))
                     span.set(traces.EVENT_NUMBERS, [number for number, _, _ in received.credited[: traces.MAX_NUMBERS]])
                 return received
         raise AssertionError("unreachable")
 
-    async def _answer(self, taken: list[Waiting], received: Received) -> None:
+    async def _answer(self, taken: list[Waiting[T]], received: Received) -> None:
         """Push the balances, then answer: a later read shows the effect."""
         try:
             await self._publish(received.changed, received.due_now)
+            failpoints.at("receive.pushed")
         finally:
             start = 0
             for n, waiting in enumerate(taken, 1):
-                end = start + len(waiting.facts)
+                end = start + len(waiting.items)
                 _resolve(waiting, received.outcomes[start:end])
                 start = end
                 if n % ANSWERS_AT_ONCE == 0:
@@ -346,27 +364,13 @@ class Lane:
             self._fail(late, "The database did not answer in time; nothing of this was committed.")
             self._fail(stuck, "The database did not answer in time; the outcome is unknown.")
 
-    def _fail(self, waiting: Sequence[Waiting], detail: str) -> None:
+    def _fail(self, waiting: Sequence[Waiting[T]], detail: str) -> None:
         for each in waiting:
             if not each.future.done():
                 self.tallies.timed_out.add()
                 each.future.set_exception(Unavailable(f"{detail} Repeat with the same id: it cannot count twice."))
 
 
-@cache
-def _events(type_: str, status: str) -> tallies.CountTally:
-    return tallies.count(metrics.EVENTS, type_, status)
-
-
-def _count_events(facts: Sequence[Fact], received: Received) -> None:
-    for _, type_, status in received.credited:
-        _events(type_, status).add()
-    if len(received.credited) < len(facts):
-        for fact, outcome in zip(facts, received.outcomes, strict=True):
-            if outcome.error is not None or outcome.replayed:
-                _events(fact.event.TYPE, "repeated" if outcome.error is None else "id_reused").add()
-
-
-def _resolve(waiting: Waiting, outcomes: list[Outcome]) -> None:
+def _resolve(waiting: Waiting[T], outcomes: list[Outcome]) -> None:
     if not waiting.future.done():
         waiting.future.set_result(outcomes)

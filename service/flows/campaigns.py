@@ -10,6 +10,7 @@ import msgspec
 
 from schemas.campaigns import CampaignAnswer, CampaignBody, CampaignStatus, CampaignVersion, Multiplier
 from schemas.problems import FieldError
+from service import failpoints
 from service.domain import preconditions
 from service.domain.campaigns import Step, after_step, check_campaign, compile_campaign
 from service.domain.catalogue import Catalogue, Tracked
@@ -32,6 +33,7 @@ async def create(conn: Connection, body: CampaignBody, *, program: int, change: 
         )  # fmt: skip
         if campaign is None:
             raise InvalidState(f"The campaign {body.code!r} exists.")
+        failpoints.at("campaigns.inserted")
         await _fill_counters(conn, campaign, _tracked(campaign, []), _tracked(campaign, [text]))
         await _finish(conn, program, change, "campaign.create", body.code, before=None, after=msgspec.json.decode(text))
         return _answer(await _found(conn, program, body.code))
@@ -64,6 +66,7 @@ async def patch(
         await store.insert_version(
             conn, campaign=row.id, version=row.version + 1, body=text, from_now=row.status != "draft", created_by=change.actor
         )
+        failpoints.at("campaigns.versioned")
         await _fill_counters(conn, row.id, _tracked(row.id, bodies), _tracked(row.id, [*bodies, text]))
         await _finish(conn, program, change, "campaign.change", code, before=before, after=msgspec.json.decode(text))
         return _answer(await _found(conn, program, code))
@@ -78,6 +81,7 @@ async def step(conn: Connection, code: str, name: Step, *, program: int, change:
         preconditions.check(if_match, tag_of(row))
         if status != row.status:
             await store.set_status(conn, campaign=row.id, status=status)
+            failpoints.at("campaigns.stepped")
             await _finish(conn, program, change, f"campaign.{name}", code, before={"status": row.status}, after={"status": status})
         return _answer(await _found(conn, program, code))
 
@@ -125,7 +129,9 @@ async def _finish(
         conn, program=program, actor=change.actor, action=action, subject=f"campaign:{code}",
         before=before, after=after, request_id=change.request_id,
     )  # fmt: skip
+    failpoints.at("campaigns.recorded")
     await store.raise_catalogue_version(conn)
+    failpoints.at("campaigns.written")
 
 
 async def _check_references(conn: Connection, program: int, body: CampaignBody) -> None:
@@ -166,6 +172,7 @@ async def _fill_counters(conn: Connection, campaign: int, before: Tracked, after
         await store.fill_budget(conn, campaign, total=True)
     if after.budget_day and not before.budget_day:
         await store.fill_budget(conn, campaign, total=False)
+    failpoints.at("campaigns.counted")
 
 
 def _check_fixed_fields(before: dict[str, Any], changes: dict[str, Any]) -> None:

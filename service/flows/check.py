@@ -18,6 +18,7 @@ from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import Held, Projection, parse
 from service.store import check as store
+from service.store import check_adjustments, check_rewards, seals
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -44,8 +45,9 @@ class Rule(Struct, frozen=True):
 RULES: Final = (
     Rule(
         1, "double_entry",
-        "The entries of every transfer, and so of the whole book, sum to zero; each account's entries are numbered without a gap.",
-        (store.TRANSFERS, store.SEQUENCES),
+        "The entries of every transfer, and so of the whole book, sum to zero; what one consumer gave another received; each account's "
+        "entries are numbered without a gap; what no event causes has a row that says what it was.",
+        (store.TRANSFERS, store.SEQUENCES, check_adjustments.BETWEEN_CONSUMERS, store.TRANSFER_ROWS),
     ),
     Rule(
         2, "balances",
@@ -54,14 +56,17 @@ RULES: Final = (
     ),
     Rule(
         3, "lots",
-        "What is left of the lots is what is available and reserved; what is missing from a lot is the sum of its uses.",
-        (store.LOT_USES, store.LOT_SUMS),
+        "What is left of the lots is what is available and reserved; what is missing from a lot is the sum of its uses; what is kept apart "
+        "in it is what open reservations hold; a redemption's lots have spent what it captured and did not give back.",
+        (store.LOT_USES, store.LOT_SUMS, store.RESERVED, store.RESERVED_SUMS, store.REDEMPTIONS),
     ),
     Rule(
         4, "settlements",
         "Every settled award has exactly one transfer and lot, one on hold has none; awards name an existing campaign version and "
-        "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each.",
-        (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS),
+        "certificate; the points of events are those of their awards; what was taken over is registered, in the book and a lot, once each; "
+        "adjustments that were carried out have one transfer each, and two operators where one may not.",
+        (store.SETTLEMENTS, store.OPENINGS, store.EVENT_POINTS, store.EVENT_SUMS, store.PINS, store.EMPTY_HOLDS,
+         check_adjustments.ADJUSTMENTS, check_adjustments.FOUR_EYES),
     ),
     Rule(
         5, "caps_and_budgets",
@@ -76,8 +81,12 @@ RULES: Final = (
     Rule(
         7, "counted_once",
         "Every event is registered under its id; an order belongs to one account, is awarded once, and each line once per campaign; "
-        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent.",
-        (store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT),
+        "a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was sent; "
+        "every reward that is taken, and every code, is of one redemption in its state.",
+        (
+            store.EVENT_KEYS, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT,
+            check_rewards.REWARD_USES, check_rewards.REWARD_STOCKS, check_rewards.VOUCHERS,
+        ),
     ),
     Rule(
         8, "redis",
@@ -86,13 +95,23 @@ RULES: Final = (
     ),
     Rule(
         9, "deadlines",
-        "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows.",
-        (store.OVERDUE, store.OVERDUE_PARKED),
+        "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows; no adjustment is "
+        "open after its time; no points are free an hour after their last day; every reservation has its end in the queue of ends, and "
+        "none is open a minute after it.",
+        (
+            store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE, store.UNEXPIRED, store.UNRELEASED, store.RESERVATION_ENDS,
+        ),
     ),
     Rule(
         10, "statistics",
-        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records.",
-        (store.ROLLUPS, store.IMPACT, store.CONSUMERS),
+        "Roll-ups and unique consumers are what awards and entries recompute to, and grams are those of the pinned records; "
+        "what was given to causes is what the book says.",
+        (store.ROLLUPS, store.SPENT_ROLLUPS, store.IMPACT, store.CONSUMERS, check_rewards.CAUSES),
+    ),
+    Rule(
+        11, "seals",
+        "The entries of every sealed block are those that were sealed, each in one block; every block follows from the one before.",
+        (),
     ),
 )  # fmt: skip
 
@@ -183,9 +202,10 @@ async def _together(work: Sequence[Awaitable[None]]) -> None:
 
 
 def _steps(pool: Pool, projection: Projection) -> Iterable[_Step]:
-    """Those first that keep this process busy, not PostgreSQL, so that both have something to do."""
+    """Those first that keep this process busy, not PostgreSQL, so that both have something to do; then the longest."""
     yield _Step(8, lambda connection: _redis(connection, pool, projection))
     yield _Step(6, _targets)
+    yield _Step(11, _seals)
     for rule in RULES:
         for statement in rule.statements:
             yield _Step(rule.number, lambda connection, statement=statement: _broken(connection, statement))  # type: ignore[misc]
@@ -203,6 +223,14 @@ async def _count(connection: Connection, table: str) -> _Findings:
     findings = _Findings()
     plural = "entries" if table == "entry" else f"{table}s"
     findings.checked[plural] = await store.count(connection, table)
+    return findings
+
+
+async def _seals(connection: Connection) -> _Findings:
+    """Hash every sealed entry again (roll-ups and seals are one number in DESIGN §6; here each has its own)."""
+    findings = _Findings()
+    findings.words, findings.found = await seals.broken(connection, SHOWN)
+    findings.checked["sealed_entries"] = (await seals.count(connection)).entries
     return findings
 
 

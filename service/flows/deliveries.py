@@ -32,7 +32,7 @@ from service.domain.vocabulary import Vocabulary
 from service.flows import associations, privacy_requests
 from service.flows.administer import Change
 from service.flows.knowledge import Knowledge
-from service.flows.receive import Outcome as CreditOutcome
+from service.flows.outcomes import Outcome as CreditOutcome
 from service.flows.receive import receive
 from service.flows.vocabulary import vocabulary_of
 from service.sealing import Sealer, Unsealable

@@ -1,8 +1,9 @@
 """The demo: what `greenpoints up` puts into an empty deployment, so that a newcomer's first call earns points.
 
-One alliance of two shops, three products, two certificates, and a running campaign for each action family. Everything that earns
-is named `demo-…`: categories that only the demo's products have, and orders, stations and evidence whose names begin so. Real
-products, orders and returns never meet a demo campaign. The GTINs are from GS1's range for demonstrations (prefix 952).
+One alliance of two shops, three products, two certificates, a running campaign for each action family, and something to spend points on:
+a reward with voucher codes and a public-welfare cause. Everything that earns is named `demo-…`: categories that only the demo's products
+have, and orders, stations and evidence whose names begin so. Real products, orders and returns never meet a demo campaign. The GTINs are
+from GS1's range for demonstrations (prefix 952).
 """
 
 from datetime import date, datetime
@@ -12,8 +13,10 @@ from zoneinfo import ZoneInfo
 from schemas.assets import AssetBody
 from schemas.callers import PlatformCredentials
 from schemas.campaigns import Budget, CampaignBody, Caps, Fixed, PerAmount, PerUnit
+from schemas.causes import CauseBody
 from schemas.registries import CertificateBody, ProductBody, Sku
-from service.flows import administer, assets, campaigns, registries
+from schemas.rewards import RewardBody
+from service.flows import administer, assets, campaigns, causes, registries, reward_catalogue, vouchers
 from service.flows.administer import BY_COMMAND
 from service.sealing import Sealer
 from service.store.connection import Connection
@@ -119,6 +122,10 @@ CAMPAIGNS: Final = [
     ),
 ]
 
+REWARD: Final = RewardBody(code="demo-tote-bag", name="A tote bag, to be had at the counter for its code", points=50, vouchers=True)
+VOUCHERS: Final = [f"DEMO-BAG-{n:02d}" for n in range(1, 21)]
+CAUSE: Final = CauseBody(code="demo-trees", name="Trees for the city", description="Points that are given plant trees along the ring road.")
+
 
 async def seed_demo(conn: Connection, *, sealer: Sealer) -> list[PlatformCredentials]:
     """Create the demo, all of it or nothing; the credentials of its platforms are shown this once.
@@ -140,4 +147,7 @@ async def seed_demo(conn: Connection, *, sealer: Sealer) -> list[PlatformCredent
         for campaign in CAMPAIGNS:
             await campaigns.create(conn, campaign, program=program.id, change=BY_COMMAND)
             await campaigns.step(conn, campaign.code, "activate", program=program.id, change=BY_COMMAND)
+        await reward_catalogue.create_reward(conn, REWARD, sealer=sealer, program=program.id)
+        await vouchers.load(conn, VOUCHERS, sealer=sealer, program=program.id, code=REWARD.code)
+        await causes.create_cause(conn, CAUSE, program=program.id)
     return credentials

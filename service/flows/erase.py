@@ -9,11 +9,12 @@ from collections.abc import Sequence
 
 from asyncpg import Record
 
+from service import failpoints
 from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import audit, vault
+from service.store import adjustments, audit, redemptions, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -38,6 +39,7 @@ async def erase(connection: Connection, *, program: int, platform: int, code: st
         if held:
             raise InvalidState("A legal hold keeps this consumer's data; it can be erased once the hold is lifted.")
         await erase_names(connection, program=program, platform=platform, code=code, names=[reference], change=change)
+    failpoints.at("erase.committed")
     return account
 
 
@@ -46,11 +48,14 @@ async def erase_names(
 ) -> list[int]:
     """Take names that are locked and not held out of the vault, note it, and write it down; the accounts."""
     accounts = await vault.erase(connection, program=program, platform=platform, references=names, request=request)
+    await redemptions.forget_person(connection, platform=platform, accounts=accounts)
+    failpoints.at("erase.erased")
     after = {"platform": code, "accounts": [str(account) for account in accounts]} | ({} if request is None else {"request": str(request)})
     await audit.record(
         connection, program=program, actor=change.actor, action="consumer.erase", subject=f"platform:{code}", after=after,
         request_id=change.request_id,
     )  # fmt: skip
+    failpoints.at("erase.written")
     return accounts
 
 
@@ -78,23 +83,34 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
         if events:
             changed = [(erasure.account, e["number"], less) for e in events if (less := scrubbed(e["facts"])) != e["facts"]]
             await vault.set_facts(connection, changed)
+            failpoints.at("scrub.events")
             for platform in {e["platform"] for e in events}:
                 await vault.forget_hashes_of(connection, erasure.program, platform, [e["id"] for e in events if e["platform"] == platform])
             await vault.forget_waiting(connection, erasure.program, [e["number"] for e in events])
             await vault.set_through(connection, erasure, events[-1]["number"])
+            failpoints.at("scrub.noted")
             return True
         if erasure.consumer_hash is not None:
             parked = await vault.parked_of(connection, erasure.platform, erasure.consumer_hash, SCRUB_EVENTS)
             if parked:
                 await scrub_parked(connection, parked)
+                failpoints.at("scrub.parked")
                 return True
+        reasons = await adjustments.forget(
+            connection, bucket=erasure.bucket, account=erasure.account, platform=erasure.platform, limit=SCRUB_EVENTS
+        )
+        failpoints.at("scrub.reasons")
+        if reasons:
+            return True
     # A balance that a reader wrote back while the vault's row went is removed with everything else.
     if not await projection.forget([erasure.account]):
         return None
+    failpoints.at("scrub.forgotten")
     async with connection.transaction():
         if (erasure := await vault.take(connection, id_)) is None:
             return None
         await vault.finish(connection, erasure)
+        failpoints.at("scrub.finished")
     return False
 
 

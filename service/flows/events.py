@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import msgspec
+from asyncpg import Record
 
 from schemas.consumers import ActivityItem
 from schemas.events import Balance, EventAnswer
 from service.domain.keys import platform_key
-from service.store import balances
+from service.domain.ledger import Kind
+from service.store import balances, transfers, warnings
 from service.store import events as store
 from service.store import openings as store_openings
 from service.store.connection import Connection
@@ -18,6 +20,18 @@ NEWEST = 2**63 - 1
 IMPORTED = "balance.imported"
 """What activity and exports call points that were taken over."""
 IMPORTED_REASON = "Points were taken over from another system"
+EXPIRING = "points.expiring"
+TRANSFERS = {
+    Kind.RESERVE: ("redemption.reserved", "Points were reserved"),
+    Kind.CAPTURE: ("redemption.captured", "Points were spent"),
+    Kind.RELEASE: ("redemption.released", "Reserved points came back"),
+    Kind.REFUND: ("redemption.refunded", "Spent points came back"),
+    Kind.EXPIRE: ("points.expired", "Points expired"),
+    Kind.ADJUST: ("points.adjusted", "Points were corrected"),
+    Kind.TRANSFER: ("points.transferred", "Points went from one consumer to another"),
+    Kind.LINK: ("account.linked", "Accounts of one person were linked or split"),
+}
+"""What activity calls a transfer of a kind, and its words where it has none of its own."""
 _answers = msgspec.json.Decoder(EventAnswer)
 
 _FOR_OTHERS = frozenset({"packaging.returned", "packaging.reassigned", "event.error_declared"})
@@ -96,8 +110,24 @@ async def activity(connection: Connection, account: int, *, before: int, limit: 
         for e in events
     ]
     found += [(o.number, ActivityItem(at=o.at, kind=IMPORTED, points=o.points, status="settled", reason=IMPORTED_REASON)) for o in openings]
+    found += [(t.number, _transferred(t)) for t in await transfers.page(connection, account, before=before, limit=limit + 1)]
+    found += [(w["number"], _expiring(w)) for w in await warnings.of_account(connection, account, before=before, limit=limit + 1)]
     found.sort(key=lambda one: -one[0])
     return [item for _, item in found[:limit]], found[limit - 1][0] if len(found) > limit else None
+
+
+def _transferred(transfer: transfers.StoredTransfer) -> ActivityItem:
+    kind, words = TRANSFERS[transfer.kind]
+    return ActivityItem(
+        at=transfer.at, kind=kind, points=transfer.points, status="settled", reason=transfer.reason or words, redemption=transfer.redemption
+    )
+
+
+def _expiring(warning: Record) -> ActivityItem:
+    """A warning changes nothing, hence no points: how many it is about stands in its words."""
+    points = warning["points"]
+    reason = f"{points} point{'s' * (points != 1)} can be spent until {warning['expires_on']}"
+    return ActivityItem(at=warning["at"], kind=EXPIRING, points=0, status="announced", reason=reason)
 
 
 def _current(event: store.StoredEvent, balance: Balance) -> EventAnswer:

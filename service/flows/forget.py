@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+from service import failpoints
 from service.store import deliveries as store
 from service.store.connection import Pool
 
@@ -17,3 +18,4 @@ async def forget_deliveries(pool: Pool, *, rows_after: timedelta, bodies_after: 
             async with pool.acquire() as conn:
                 if await forget(conn, older_than=age, limit=batch_rows) < batch_rows:
                     break
+        failpoints.at("forget.bodies")

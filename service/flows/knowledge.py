@@ -2,7 +2,7 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from schemas.events import Line, OrderPaid
 from service.domain.catalogue import Catalogue
@@ -15,6 +15,7 @@ from service.store.connection import Connection
 
 MAX_PRODUCTS = 200_000
 MAX_REFERENCES = 500_000
+MAX_HOMES = 500_000
 
 
 class Knowledge:
@@ -26,6 +27,8 @@ class Knowledge:
         self.registry_version = 0
         self.references: OrderedDict[tuple[int, str], int] = OrderedDict()
         """(platform, reference) → account, of those that this process has met; all of them were read at `vault_version` or later."""
+        self.homes: dict[int, int] = {}
+        """Linked account → the one that has its points, of those that this process has met; under lock it shows whether that holds."""
         self.vault_version = 0
         self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
         """Which roll-up rows this process writes; two that draw the same only wait for each other."""
@@ -57,6 +60,16 @@ class Knowledge:
         if vault_version > self.vault_version:
             self.vault_version = vault_version
             self.references.clear()
+
+    def learn_homes(self, homes: Mapping[int, int | None]) -> None:
+        """What accounts under lock say; None: not linked."""
+        for account, home in homes.items():
+            if home is None:
+                self.homes.pop(account, None)
+            else:
+                self.homes[account] = home
+        while len(self.homes) > MAX_HOMES:
+            del self.homes[next(iter(self.homes))]
 
     def remember(self, references: dict[tuple[int, str], int], vault_version: int) -> None:
         """Keep accounts of references, once they are committed. `vault_version`: what this process knew before it read them."""

@@ -3,6 +3,7 @@
 import secrets
 from datetime import datetime, timedelta
 
+from service import failpoints
 from service.projection import Projection
 from service.store import balances as store
 from service.store.connection import Pool
@@ -34,7 +35,10 @@ class Mender:
             if forgotten and self._through is not None:
                 self._wary_until = now + WARY
             changed = await store.changed_since(connection, self._since(now))
-        if await self._projection.push(changed, wait_s=PUSH_WAIT_S):
+        failpoints.at("mend.read")
+        pushed = await self._projection.push(changed.balances, wait_s=PUSH_WAIT_S)
+        if pushed and await self._projection.point(changed.pointers, wait_s=PUSH_WAIT_S):
+            failpoints.at("mend.pushed")
             self._through = min(now - MARGIN, writing_since)
             tallies.count(metrics.MEND_ACCOUNTS).add(len(changed))
         tallies.count(metrics.MEND_SWEEPS).add()

@@ -15,6 +15,7 @@ from schemas.bounds import MAX_BALANCE
 from schemas.events import Balance
 from schemas.openings import OpeningBody, OpeningResult
 from schemas.problems import FieldError
+from service import failpoints
 from service.domain.keys import platform_key
 from service.domain.openings import OpeningRow, content_hash, new_error, timeless_error
 from service.flows.administer import Change
@@ -60,7 +61,9 @@ async def take_over(
         try:
             async with connection.transaction(readonly=dry_run):
                 await store.prepare(connection)
-                return await _Import(connection, platform, change, dry_run=dry_run).take(rows)
+                taken = await _Import(connection, platform, change, dry_run=dry_run).take(rows)
+            failpoints.at("openings.committed")
+            return taken  # noqa: TRY300 - the commit may raise, too
         except _CONFLICTS:
             if attempt == MAX_ATTEMPTS:
                 raise
@@ -138,11 +141,13 @@ class _Import:
         await share_catalogue(conn)  # nobody is erased between the search for their account and its posting
         wanted = sorted((program, platform, consumer, secrets.randbits(63)) for consumer in {g.body.consumer for g in fresh})
         accounts, opened, erased = await credit.find_or_create_accounts(conn, wanted)
+        failpoints.at("openings.referenced")
         for g in [g for g in fresh if (platform, g.body.consumer) in erased]:
             self._reject(g.row, g.body.id, FieldError(pointer="/consumer", detail="was erased, and the program takes nothing of theirs"))
         fresh = [g for g in fresh if (platform, g.body.consumer) not in erased]
         account_of = {g.row: accounts[platform, g.body.consumer] for g in fresh}
         numbers = await store.register(conn, program=program, keys=[(g.key, g.hash, account_of[g.row]) for g in fresh])
+        failpoints.at("openings.registered")
         if len(numbers) < len(fresh):
             # Somebody else registered these since we looked: a later statement sees them.
             lost = [g for g in fresh if g.key not in numbers]
@@ -155,17 +160,20 @@ class _Import:
         taken = self._within_bounds(mine, held)
         if len(taken) < len(mine):
             await store.unregister(conn, program=program, keys=sorted({g.key for g in mine} - {g.key for g in taken}))
+        failpoints.at("openings.unregistered")
         if needless := opened - {(platform, g.body.consumer) for g in taken}:
             await credit.close_accounts(conn, sorted(needless))
         if not taken:
             return [], []
         posted = [(account_of[g.row], numbers[g.key], g.body) for g in taken]
         balances = await store.post(conn, posted, program=program, platform=platform)
+        failpoints.at("openings.posted")
         counts = {"rows": len(taken), "points": sum(g.body.points for g in taken)}
         await audit.record(
             conn, program=program, actor=self._change.actor, action="balances.import", subject=f"platform:{self._platform.code}",
             after=counts, request_id=self._change.request_id,
         )  # fmt: skip
+        failpoints.at("openings.written")
         return taken, balances
 
     def _within_bounds(self, given: Sequence[_Given], held: dict[str, int]) -> list[_Given]:

@@ -68,13 +68,13 @@ def concerns(event: Event) -> bool:
 
 def names_assets(event: Event) -> bool:
     """Whether an event is about reusable packaging, whose assets have to be locked before any account."""
-    return any(True for _ in asset_texts(event))
+    return bool(asset_texts(event))
 
 
-def asset_texts(event: Event) -> Iterable[str]:
+def asset_texts(event: Event) -> Sequence[str]:
     """The assets that an event names, as it writes them."""
     if type(event) is PackagingReturned:
-        return (item.asset for item in event.returns if item.asset is not None)
+        return [item.asset for item in event.returns if item.asset is not None]
     if (type(event) is OrderPaid or type(event) is OrderFulfilled) and event.packaging is not None:
         return event.packaging.assets
     return ()

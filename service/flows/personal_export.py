@@ -17,11 +17,14 @@ from schemas.privacy import (
     ExportedEntry,
     ExportedEvent,
     ExportedGivenBack,
+    ExportedLink,
     ExportedLot,
     ExportedParked,
+    ExportedRedemption,
     ExportedReturn,
     ExportedSent,
     ExportedShipment,
+    ExportedTransfer,
 )
 from service.domain.claims import Kind as Claimed
 from service.domain.errors import NotFound
@@ -30,6 +33,7 @@ from service.domain.ledger import Book, Kind
 from service.flows.administer import Change
 from service.flows.events import NEWEST
 from service.flows.packing import asset_texts
+from service.flows.past import name_of
 from service.store import audit, balances, events
 from service.store import personal_export as store
 from service.store.connection import Connection
@@ -61,8 +65,11 @@ async def export_account(
         found = await events.of_account(connection, account, platform=platform, before=before, limit=PAGE + 1)
         shown, more = found[:PAGE], len(found) > PAGE
         low, below = shown[-1].number if more else OLDEST, before
-        entries = await store.entries(connection, account, platform, low, below)
-        lots = await store.lots(connection, account, platform, low, below)
+        purses = await store.purses(connection, account, platform)
+        scope = store.Scope(account=account, purses=purses, platform=platform, low=low, below=below)
+        entries, lots = await store.entries(connection, scope), await store.lots(connection, scope)
+        redemptions, transfers = await store.redemptions(connection, scope), await store.transfers(connection, scope)
+        links = await store.links(connection, account) if before == NEWEST else []
         awards = await store.awards(connection, account, [event.number for event in shown])
         campaigns = await store.campaigns(connection, account, platform)
         parked = await store.parked(connection, account, platform) if before == NEWEST else []
@@ -88,21 +95,26 @@ async def export_account(
         events=_events(shown, awards, packaging),
         entries=[
             ExportedEntry(
-                seq=e["seq"], at=e["at"], kind=Kind(e["kind"]).name.lower(), book=Book(e["book"]).name.lower(), amount=e["amount"],
+                seq=e["seq"], at=e["at"], kind=name_of(Kind, e["kind"]), book=name_of(Book, e["book"]), amount=e["amount"],
                 campaign=e["code"], event=e["id"],
             )
             for e in entries
         ],
         lots=[
-            ExportedLot(event=r["id"], campaign=r["code"], amount=r["amount"], remaining=r["remaining"], expires_on=r["expires_on"])
+            ExportedLot(event=r["id"], campaign=r["code"], expires_on=r["expires_on"], **{name: r[name] for name in _LOT})
             for r in lots
         ],
+        redemptions=[ExportedRedemption(**r) for r in redemptions],
+        transfers=[ExportedTransfer(kind=name_of(Kind, t["kind"]), **{name: t[name] for name in _TRANSFER}) for t in transfers],
+        links=[ExportedLink(**link) for link in links],
         next_cursor=None,
     )  # fmt: skip
     return document, low if more else None
 
 
 _CAMPAIGN = ("first", "last", "awards", "points", "reversed")
+_LOT = ("amount", "remaining", "reserved")
+_TRANSFER = ("at", "points", "pending", "reason", "redemption")
 _PARKED = ("id", "type", "occurred_at", "received_at", "declared_wrong")
 _AWARD = ("version", "line", "item", "points", "reversed", "day", "due_at", "expires_on")
 

@@ -32,12 +32,12 @@ async def rebuild(pool: Pool, projection: Projection, *, progress: Progress | No
     done, after = 0, (-1, -1)
     while True:
         async with pool.acquire() as connection:
-            accounts = [account for account, _ in await store.page(connection, after, PAGE_ACCOUNTS)]
+            accounts = await store.page(connection, after, PAGE_ACCOUNTS)
             if not accounts:
                 return done
             await projection.redis.delete(*(projection.key(account) for account in accounts))
-            balances = await store.balances(connection, accounts)
-        if not await projection.push(balances, wait_s=WAIT_S):
+            now = await store.as_redis_knows(connection, accounts)
+        if not (await projection.push(now.balances, wait_s=WAIT_S) and await projection.point(now.pointers, wait_s=WAIT_S)):
             raise RebuildStopped(f"it took {done:,} of {total:,} balances, then no more")
         done += len(accounts)
         after = (bucket_of(accounts[-1]), accounts[-1])

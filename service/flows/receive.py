@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 
@@ -23,9 +23,10 @@ from schemas.events import (
     StoredEvent,
 )
 from schemas.problems import FieldError
+from service import failpoints
 from service.domain.catalogue import Catalogue
 from service.domain.claims import Claims, NotAsked
-from service.domain.errors import ConsumerErased, GreenpointsError, IdReused, InvalidRequest
+from service.domain.errors import ConsumerErased, IdReused, InvalidRequest
 from service.domain.fold import Fold, OrderState
 from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
@@ -36,6 +37,7 @@ from service.domain.returns import Declared
 from service.domain.usage import Usage
 from service.flows import packing
 from service.flows.knowledge import Knowledge
+from service.flows.outcomes import Outcome, Received
 from service.store import credit as store
 from service.store import packaging as store_packaging
 from service.store import vault
@@ -44,6 +46,8 @@ from service.store.locks import share_catalogue
 
 MAX_ATTEMPTS = 3
 """Of one batch. The second locks budgets before it reads them, the third keeps erasures waiting before it looks for accounts."""
+MAX_MOVES = 4
+"""Attempts after which a batch whose accounts are linked and split all the time is given up."""
 MAX_CATALOGUE_RELOADS = 3
 DECIDE_AT_ONCE = 100
 """Facts of a batch that are decided before other requests get a turn."""
@@ -61,25 +65,6 @@ Reference = tuple[int, str]
 """platform, the platform's name for a consumer."""
 
 
-class Outcome(Struct, kw_only=True, gc=False):
-    """What came of one fact: an answer (JSON), or an error."""
-
-    answer: bytes = b""
-    replayed: bool = False
-    error: GreenpointsError | None = None
-
-
-class Received(Struct, kw_only=True):
-    """What came of a batch; `changed` are the accounts whose balances are to be pushed, after COMMIT."""
-
-    outcomes: list[Outcome]
-    changed: list[Account]
-    due_now: bool
-    """Something may settle at once: ring the doorbell."""
-    credited: list[tuple[int, str, str]]
-    """(number, type, status) of each event that was new."""
-
-
 class _Batch:
     """The facts of one transaction, told apart by key."""
 
@@ -94,6 +79,10 @@ class _Batch:
 
 class _Contended(Exception):
     """The batch was decided on a reading that does not hold: roll back, lock first, and read then."""
+
+
+class _Moved(Exception):
+    """Accounts were linked, or split again, since this process looked: it knows now, and the batch begins anew."""
 
 
 class _Refused(Exception):
@@ -116,11 +105,15 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
     batch = _Batch(facts)
     stripe = knowledge.stripe if stripe is None else stripe
     careful = False
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    moves = attempt = 0
+    while True:
+        attempt += 1
         vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
             if declarations:
-                return await _declare(connection, facts[0], knowledge, stripe)
+                received = await _declare(connection, facts[0], knowledge, stripe)
+                failpoints.at("declare.committed")
+                return received
             return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
         except (_Contended, NotAsked):
             current = await vault.version(connection)
@@ -128,9 +121,12 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
                 raise
             knowledge.forget(current)
             careful = True
+        except _Moved:
+            moves, attempt = moves + 1, attempt - 1
+            if moves == MAX_MOVES:
+                raise
         except _Refused as refusal:
             return await _receive_others(connection, facts, refusal.references, knowledge, stripe)
-    raise AssertionError("unreachable")
 
 
 async def _receive_apart(
@@ -185,7 +181,9 @@ async def _receive(
             vault_version = await vault.version(connection)
             knowledge.forget(vault_version)
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
+        failpoints.at("receive.referenced")
         new, orders, early = await _open(connection, batch, accounts, knowledge, vault_version, careful=careful)
+        failpoints.at("receive.opened")
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new] if repeats else batch.distinct
         if opened and (needless := opened - {_reference(fact) for fact in fresh if _opens_account(fact)}):
@@ -193,10 +191,12 @@ async def _receive(
             await store.close_accounts(connection, sorted(needless))
             accounts = {reference: account for reference, account in accounts.items() if reference not in needless}
         stored = await store.stored_answers(connection, [(*f.key, f.platform) for f in repeats]) if repeats else {}
+        failpoints.at("receive.known")
         late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
         for fact in late:
             _scrub(fact)
         fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
+        failpoints.at("receive.read")
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -205,9 +205,13 @@ async def _receive(
         if fold.scope.usage.cut_by_budget and not locked:
             raise _Contended
         late += await _keep_little(connection, fold, accounts)
+        failpoints.at("receive.decided")
         written = await _write(connection, fold, met, stripe, vault_version)
+        failpoints.at("receive.written")
         if late:
             await _forget_hashes(connection, late)
+            failpoints.at("receive.scrubbed")
+    failpoints.at("receive.committed")
     if learnt:
         knowledge.remember({reference: account for reference, account in learnt.items() if reference in accounts}, vault_version)
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
@@ -270,10 +274,12 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             [(program, EVENT, key, fact.request_hash, None, None), (program, EVENT, wrong_key, None, None, None)], key=_KEY
         )
         opening = await store.open_batch(connection, keys, [], [], [])
+        failpoints.at("declare.registered")
         number = opening.events.get((program, key))
         if number is None:
             if (program, wrong_key) in opening.events:
                 await store_packaging.unregister(connection, program, wrong_key)
+                failpoints.at("declare.unregistered")
             stored = await store.stored_answers(connection, [(program, key, fact.platform)])
             return Received(outcomes=[_outcome(fact, 0, _Batch([fact]), {}, stored)], changed=[], due_now=False, credited=[])
         found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
@@ -296,6 +302,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             order.registered_before = True
             order.erased = any(erased for _, erased in owners.values())
         fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
+        failpoints.at("declare.read")
         if not met.accounts | {declared.account} <= fold.accounts.keys():
             raise _Contended
         late = [fact] if await vault.is_erased(connection, declared.account, fact.platform) else []
@@ -306,11 +313,18 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             raise _Contended
         late += await _keep_little(connection, fold, {})
         written = await _write(connection, fold, met, stripe, vault_version)
-        await _forget_hashes(connection, late)
-        if type(declared.event) is PackagingReturned:
-            await store_packaging.forget_waiting(connection, program, declared.number)
-            await store_packaging.forget_back(connection, declared.account, declared.number)
+        failpoints.at("declare.written")
+        await _forget_declared(connection, program, declared, late)
     return _received(fold, [Outcome(answer=written[fact.key])])
+
+
+async def _forget_declared(connection: Connection, program: int, declared: Declared, late: Sequence[Fact]) -> None:
+    """What was declared wrong waits for nothing and was never given back."""
+    await _forget_hashes(connection, late)
+    if type(declared.event) is PackagingReturned:
+        await store_packaging.forget_waiting(connection, program, declared.number)
+        await store_packaging.forget_back(connection, declared.account, declared.number)
+    failpoints.at("declare.forgotten")
 
 
 async def _declare_unapplied(
@@ -335,11 +349,22 @@ async def _declare_unapplied(
         await store_packaging.declare_parked_wrong(connection, fact.program, stored.number)
     if unknown is None:
         await store_packaging.declare_parked_wrong(connection, fact.program, found["number"])
+    failpoints.at("declare.unapplied")
     return Received(outcomes=[Outcome(answer=rows[0][1].encode())], changed=[], due_now=False, credited=[(number, event.TYPE, "ignored")])
 
 
 async def preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
     """What `receive` would answer, with nothing written, locked or counted. `as_of`: the time to decide at (None: now)."""
+    for moves in range(1, MAX_MOVES + 1):
+        try:
+            return await _preview(connection, fact, knowledge, as_of)
+        except _Moved:
+            if moves == MAX_MOVES:
+                raise
+    raise AssertionError("the last attempt raises")
+
+
+async def _preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_of: datetime | None) -> EventAnswer:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         reference = (fact.platform, fact.event.consumer or "")
         accounts = await store.find_accounts(connection, [reference])
@@ -420,13 +445,14 @@ async def _open(
     early = None
     if not careful and _all_simple(batch.distinct):
         catalogue = knowledge.catalogue
-        early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue), catalogue)
+        early = _Early({}, None, _windows(batch.distinct, accounts, orders, catalogue, knowledge.homes), catalogue)
         opening = await store.open_batch(
-            connection, keys, sorted(set(accounts.values())), sorted(early.usage.budgets), list(early.usage.caps)
+            connection, keys, sorted(_with_homes(accounts.values(), knowledge)), sorted(early.usage.budgets), list(early.usage.caps)
         )
-        early.accounts, early.reading = opening.accounts, opening.reading
+        early.accounts, early.reading = _at_home(opening.accounts, knowledge), opening.reading
     else:
         opening = await store.open_batch(connection, keys, [], [], [])
+    failpoints.at("receive.registered")
     if opening.vault_version != vault_version:
         raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
     if opening.orders and len(opening.events) < len(batch.distinct):
@@ -517,16 +543,19 @@ async def _fold(
         ids |= {o.account for o in orders.values() if o.account is not None}
         if declared is not None:
             ids.add(declared.account)
-        accounts = await store.lock_accounts(connection, sorted(ids), lock=not dry) if ids else {}
+        locked_accounts = await store.lock_accounts(connection, sorted(_with_homes(ids, knowledge)), lock=not dry) if ids else {}
+        accounts = _at_home(locked_accounts, knowledge)
     else:
         met, accounts = packing.Met(), early.accounts
+    failpoints.at("receive.locked")
     settled = await _read_orders(connection, orders)
     if packed:
         settled |= await packing.read_awards(connection, met, declared)
-    lots = await store.open_lots(connection, sorted(settled)) if settled else {}
+    lots = await store.open_lots(connection, sorted({accounts[a].purse.id for a in settled})) if settled else {}
     if packed:
         theirs = [*_with_accounts(facts, orders, references, buyers), *_shipments(facts, orders, declared)]
         claims = await packing.read(connection, met, facts, theirs, knowledge.catalogue, declared=declared, dry=dry)
+        failpoints.at("receive.claimed")
     else:
         claims = Claims.none()
     locked = False
@@ -632,7 +661,7 @@ async def _read(
     """
     catalogue = knowledge.catalogue
     for _ in range(MAX_CATALOGUE_RELOADS):
-        usage = _windows(facts, references, orders, catalogue)
+        usage = _windows(facts, references, orders, catalogue, knowledge.homes)
         packing.ask_windows(met, usage, catalogue)
         if declared is not None:
             _windows_of_declared(facts[0], orders, usage, catalogue, declared)
@@ -654,9 +683,33 @@ async def _read(
     raise RuntimeError("the catalogue changed in every attempt although its lock is held")
 
 
-def _windows(facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState], catalogue: Catalogue) -> Usage:
+def _with_homes(accounts: Iterable[int], knowledge: Knowledge) -> set[int]:
+    """These accounts and, of those that are linked as far as this process knows, the ones that have their points."""
+    ids = set(accounts)
+    return ids | {knowledge.homes[a] for a in ids if a in knowledge.homes} if knowledge.homes else ids
+
+
+def _at_home(accounts: dict[int, Account], knowledge: Knowledge) -> dict[int, Account]:
+    """Locked accounts, each with the one that has its points. Raises _Moved where that is not what this process knew."""
+    found = {a.id: a.home for a in accounts.values() if a.home is not None or a.id in knowledge.homes}
+    if found:
+        if any(knowledge.homes.get(id_) != home or (home is not None and home not in accounts) for id_, home in found.items()):
+            knowledge.learn_homes(found)
+            raise _Moved
+        for id_, home in found.items():
+            accounts[id_].other = None if home is None else accounts[home]
+    return accounts
+
+
+def _windows(
+    facts: Sequence[Fact],
+    references: dict[Reference, int],
+    orders: dict[OrderKey, OrderState],
+    catalogue: Catalogue,
+    homes: Mapping[int, int],
+) -> Usage:
     """Every cap and budget window that these facts can touch: of candidate campaigns, and of awards that may be taken back."""
-    usage = Usage(catalogue)
+    usage = Usage(catalogue, homes)
     # What depends on an order that is paid in this batch counts for its buyer, whatever consumer it names. The first report counts.
     buyers = {fact.order_key: _reference(fact) for fact in reversed(facts) if type(fact.event) is OrderPaid}
     for fact in facts:
@@ -732,21 +785,30 @@ async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: i
         store.Writing(
             now=fold.scope.now, catalogue_version=fold.scope.catalogue.version, vault_version=vault_version, stored=stored,
             granted=fold.granted, accounts=[a for a in fold.accounts.values() if a.version != a.was],
-            caps=usage.changed_caps(), hours=hours, budgets=usage.changed_budgets(),
+            new_caps=usage.changed_caps(stored=False), caps=usage.changed_caps(stored=True), hours=hours, budgets=usage.changed_budgets(),
             sums=[(campaign, hours[program], platform, sums) for (program, campaign, platform), sums in sorted(fold.sums.items())],
             stripe=stripe,
         ),
     ):  # fmt: skip
         raise _Contended
+    failpoints.at("receive.stored")
+    if linked := [(s.account, s.number, home) for s in fold.stored if s.version and (home := fold.accounts[s.account].home) is not None]:
+        await store.set_homes(connection, linked)
+    failpoints.at("receive.homes_set")
     if fold.reversed:
         await store.update_reversed(connection, [(account, award) for (account, _, _), award in fold.reversed.items()])
+        failpoints.at("receive.reversed")
     if fold.entries:
         await store.insert_entries(connection, fold.entries, fold.scope.now)
+        failpoints.at("receive.posted")
     if fold.lot_uses:
         await store.use_lots(connection, fold.lot_uses)
+        failpoints.at("receive.lots_used")
     if fold.parked:
         await store.park(connection, [(p, answers[p.fact.key].decode()) for p in fold.parked])
+        failpoints.at("receive.parked")
     await _pick_up(connection, fold)
+    failpoints.at("receive.picked_up")
     await packing.write(connection, fold, met, fold.scope.claims)
     return answers
 

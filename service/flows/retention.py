@@ -5,6 +5,7 @@ from typing import Literal
 from asyncpg import Record
 from msgspec import Struct
 
+from service import failpoints
 from service.domain.privacy import scrubbed
 from service.store import retention as store
 from service.store import vault
@@ -43,8 +44,10 @@ async def sweep(pool: Pool, terms: Terms) -> int:
                     break
         changed += await _catch_up(connection, {kind: days for kind, days in kinds.items() if days})
         changed += await _parked(connection, terms)
+        failpoints.at("retention.parked")
         if terms.exports:
             await store.end_exports(connection, terms.exports)
+            failpoints.at("retention.exports")
         if terms.requests:
             await store.delete_records(connection, terms.requests)
     return changed
@@ -54,13 +57,17 @@ async def _events(connection: Connection, kind: Kind, days: int) -> tuple[int, i
     """One batch: how many events were looked at, and how many changed."""
     async with connection.transaction():
         after = await store.take(connection, kind)
+        failpoints.at("retention.taken")
         if after is None:
             return 0, 0
         rows = await store.old_events(connection, after, days, BATCH)
         if not rows:
             return 0, 0
         changed = await _scrub(connection, kind, [row for row in rows if not row["held"]])
+        failpoints.at("retention.scrubbed")
         await store.set_through(connection, kind, (rows[-1]["received_at"], rows[-1]["number"]))
+        failpoints.at("retention.noted")
+    failpoints.at("retention.committed")
     return len(rows), changed
 
 
@@ -84,6 +91,7 @@ async def _catch_up(connection: Connection, kinds: dict[Kind, int]) -> int:
                     changed += await _scrub(connection, kind, rows)
                     after = rows[-1]["number"]
             await store.set_caught_up(connection, hold)
+    failpoints.at("retention.caught_up")
     return changed
 
 

@@ -4,6 +4,7 @@ import random
 import time
 from zoneinfo import ZoneInfo
 
+from service import failpoints
 from service.domain.hours import start_of_hour
 from service.projection import Projection
 from service.store import settlement as store
@@ -42,11 +43,13 @@ async def _settle_batch(connection: Connection, projection: Projection, group: l
         settled = await _settle(connection, group, stripe, batch_events)
         if settled is None:
             return 0
+        failpoints.at("settle.committed")
         _count(settled, time.perf_counter() - begun)
         span.set("greenpoints.batch.events", settled.due_rows)
         span.set("greenpoints.batch.points", settled.points)
         span.set(traces.EVENT_NUMBERS, settled.events[: traces.MAX_NUMBERS])
         await projection.push(settled.balances, wait_s=PUSH_WAIT_S)
+        failpoints.at("settle.pushed")
     return settled.due_rows
 
 
@@ -59,9 +62,12 @@ async def _settle(connection: Connection, group: list[int], stripe: int, batch_e
         accounts = await store.lock_due_accounts(connection, group, now, batch_events)
         if not accounts:
             return None
+        failpoints.at("settle.locked")
         zones = await store.program_zones(connection)
         hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
-        return await store.settle(connection, accounts, now, stripe, hours)
+        settled = await store.settle(connection, accounts, now, stripe, hours)
+        failpoints.at("settle.settled")
+        return settled
 
 
 def _count(settled: Settled, took_s: float) -> None:

@@ -1,4 +1,4 @@
-"""What a campaign did: summed from roll-ups that are written at credit, reversal and settlement."""
+"""What a campaign did: summed from roll-ups that are written at credit, reversal, settlement, spending and expiry."""
 
 from datetime import datetime
 from typing import Any, Final
@@ -11,6 +11,11 @@ from service.store import campaigns, registries, statistics
 from service.store.connection import Connection
 
 MAX_BUCKETS: Final = 10_000
+NAMES: Final = (
+    "events", "consumers", "points_issued", "points_pending", "points_settled", "points_reversed", "points_redeemed", "points_expired",
+    "co2e_g", "plastic_g",
+)  # fmt: skip
+"""What each bucket and platform has."""
 
 
 async def campaign_statistics(
@@ -53,5 +58,4 @@ async def campaign_statistics(
 
 def _entry(head: dict[str, Any], sums: dict[str, int]) -> dict[str, Any]:
     """One bucket or platform, sums that do not exist there as 0."""
-    names = ("events", "consumers", "points_issued", "points_pending", "points_settled", "points_reversed", "co2e_g", "plastic_g")
-    return head | {name: sums.get(name, 0) for name in names}
+    return head | {name: sums.get(name, 0) for name in NAMES}

@@ -116,6 +116,20 @@ def open_data_dir(path: Path) -> Iterator[DataDir]:
         yield data_dir
 
 
+def is_used(path: Path) -> bool:
+    """Whether an `up`, or another command that holds the data directory, is using it."""
+    try:
+        lock = (path / "run" / "up.lock").open("r")
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
+
+
 def embedded_servers(data_dir: DataDir) -> EmbeddedServers:
     """Ports and passwords, chosen at the first start and kept from then on. Raises LocalError when no port is free."""
     kept = read_private(data_dir.servers, EmbeddedServers)

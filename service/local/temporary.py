@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from msgspec import Struct
@@ -45,9 +45,10 @@ class TemporarySystem(Struct, frozen=True, kw_only=True):
 
 
 @contextlib.contextmanager
-def temporary_system(console: Console, **settings: str) -> Iterator[TemporarySystem]:
+def temporary_system(console: Console, *words: str, **settings: str) -> Iterator[TemporarySystem]:
     """Start a system with the demo; stop it and remove all of it at the end, also after Ctrl-C, SIGTERM or a closed terminal.
 
+    `words`: more of the command line of `up`.
     `settings` by their name in capitals, without the prefix; those that nobody names have their defaults.
 
     Servers that the environment names are never used. Raises LocalError when it does not start; the caller sees an interruption as
@@ -60,7 +61,7 @@ def temporary_system(console: Console, **settings: str) -> Iterator[TemporarySys
         environ = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
         environ |= {f"{PREFIX}{name}": value for name, value in settings.items()}
         environ[f"{PREFIX}DATA_DIR"] = str(root / "data")
-        with _running(root, environ, console) as up:
+        with _running(root, environ, console, words) as up:
             yield TemporarySystem(up=up, environ=environ)
     finally:
         shutil.rmtree(root, ignore_errors=True)
@@ -69,8 +70,8 @@ def temporary_system(console: Console, **settings: str) -> Iterator[TemporarySys
 
 
 @contextlib.contextmanager
-def _running(root: Path, environ: Mapping[str, str], console: Console) -> Iterator[UpFile]:
-    words = ["up", "--data-dir", environ[f"{PREFIX}DATA_DIR"], "--port", str(choose_port())]
+def _running(root: Path, environ: Mapping[str, str], console: Console, more: Sequence[str]) -> Iterator[UpFile]:
+    words = ["up", *more, "--data-dir", environ[f"{PREFIX}DATA_DIR"], "--port", str(choose_port())]
     log = root / "up.log"
     with (
         log.open("wb") as output,

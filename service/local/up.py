@@ -11,24 +11,20 @@ from msgspec import Struct
 from schemas.callers import OperatorCredentials, PlatformCredentials
 from service.flows.master_key import reseal
 from service.flows.migrate import migrate
-from service.local import logs, postgres, processes, valkey
+from service.local import logs, postgres
 from service.local.console import Reporter
 from service.local.credentials import Credentials, first_credentials
-from service.local.data_dir import DataDir, embedded_servers, master_key, open_data_dir, read_private, write_private
-from service.local.embedded import choose_urls, postgres_part, valkey_part
+from service.local.data_dir import DataDir, embedded_servers, master_key, open_data_dir, write_private
+from service.local.embedded import choose_urls, end_leftovers, remember_parts, start_postgres, start_valkey
 from service.local.identity import LocalError
 from service.local.parts import Part
 from service.local.ports import is_free
-from service.local.processes import ProcessRecord
 from service.local.programs import program_parts, wait_until_answering
-from service.local.supervisor import STOP_ORDER, StopRequest, Supervisor
+from service.local.supervisor import StopRequest, Supervisor
 from service.settings import PREFIX, load_settings, sealer_of
 from service.telemetry import sharing
 
-POSTGRES_READY_S = 300.0
-"""After a crash it reads up to 4 GB of its write-ahead log first."""
 FOREIGN_SERVER_READY_S = 30.0
-VALKEY_READY_S = 20.0
 API_READY_S = 60.0
 
 
@@ -121,10 +117,7 @@ class _System:
         load_settings(self._environ)
         self._data_dir.up.unlink(missing_ok=True)
         sharing.empty(self._data_dir.metrics)
-        leftovers = read_private(self._data_dir.parts, list[ProcessRecord]) or []
-        for kind in STOP_ORDER:
-            for record in processes.end([record for record in leftovers if record.part == kind]):
-                self._reporter.say(f"ended {record.part} process {record.pid}, which the last run had left behind")
+        end_leftovers(self._data_dir, self._reporter.say)
         if not is_free(self._options.host, self._options.port):
             raise LocalError(f"port {self._options.port} on {self._options.host} is taken: choose another with --port")
 
@@ -133,10 +126,10 @@ class _System:
         options, say = self._options, self._reporter
         if self._urls.postgres_embedded:
             with say.step("PostgreSQL"):
-                await self._start_postgres()
+                await start_postgres(self._supervisor, self._data_dir, self._servers)
         if self._urls.valkey_embedded:
             with say.step("Valkey"):
-                await self._start_valkey()
+                await start_valkey(self._supervisor, self._data_dir, self._servers)
         with say.step("migrations and credentials"):
             credentials = await self._prepare_database()
         with say.step(f"API and workers ({options.api_processes} + {options.workers})"):
@@ -149,18 +142,6 @@ class _System:
         self._announce(credentials)
         ours = [part.spec.log for part in (*api, *workers) if part.spec.log is not None]
         await logs.follow([*ours, *self._server_logs()], say.say, watched=lambda log: log in ours)
-
-    async def _start_postgres(self) -> None:
-        parts = await self._supervisor.start(postgres_part(self._data_dir, self._servers))
-        mine = self._servers.postgres
-        maintenance = postgres.url(password=mine.password, port=mine.port, database="postgres")
-        await self._supervisor.until_ready(postgres.wait_until_ready(maintenance, timeout_s=POSTGRES_READY_S), parts)
-        await postgres.create_database(password=mine.password, port=mine.port)
-
-    async def _start_valkey(self) -> None:
-        parts = await self._supervisor.start(valkey_part(self._data_dir, self._servers))
-        mine = valkey.url(password=self._servers.valkey.password, port=self._servers.valkey.port, db=valkey.BALANCES_DB)
-        await self._supervisor.until_ready(valkey.wait_until_ready(mine, timeout_s=VALKEY_READY_S), parts)
 
     async def _prepare_database(self) -> Credentials:
         await postgres.wait_until_ready(self._urls.database_url, timeout_s=FOREIGN_SERVER_READY_S)
@@ -185,13 +166,8 @@ class _System:
 
     def _parts_changed(self, parts: list[Part]) -> None:
         """After each start of a part: remember its process for the next run, and tell the world once everything is there."""
-        found = (
-            processes.record_of(part.spec.kind, part.pid, signals=part.spec.signals, patience_s=part.spec.patience_as_leftover_s)
-            for part in parts
-            if part.pid is not None
-        )
         try:
-            write_private(self._data_dir.parts, [record for record in found if record is not None])
+            remember_parts(self._data_dir, parts)
             if self._ready_with is not None:
                 write_private(self._data_dir.up, self._up_file(self._ready_with, parts))
         except OSError as error:  # a full disk must not stop the supervision

@@ -10,7 +10,8 @@ from schemas.campaigns import CampaignStatus
 from service.domain.campaigns import CompiledCampaign, compile_campaign
 from service.domain.catalogue import Catalogue, Program
 from service.domain.factors import Factor, OwnFactors, compile_own
-from service.store import activity_kinds, packaging_classes
+from service.domain.points_policy import PointsPolicies
+from service.store import activity_kinds, packaging_classes, points_policy
 from service.store.connection import Connection
 
 
@@ -161,12 +162,13 @@ async def load_catalogue(conn: Connection) -> Catalogue:
     version = await catalogue_version(conn)
     factors = await _impact_factors(conn)
     kinds, classes = await activity_kinds.by_program(conn), await packaging_classes.by_program(conn)
+    policies = await points_policy.by_program(conn)
     programs = [
         Program(
             id=row["id"], code=row["code"], zone=ZoneInfo(row["time_zone"]),
             return_earner=row["return_earner"], return_window_days=row["return_window_days"],
             impact_factors=factors.get(row["id"], OwnFactors()), activity_kinds=kinds.get(row["id"], {}),
-            packaging_classes=classes.get(row["id"], {}),
+            packaging_classes=classes.get(row["id"], {}), points_policies=policies.get(row["id"], PointsPolicies()),
         )
         for row in await conn.fetch(PROGRAMS)
     ]  # fmt: skip

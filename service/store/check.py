@@ -12,6 +12,7 @@ from msgspec import Struct
 from schemas.events import Balance
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.lots import LAST_DAY as _LAST_DAY
 
 STATEMENT_TIMEOUT_S: Final = 600.0
 """The longest that one statement may take."""
@@ -33,6 +34,22 @@ FULL JOIN (SELECT bucket, account, count(*) AS entries, min(seq) AS first, max(s
 WHERE coalesce(e.entries, 0) IS DISTINCT FROM a.last_seq OR e.first <> 1 OR e.last <> e.entries
 """
 
+# Every transfer that no event, settlement or opening causes has a row that says what it was.
+TRANSFER_ROWS = """
+SELECT format('account %s: transfer %s is %s of %s points, its entries say %s of %s', account, number,
+              coalesce('of kind ' || t.kind, 'of no kind'), coalesce(t.points, 0), coalesce('kind ' || e.kind, 'nothing'),
+              coalesce(e.points, 0)) AS words
+FROM transfer t
+FULL JOIN (
+    SELECT bucket, account, transfer AS number, min(kind) AS kind, max(kind) AS last_kind, min(version) AS version,
+           coalesce(sum(amount) FILTER (WHERE book IN (1, 3)), 0) AS points
+    FROM entry WHERE kind > 3 GROUP BY bucket, account, transfer
+) e USING (bucket, account, number)
+-- A link may find nothing to move.
+WHERE (t.kind IS DISTINCT FROM e.kind OR e.kind <> e.last_kind OR t.points <> e.points OR t.version <> e.version)
+  AND NOT (e.kind IS NULL AND t.kind = 11 AND t.points = 0)
+"""
+
 # 2. Balances are what their parts add up to ---------------------------------------------------------------
 
 BALANCES = """
@@ -51,10 +68,12 @@ PENDING = """
 SELECT format('account %s: pending %s, but its awards on hold sum to %s', coalesce(a.id, p.account), a.pending, coalesce(p.points, 0)) AS words
 FROM account a
 FULL JOIN (
-    SELECT d.bucket, d.account, sum(w.points - w.reversed) AS points
+    -- On hold for whoever has the account's points.
+    SELECT coalesce(o.home, d.account) AS account, sum(w.points - w.reversed) AS points
     FROM due d JOIN award w ON w.bucket = d.bucket AND w.account = d.account AND w.event = d.event AND w.due_at = d.due_at
-    GROUP BY d.bucket, d.account
-) p ON p.bucket = a.bucket AND p.account = a.id
+    LEFT JOIN account o ON o.bucket = d.bucket AND o.id = d.account AND o.home IS NOT NULL
+    GROUP BY 1
+) p ON p.account = a.id
 WHERE a.pending IS DISTINCT FROM coalesce(p.points, 0)
 """
 VERSIONS = """
@@ -64,9 +83,12 @@ FROM account a
 FULL JOIN (
     SELECT bucket, account, count(*) AS changes, max(version) AS newest
     FROM (
-        SELECT bucket, account, version FROM event WHERE version > 0
+        SELECT CASE WHEN home IS NULL THEN bucket ELSE (home & 1023)::smallint END AS bucket, coalesce(home, account) AS account, version
+        FROM event WHERE version > 0
         UNION
         SELECT bucket, account, version FROM entry
+        UNION
+        SELECT bucket, account, version FROM transfer
     ) u GROUP BY bucket, account
 ) v ON v.bucket = a.bucket AND v.account = a.id
 WHERE a.version IS DISTINCT FROM coalesce(v.changes, 0) OR v.newest <> v.changes
@@ -91,28 +113,58 @@ FULL JOIN (SELECT bucket, account, sum(amount) AS points FROM entry WHERE book I
 WHERE coalesce(l.remaining, 0) <> coalesce(e.points, 0)
 """
 
+# What open reservations hold is what their lots keep apart; a redemption that is not open holds nothing, and has spent what it captured.
+RESERVED = """
+SELECT format('account %s: lot %s/%s keeps %s points apart, open reservations hold %s of it', account, event, n, coalesce(l.reserved, 0),
+              coalesce(h.reserved, 0)) AS words
+FROM (SELECT bucket, account, event, n, reserved FROM lot WHERE reserved <> 0) l
+FULL JOIN (
+    SELECT bucket, account, event, n, sum(reserved) AS reserved FROM redemption_lot WHERE reserved <> 0 GROUP BY bucket, account, event, n
+) h USING (bucket, account, event, n)
+WHERE coalesce(l.reserved, 0) <> coalesce(h.reserved, 0)
+"""
+RESERVED_SUMS = """
+SELECT format('account %s: its entries say %s points are reserved, its lots keep %s apart', account, coalesce(e.reserved, 0),
+              coalesce(l.reserved, 0)) AS words
+FROM (SELECT bucket, account, sum(amount) AS reserved FROM entry WHERE book = 2 GROUP BY bucket, account) e
+FULL JOIN (SELECT bucket, account, sum(reserved) AS reserved FROM lot WHERE reserved <> 0 GROUP BY bucket, account) l USING (bucket, account)
+WHERE coalesce(e.reserved, 0) <> coalesce(l.reserved, 0)
+"""
+REDEMPTIONS = """
+SELECT format('account %s: redemption %s is %s with %s points captured and %s refunded, but its lots hold %s and have spent %s', account,
+              number, coalesce(r.status, 'unknown'), r.captured, r.refunded, coalesce(h.reserved, 0), coalesce(h.spent, 0)) AS words
+FROM redemption r
+FULL JOIN (
+    SELECT bucket, account, redemption AS number, sum(reserved) AS reserved, sum(spent) AS spent FROM redemption_lot
+    GROUP BY bucket, account, redemption
+) h USING (bucket, account, number)
+WHERE r.status IS NULL OR coalesce(h.reserved, 0) <> CASE r.status WHEN 'reserved' THEN r.points ELSE 0 END
+   OR coalesce(h.spent, 0) <> r.captured - r.refunded
+"""
+
 # 4. Awards settle once, and say what they rest on -----------------------------------------------------------
 
 # On hold: no entry, no lot. Settled: issued by one transfer, with a lot of that size, and what clawbacks left of it is what the
 # award kept; nothing at all if everything had been taken back before.
 SETTLEMENTS = """
 SELECT format('account %s: award %s/%s of %s points, %s of them reversed, %s, has %s settling transfers, %s points issued in the book and %s',
-              account, event, n, a.points, a.reversed, CASE WHEN a.points IS NULL THEN 'unknown' WHEN a.held THEN 'on hold' ELSE 'settled' END,
+              coalesce(a.account::text, 'unknown'), event, n, a.points, a.reversed, CASE WHEN a.points IS NULL THEN 'unknown' WHEN a.held THEN 'on hold' ELSE 'settled' END,
               coalesce(i.transfers, 0), coalesce(i.kept, 0), coalesce('a lot of ' || l.amount, 'no lot')) AS words
 FROM (
-    SELECT w.bucket, w.account, w.event, w.n, w.points, w.reversed, d.event IS NOT NULL AS held
+    SELECT w.bucket, w.account, w.event, w.n, w.points, w.reversed, w.campaign, d.event IS NOT NULL AS held
     FROM award w LEFT JOIN due d ON d.bucket = w.bucket AND d.due_at = w.due_at AND d.event = w.event AND d.account = w.account
 ) a
 FULL JOIN (
-    SELECT bucket, account, award AS event, n, -sum(amount) AS kept, coalesce(-sum(amount) FILTER (WHERE kind = 1), 0) AS settled,
+    -- Of a linked account the entries and the lot are its home's: the award's event and position say whose they are.
+    SELECT award AS event, n, -sum(amount) AS kept, coalesce(-sum(amount) FILTER (WHERE kind = 1), 0) AS settled,
            count(*) FILTER (WHERE kind = 1) AS transfers
-    FROM entry WHERE book = 4 GROUP BY bucket, account, award, n
-) i USING (bucket, account, event, n)
-FULL JOIN (SELECT * FROM lot WHERE campaign <> 0) l USING (bucket, account, event, n)
+    FROM entry WHERE book = 4 GROUP BY award, n
+) i USING (event, n)
+FULL JOIN (SELECT event, n, amount, campaign FROM lot WHERE origin = 1) l USING (event, n)
 WHERE CASE WHEN a.points IS NULL THEN true
            WHEN a.held THEN i.transfers IS NOT NULL OR l.amount IS NOT NULL
            WHEN i.transfers IS NULL THEN l.amount IS NOT NULL OR a.reversed <> a.points
-           ELSE i.transfers <> 1 OR i.kept <> a.points - a.reversed OR l.amount IS DISTINCT FROM i.settled END
+           ELSE i.transfers <> 1 OR i.kept <> a.points - a.reversed OR l.amount IS DISTINCT FROM i.settled OR l.campaign <> a.campaign END
 """
 # Taken over: each row once in its registry, in the book by one transfer of its own, and as a lot of that size and last day. Of no campaign.
 OPENINGS = """
@@ -126,10 +178,11 @@ FULL JOIN (
            bool_and(kind = 3 AND transfer = award AND event = award AND n = 0 AND campaign = 0) AND min(version) = max(version) AS own
     FROM entry WHERE book = 5 OR kind = 3 OR (campaign = 0 AND award <> 0) GROUP BY bucket, account, award
 ) e USING (bucket, account, number)
-FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on FROM lot WHERE campaign = 0) l USING (bucket, account, number)
+FULL JOIN (SELECT bucket, account, event AS number, n, amount, expires_on, campaign FROM lot WHERE origin = 3) l USING (bucket, account, number)
 WHERE o.points IS NULL OR r.key IS DISTINCT FROM o.platform || ':' || o.id OR r.program <> o.program
    OR e.points IS DISTINCT FROM o.points OR e.version <> o.version OR NOT e.own
-   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.expires_on IS DISTINCT FROM o.expires_on
+   OR l.amount IS DISTINCT FROM o.points OR l.n <> 0 OR l.campaign <> 0 OR (l.expires_on IS NULL) <> (o.expires_on IS NULL)
+   OR l.expires_on < o.expires_on
 """
 EMPTY_HOLDS = """
 SELECT format('account %s: event %s is on hold without an award', d.account, d.event) AS words
@@ -178,11 +231,18 @@ limits AS MATERIALIZED (
     FROM limits GROUP BY campaign
 )"""
 _WIDEST = "max(coalesce({0}::bigint, 9223372036854775807)) AS {0}"
+# Counted for whoever has the account's points. What linked accounts had earned before may be more than one person would have been given.
 CAPS = f"""
-WITH {_LIMITS}, days AS MATERIALIZED (
-    SELECT w.bucket, w.account, w.campaign, w.day, sum(w.points - w.reversed)::bigint AS used,
+WITH {_LIMITS}, linked AS MATERIALIZED (
+    SELECT id, home FROM account WHERE home IS NOT NULL
+), homes AS MATERIALIZED (SELECT account AS id FROM account_link UNION SELECT home FROM account_link), own AS (
+    SELECT coalesce(k.home & 1023, w.bucket)::smallint AS bucket, coalesce(k.home, w.account) AS account, w.campaign, w.version, w.day,
+           w.points - w.reversed AS points
+    FROM award w LEFT JOIN linked k ON k.id = w.account
+), days AS MATERIALIZED (
+    SELECT w.bucket, w.account, w.campaign, w.day, sum(w.points)::bigint AS used,
            {_WIDEST.format("per_day")}, {_WIDEST.format("per_year")}, {_WIDEST.format("in_all")}
-    FROM award w JOIN limits l USING (campaign, version)
+    FROM own w JOIN limits l USING (campaign, version)
     WHERE campaign IN (SELECT campaign FROM tracked WHERE per_day OR per_year OR in_all)
     GROUP BY w.bucket, w.account, w.campaign, w.day
 ), windows AS (
@@ -199,7 +259,7 @@ SELECT format('account %s: campaign %s, %s from %s: counted %s, its awards sum t
               CASE span WHEN 1 THEN 'day' WHEN 2 THEN 'year' ELSE 'whole life' END, day, coalesce(c.used, 0), coalesce(w.used, 0),
               coalesce(nullif(w.bound, 9223372036854775807)::text, 'none')) AS words
 FROM windows w FULL JOIN cap_usage c USING (bucket, account, campaign, span, day)
-WHERE coalesce(c.used, 0) <> coalesce(w.used, 0) OR w.used > w.bound
+WHERE coalesce(c.used, 0) <> coalesce(w.used, 0) OR (w.used > w.bound AND account NOT IN (SELECT id FROM homes))
 """
 ORDER_CAPS = f"""
 WITH {_LIMITS}
@@ -375,6 +435,28 @@ FROM parked p JOIN program g ON g.id = p.program
 WHERE p.ignored_at IS NULL AND p.received_at < now() - g.parked_for - interval '2 minutes'
 """
 
+# A day ends with the program's; an hour later a worker should have been there.
+UNEXPIRED = f"""
+SELECT format('account %s: lot %s/%s has %s free points, its last day %s is over', l.account, l.event, l.n, l.remaining - l.reserved,
+              d.last_day) AS words
+FROM lot l JOIN program g ON g.id = l.program CROSS JOIN LATERAL (SELECT {_LAST_DAY} AS last_day) d
+WHERE l.remaining > l.reserved AND l.expires_on IS NOT NULL
+  AND l.expires_on < ((now() - interval '1 hour') AT TIME ZONE g.time_zone)::date
+  AND d.last_day < ((now() - interval '1 hour') AT TIME ZONE g.time_zone)::date
+"""
+UNRELEASED = """
+SELECT format('account %s: redemption %s has been reserved beyond its end at %s', account, number, expires_at) AS words
+FROM redemption WHERE status = 'reserved' AND expires_at < now() - interval '60 seconds'
+"""
+# What no row says is due, no sweep finds.
+RESERVATION_ENDS = """
+SELECT format('account %s: redemption %s is %s, and %s', account, number, coalesce('reserved until ' || r.expires_at, 'not reserved'),
+              coalesce('due at ' || d.due_at, 'never due')) AS words
+FROM (SELECT bucket, account, number, expires_at FROM redemption WHERE status = 'reserved') r
+FULL JOIN (SELECT bucket, account, redemption AS number, due_at FROM reservation_due) d USING (bucket, account, number)
+WHERE d.due_at IS DISTINCT FROM r.expires_at
+"""
+
 # 10. Statistics -----------------------------------------------------------------------------------------------------
 
 ROLLUPS = """
@@ -401,6 +483,23 @@ WHERE (coalesce(r.events, 0), coalesce(r.issued, 0), coalesce(r.pending, 0), coa
        coalesce(r.co2e_g, 0), coalesce(r.plastic_g, 0))
    <> (coalesce(w.events, 0), coalesce(w.issued, 0), coalesce(w.pending, 0), coalesce(s.points, 0), coalesce(w.reversed, 0),
        coalesce(w.co2e_g, 0), coalesce(w.plastic_g, 0))
+"""
+# Of a campaign's lots: what redemptions have spent and not given back, and what expired.
+SPENT_ROLLUPS = """
+SELECT format('campaign %s, platform %s: roll-ups say %s points redeemed and %s expired, its lots %s and %s', campaign, platform,
+              coalesce(r.redeemed, 0), coalesce(r.expired, 0), coalesce(s.points, 0), coalesce(x.points, 0)) AS words
+FROM (SELECT campaign, platform, sum(points_redeemed) AS redeemed, sum(points_expired) AS expired FROM rollup GROUP BY campaign, platform) r
+FULL JOIN (
+    SELECT l.campaign, l.platform, sum(h.spent) AS points FROM redemption_lot h JOIN lot l USING (bucket, account, event, n)
+    WHERE l.campaign <> 0 GROUP BY l.campaign, l.platform
+) s USING (campaign, platform)
+FULL JOIN (
+    SELECT l.campaign, l.platform, sum(u.amount) AS points
+    FROM lot_use u JOIN transfer t ON t.bucket = u.bucket AND t.account = u.account AND t.number = u.transfer AND t.kind = 8
+    JOIN lot l ON l.bucket = u.bucket AND l.account = u.account AND l.event = u.event AND l.n = u.n
+    WHERE l.campaign <> 0 GROUP BY l.campaign, l.platform
+) x USING (campaign, platform)
+WHERE coalesce(r.redeemed, 0) <> coalesce(s.points, 0) OR coalesce(r.expired, 0) <> coalesce(x.points, 0)
 """
 # What an award is summed by is what it recorded.
 IMPACT = """
@@ -485,7 +584,7 @@ async def refunded_orders(connection: Connection) -> AsyncIterator[RefundedOrder
 
 # 8. What Redis is compared with: balances as the snapshot has them, then (where Redis differs) as they are now.
 
-ACCOUNTS = "SELECT id, pending, available, reserved, debt, version FROM account"
+ACCOUNTS = "SELECT id, pending, available, reserved, debt, version FROM account WHERE home IS NULL"
 
 
 async def account_pages(connection: Connection) -> AsyncIterator[list[tuple[int, Balance]]]:
@@ -507,6 +606,8 @@ SELECT a.id, a.pending, a.available, a.reserved, a.debt, a.version, NOT EXISTS (
            SELECT FROM event e WHERE e.bucket = a.bucket AND e.account = a.id AND e.received_at > now() - interval '5 seconds'
        ) AND NOT EXISTS (
            SELECT FROM entry e WHERE e.bucket = a.bucket AND e.account = a.id AND e.at > now() - interval '5 seconds'
+       ) AND NOT EXISTS (
+           SELECT FROM event e WHERE e.home = a.id AND e.received_at > now() - interval '5 seconds'
        ) AS quiet
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
 """

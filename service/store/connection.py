@@ -21,12 +21,14 @@ UNREACHABLE = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
 """What a statement raises when PostgreSQL is down, restarting, out of connections or too slow: worth trying again, no defect.
 
-OperatorInterventionError covers shutdown, crash recovery, "starting up" and a statement timeout.
+OperatorInterventionError covers shutdown, crash recovery, "starting up" and a statement timeout. InternalClientError is what the driver
+raises where the server has said goodbye on an idle connection, and has not closed it yet.
 """
 
 READ_TIMEOUT_S: Final = 0.9

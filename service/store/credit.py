@@ -15,9 +15,10 @@ from service.domain.granting import Granted
 from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
 from service.domain.posting import Account, Entry, PostedAward, Stored, Sums
-from service.domain.usage import BudgetKey, CapKey
+from service.domain.usage import BudgetKey, CapKey, CapValue
 from service.store.connection import Connection, plan_by_index
 from service.store.locks import CATALOGUE_LOCK
+from service.store.lots import LAST_DAY
 from service.store.vault import hash_sql
 
 _EVENT = int(Kind.EVENT)
@@ -104,8 +105,9 @@ BUDGETS_READ = (
 )
 READING = """d.catalogue_version, d.registry_version, now(),
        ARRAY(SELECT b.campaign FROM budgets b), ARRAY(SELECT b.day FROM budgets b), ARRAY(SELECT b.used FROM budgets b),
-       ARRAY(SELECT coalesce(c.used, 0) FROM unnest($3::cap_change[]) WITH ORDINALITY AS w (bucket, account, campaign, span, day, used, n)
-             LEFT JOIN cap_usage c USING (bucket, account, campaign, span, day) ORDER BY w.n)"""
+       ARRAY(SELECT c.used FROM unnest($3::cap_key[]) WITH ORDINALITY AS w (account, campaign, span, day, n)
+             LEFT JOIN cap_usage c ON c.bucket = (w.account & 1023)::smallint AND c.account = w.account AND c.campaign = w.campaign
+                                  AND c.span = w.span AND c.day = w.day ORDER BY w.n)"""
 
 
 class Reading(Struct, kw_only=True):
@@ -114,17 +116,14 @@ class Reading(Struct, kw_only=True):
     catalogue_version: int
     registry_version: int
     now: datetime
-    caps: list[int]
-    """In the order in which they were asked for."""
+    caps: list[int | None]
+    """In the order in which they were asked for; None: there is no row yet."""
     budgets: dict[BudgetKey, int]
     """Those that have a row."""
 
 
-def _windows(budgets: Sequence[BudgetKey], caps: Sequence[CapKey]) -> tuple[list[int], list[date], list[tuple[Any, ...]]]:
-    return (
-        [b[0] for b in budgets], [b[1] for b in budgets],
-        [(bucket_of(account), account, campaign, span, day, 0) for account, campaign, span, day in caps],
-    )  # fmt: skip
+def _windows(budgets: Sequence[BudgetKey], caps: Sequence[CapKey]) -> tuple[list[int], list[date], Sequence[CapKey]]:
+    return [b[0] for b in budgets], [b[1] for b in budgets], caps
 
 
 def _reading(row: Record) -> Reading:
@@ -145,7 +144,7 @@ WITH catalogue AS MATERIALIZED (SELECT pg_advisory_xact_lock_shared($4)), made A
     RETURNING program, kind, key, number
 ), locked AS MATERIALIZED (
     -- Asking for `made` makes the registry come first.
-    SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+    SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq, a.home
     FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
     WHERE (SELECT count(*) FROM made) >= 0 AND (SELECT count(*) FROM catalogue) = 1
     ORDER BY a.id
@@ -155,7 +154,7 @@ SELECT {READING},
        ARRAY(SELECT program FROM made), ARRAY(SELECT kind FROM made), ARRAY(SELECT key FROM made), ARRAY(SELECT number FROM made),
        ARRAY(SELECT id FROM locked), ARRAY(SELECT program FROM locked), ARRAY(SELECT pending FROM locked),
        ARRAY(SELECT available FROM locked), ARRAY(SELECT reserved FROM locked), ARRAY(SELECT debt FROM locked),
-       ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked),
+       ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked), ARRAY(SELECT home FROM locked),
        ARRAY(SELECT a.version FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
              ORDER BY a.id),
        d.vault_version
@@ -200,9 +199,9 @@ async def open_batch(
             events[program, key] = number
         else:
             orders.add((program, key))
-    locked = {fields[0]: Account(*fields) for fields in zip(*row[11:19], strict=True)}  # the columns are its fields, in order
-    reading = _reading(row) if row[17] == row[19] else None
-    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[20], reading=reading)
+    locked = {fields[0]: Account(*fields) for fields in zip(*row[11:20], strict=True)}  # the columns are its fields, in order
+    reading = _reading(row) if row[17] == row[20] else None
+    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[21], reading=reading)
 
 
 STORED_ANSWERS = """
@@ -261,7 +260,7 @@ async def lock_orders(
 # Lock --------------------------------------------------------------------------------------------------
 
 LOCK_ACCOUNTS = """
-SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq
+SELECT a.id, a.program, a.pending, a.available, a.reserved, a.debt, a.version, a.last_seq, a.home
 FROM unnest($1::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
 ORDER BY a.id
 FOR NO KEY UPDATE OF a
@@ -335,8 +334,8 @@ def _order_columns(orders: Sequence[tuple[int, int, str]]) -> tuple[list[int], l
     return [bucket_of(o[0]) for o in orders], [o[0] for o in orders], [o[1] for o in orders], [o[2] for o in orders]
 
 
-OPEN_LOTS = """
-SELECT l.account, l.event, l.n, l.remaining, l.expires_on
+OPEN_LOTS = f"""
+SELECT l.account, l.event, l.n, l.remaining, l.reserved, {LAST_DAY} AS expires_on
 FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, account) JOIN lot l USING (bucket, account)
 WHERE l.remaining > 0
 """
@@ -346,7 +345,7 @@ async def open_lots(connection: Connection, accounts: Sequence[int]) -> dict[int
     """Lots with something left, by account."""
     lots: dict[int, list[Lot]] = {}
     for r in await connection.fetch(OPEN_LOTS, [bucket_of(a) for a in accounts], accounts):
-        lots.setdefault(r["account"], []).append(Lot(r["event"], r["n"], r["remaining"], r["expires_on"]))
+        lots.setdefault(r["account"], []).append(Lot(r["event"], r["n"], r["remaining"], r["expires_on"], reserved=r["reserved"]))
     return lots
 
 
@@ -375,10 +374,12 @@ WITH event AS (
 ), award AS (
     INSERT INTO award (bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, due_at, expires_on, certificate,
                        item, co2e_g, plastic_g, impact)
-    SELECT * FROM unnest($2::new_award_2[])
+    SELECT bucket, account, event, n, program, platform, campaign, version, line, points, reversed, day, coalesce(due_at, $25), expires_on,
+           certificate, item, co2e_g, plastic_g, impact
+    FROM unnest($2::new_award_2[])
     RETURNING 1
 ), due AS (
-    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, due_at, account, event FROM unnest($2::new_award_2[])
+    INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, coalesce(due_at, $25), account, event FROM unnest($2::new_award_2[])
     RETURNING 1
 ), account AS (
     UPDATE account a
@@ -386,19 +387,24 @@ WITH event AS (
     FROM unnest($3::account_change[]) AS w
     WHERE a.bucket = w.bucket AND a.id = w.id
     RETURNING 1
-), cap AS (
-    INSERT INTO cap_usage (bucket, account, campaign, span, day, used) SELECT * FROM unnest($4::cap_change[])
+), new_cap AS (
+    INSERT INTO cap_usage (bucket, account, campaign, span, day, used)
+    SELECT (account & 1023)::smallint, account, campaign, span, day, used FROM unnest($4::cap_value[])
     ON CONFLICT (bucket, account, campaign, span, day) DO UPDATE SET used = excluded.used
+    RETURNING 1
+), cap AS (
+    UPDATE cap_usage c SET used = w.used FROM unnest($24::cap_value[]) AS w
+    WHERE c.bucket = (w.account & 1023)::smallint AND c.account = w.account AND c.campaign = w.campaign AND c.span = w.span AND c.day = w.day
     RETURNING 1
 ), consumer AS (
     INSERT INTO campaign_consumer (bucket, campaign, hour, account, platform)
-    SELECT DISTINCT a.bucket, a.campaign, h.hour, a.account, a.platform
+    SELECT a.bucket, a.campaign, h.hour, a.account, a.platform
     FROM unnest($2::new_award_2[]) a JOIN unnest($5::int[], $6::timestamptz[]) AS h (program, hour) USING (program)
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), written AS MATERIALIZED (
     SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM award) + (SELECT count(*) FROM due) + (SELECT count(*) FROM account)
-         + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
+         + (SELECT count(*) FROM new_cap) + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
 ), wanted AS MATERIALIZED (
     -- Asking for `written` makes all the above come first: the rows that others wait for are locked last.
     SELECT w.* FROM unnest($7::int[], $8::date[], $9::bigint[], $10::bigint[]) AS w (campaign, day, change, most), written WHERE written.rows >= 0
@@ -440,8 +446,9 @@ class Writing(Struct, kw_only=True):
     """Each event with its first answer and, where it was parked at first, its outcome (JSON)."""
     granted: list[tuple[Account, PostedAward]]
     accounts: list[Account]
-    caps: Sequence[tuple[CapKey, int]]
-    """Absolute values: the account's lock makes them safe."""
+    new_caps: Sequence[CapValue]
+    caps: Sequence[CapValue]
+    """Of rows that were read. Absolute values: the account's lock makes them safe."""
     hours: dict[int, datetime]
     """program → start of its current hour"""
     budgets: Sequence[tuple[BudgetKey, int, int | None]]
@@ -457,25 +464,27 @@ async def write(connection: Connection, w: Writing) -> bool:
     False if a budget would exceed its limit, a campaign has changed or somebody was erased: then the batch was decided on an old
     reading, and must be rolled back.
     """
+    granted = [(account, award, award.granted) for account, award in w.granted if award.granted is not None]
+    due_at = granted[0][2].due_at if granted else None
     held: bool = await connection.fetchval(
         WRITE,
         [_event_row(*stored, w.now) for stored in w.stored],
-        [_award_row(account, award, award.granted) for account, award in w.granted if award.granted is not None],
+        [_award_row(*one, due_at) for one in granted],
         [(a.bucket, a.id, a.pending, a.available, a.debt, a.version, a.last_seq) for a in w.accounts],
-        [(bucket_of(account), account, campaign, span, day, used) for (account, campaign, span, day), used in w.caps],
+        w.new_caps,
         list(w.hours), list(w.hours.values()),
         [b[0][0] for b in w.budgets], [b[0][1] for b in w.budgets], [b[1] for b in w.budgets], [b[2] for b in w.budgets],
         [s[0] for s in w.sums], [s[1] for s in w.sums], [s[2] for s in w.sums], [w.stripe] * len(w.sums),
         [s[3].events for s in w.sums], [s[3].issued for s in w.sums], [s[3].pending for s in w.sums], [s[3].reversed for s in w.sums],
         w.now, w.catalogue_version, w.vault_version,
-        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums],
+        [s[3].co2e_g for s in w.sums], [s[3].plastic_g for s in w.sums], w.caps, due_at,
     )  # fmt: skip
     return held
 
 
 def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) -> tuple[Any, ...]:
     fact = stored.fact
-    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long, and most are the same
+    received_at = None if stored.received_at is now else stored.received_at  # a time takes the driver long; most are the same
     event = fact.event
     return (
         stored.bucket, stored.account, stored.number, fact.program, fact.platform, event.id, event.TYPE,
@@ -484,14 +493,27 @@ def _event_row(stored: Stored, answer: str, outcome: str | None, now: datetime) 
     )  # fmt: skip
 
 
-def _award_row(account: Account, award: PostedAward, granted: Granted) -> tuple[Any, ...]:
+def _award_row(account: Account, award: PostedAward, granted: Granted, due_at: datetime | None) -> tuple[Any, ...]:
     certificate = None if granted.certificate is None else granted.certificate.id
     impact = None if granted.impact is None else _encoder.encode(granted.impact).decode()
     return (
         account.bucket, account.id, award.event, award.n, account.program, award.platform, award.campaign, award.version, award.line,
-        award.points, award.reversed, award.day, granted.due_at, granted.expires_on, certificate,
+        award.points, award.reversed, award.day, None if granted.due_at == due_at else granted.due_at, granted.expires_on, certificate,
         award.item, award.co2e_g, award.plastic_g, impact,
     )  # fmt: skip
+
+
+SET_HOMES = """
+UPDATE event e SET home = w.home FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (bucket, account, number, home)
+WHERE e.bucket = w.bucket AND e.account = w.account AND e.number = w.number
+"""
+
+
+async def set_homes(connection: Connection, events: Sequence[tuple[int, int, int]]) -> None:
+    """Say of events that are written now whose version they have: (account, number, the account that it is linked to)."""
+    await connection.execute(
+        SET_HOMES, [bucket_of(e[0]) for e in events], [e[0] for e in events], [e[1] for e in events], [e[2] for e in events]
+    )
 
 
 UPDATE_REVERSED = """

@@ -7,11 +7,13 @@ that is left out.
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from enum import IntEnum
 from typing import Final, Literal, get_args
 
 from asyncpg import Record
 from msgspec import Struct
 
+from service.domain.ledger import Book, Kind
 from service.store.connection import Connection
 from service.store.past import EVENT_AT, PENDING_BOOK
 
@@ -50,12 +52,16 @@ SUMMED: Final[Mapping[What, tuple[str, ...]]] = {
 }
 """Columns whose sums an export tells; that of the ledger is zero."""
 
+# Versions are of the account that had the points when it happened: of an event that came for a linked one, `event.home`.
+_PURSE: Final = "(coalesce(e.home, e.account) & 1023)::smallint AS bucket, coalesce(e.home, e.account) AS account"
 _CUT: Final = f"""
 WITH cut AS MATERIALIZED (
     SELECT bucket, account, min(version) AS version FROM (
-        SELECT e.bucket, e.account, e.version FROM event e WHERE e.version > 0 AND {EVENT_AT} > $2
+        SELECT {_PURSE}, e.version FROM event e WHERE e.version > 0 AND {EVENT_AT} > $2
         UNION ALL
         SELECT bucket, account, version FROM entry WHERE at > $2
+        UNION ALL
+        SELECT bucket, account, version FROM transfer WHERE at > $2
     ) late WHERE $2::timestamptz IS NOT NULL GROUP BY bucket, account
 )"""
 _REFERENCE: Final = """
@@ -63,14 +69,22 @@ LEFT JOIN LATERAL (
     SELECT r.reference FROM consumer_reference r WHERE $3::boolean AND r.bucket = {0}.bucket AND r.account = {0}.account
     ORDER BY r.platform <> {1}, r.platform, r.reference LIMIT 1
 ) r ON true"""
+
+
+def _name_of(names: type[IntEnum], column: str) -> str:
+    """An expression: what a kind or a book is called outside (service.flows.past)."""
+    known = " ".join(f"WHEN {one.value} THEN '{one.name.lower()}'" for one in names)
+    return f"CASE {column} {known} ELSE 'other-' || {column} END"
+
+
 _WHOSE: Final = "($1::integer IS NULL OR {0}.program = $1) AND ($4::integer IS NULL OR {0}.platform = $4) AND $5::boolean IS NOT NULL"
-_NAMES: Final = "JOIN program g ON g.id = {0}.program JOIN platform p ON p.id = {0}.platform LEFT JOIN campaign c ON c.id = {0}.campaign"
+_NAMES: Final = (
+    "JOIN program g ON g.id = {0}.program LEFT JOIN platform p ON p.id = {0}.platform LEFT JOIN campaign c ON c.id = {0}.campaign"
+)
 
 LEDGER: Final = f"""{_CUT}
 SELECT e.account, e.seq, e.at, e.transfer,
-       CASE e.kind WHEN 1 THEN 'settle' WHEN 2 THEN 'clawback' WHEN 3 THEN 'opening' ELSE 'other-' || e.kind END AS kind,
-       CASE e.book WHEN 1 THEN 'available' WHEN 2 THEN 'reserved' WHEN 3 THEN 'debt' WHEN 4 THEN 'issuance' WHEN 5 THEN 'opening'
-                   ELSE 'other-' || e.book END AS book,
+       {_name_of(Kind, "e.kind")} AS kind, {_name_of(Book, "e.book")} AS book,
        e.amount, e.version, g.code AS program, p.code AS platform, c.code AS campaign, coalesce(v.id, o.id) AS event,
        e.event AS event_number, e.award, e.n::bigint AS n, r.reference AS consumer
 FROM entry e {_NAMES.format("e")}
@@ -90,6 +104,18 @@ LOTS: Final = f"""{_CUT}, given AS MATERIALIZED (
 ), unborn AS MATERIALIZED (
     SELECT DISTINCT e.bucket, e.account, e.award, e.n FROM entry e JOIN cut ON cut.bucket = e.bucket AND cut.account = e.account
     WHERE e.version >= cut.version AND e.kind IN (1, 3)
+    UNION
+    -- Made by a transfer of the account's own: an adjustment, points from another consumer.
+    SELECT l.bucket, l.account, l.event, l.n FROM lot l JOIN cut ON cut.bucket = l.bucket AND cut.account = l.account
+    JOIN transfer t ON t.bucket = l.bucket AND t.account = l.account AND t.number = l.event
+    WHERE l.origin IN (9, 10) AND t.version >= cut.version
+    UNION
+    -- Brought by a link: the first one that took points of it from another account is later.
+    SELECT l.bucket, l.account, l.event, l.n FROM lot l JOIN cut ON cut.bucket = l.bucket AND cut.account = l.account
+    WHERE l.origin = 11 AND NOT EXISTS (
+        SELECT FROM lot_use u JOIN transfer t ON t.bucket = l.bucket AND t.account = l.account AND t.number = u.transfer
+        WHERE u.event = l.event AND u.n = l.n AND u.account <> l.account AND t.kind = 11 AND t.version < cut.version
+    )
 )
 SELECT format('%s:%s/%s', g.code, l.event, l.n) AS id, r.reference AS consumer, l.remaining + coalesce(u.points, 0) AS points, l.expires_on,
        coalesce(o.earned_at, v.occurred_at, o.at) AS earned_at, l.amount, l.account, g.code AS program, p.code AS platform,
@@ -108,8 +134,10 @@ _KNOWN: Final = """
 ($1::integer IS NULL OR a.program = $1) AND $5::boolean IS NOT NULL
 AND ($4::integer IS NULL OR EXISTS (SELECT FROM consumer_reference k WHERE k.bucket = a.bucket AND k.account = a.account AND k.platform = $4))"""
 BALANCES: Final = f"""{_CUT}, change AS (
-    SELECT e.bucket, e.account, e.version, e.points AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt
-    FROM event e JOIN cut USING (bucket, account) WHERE e.version >= cut.version
+    SELECT cut.bucket, cut.account, e.version, e.points AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt
+    FROM (SELECT {_PURSE}, version, points FROM event e) e JOIN cut USING (bucket, account) WHERE e.version >= cut.version
+    UNION ALL
+    SELECT t.bucket, t.account, t.version, t.pending, 0, 0, 0 FROM transfer t JOIN cut USING (bucket, account) WHERE t.version >= cut.version
     UNION ALL
     SELECT e.bucket, e.account, e.version, CASE WHEN {PENDING_BOOK} THEN amount ELSE 0 END, CASE book WHEN 1 THEN amount ELSE 0 END,
            CASE book WHEN 2 THEN amount ELSE 0 END, CASE book WHEN 3 THEN -amount ELSE 0 END
@@ -134,13 +162,15 @@ EVENTS: Final = f"""{_CUT}
 SELECT e.number, e.account, g.code AS program, p.code AS platform, e.id, e.type, e.order_id, e.occurred_at, e.received_at, e.points,
        e.version, r.reference AS consumer, CASE WHEN $3 THEN e.facts END AS facts
 FROM (
-    SELECT bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts FROM event
+    SELECT bucket, account, number, program, platform, id, type, order_id, occurred_at, received_at, points, version, facts,
+           coalesce(home, account) AS purse
+    FROM event
     UNION ALL
-    SELECT bucket, account, number, program, platform, id, 'balance.imported', NULL, coalesce(earned_at, at), at, points, version, NULL
+    SELECT bucket, account, number, program, platform, id, 'balance.imported', NULL, coalesce(earned_at, at), at, points, version, NULL, account
     FROM opening
 ) e
 JOIN program g ON g.id = e.program JOIN platform p ON p.id = e.platform
-LEFT JOIN cut ON cut.bucket = e.bucket AND cut.account = e.account
+LEFT JOIN cut ON cut.account = e.purse
 {_REFERENCE.format("e", "e.platform")}
 WHERE {_WHOSE.format("e")} AND ($2 IS NULL OR e.received_at <= $2) AND (e.version = 0 OR cut.version IS NULL OR e.version < cut.version)
 """

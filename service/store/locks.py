@@ -14,6 +14,8 @@ PLASTIC_PERIODS_LOCK: Final = 7312
 """With the program: shared by who writes entries, exclusive for who closes a period. No entry gets into a closed one."""
 PLASTIC_ROWS_LOCK: Final = 7313
 """With the platform: one import of its rows at a time, so that a row's revisions follow each other."""
+VOUCHERS_LOCK: Final = 7316
+"""With the reward: one load of its codes at a time. Redeeming does not take it."""
 
 LOCK_CATALOGUE = f"SELECT pg_advisory_xact_lock({CATALOGUE_LOCK})"
 SHARE_CATALOGUE = f"SELECT pg_advisory_xact_lock_shared({CATALOGUE_LOCK})"
@@ -22,6 +24,7 @@ LOCK_REGISTRIES = f"SELECT pg_advisory_xact_lock({REGISTRY_LOCK})"
 SHARE_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock_shared({PLASTIC_PERIODS_LOCK}, $1)"
 LOCK_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock({PLASTIC_PERIODS_LOCK}, $1)"
 LOCK_PLASTIC_ROWS = f"SELECT pg_advisory_xact_lock({PLASTIC_ROWS_LOCK}, $1)"
+LOCK_VOUCHERS = f"SELECT pg_advisory_xact_lock({VOUCHERS_LOCK}, $1)"
 
 
 async def lock_catalogue(conn: Connection) -> None:
@@ -52,3 +55,8 @@ async def lock_plastic_periods(conn: Connection, program: int) -> None:
 async def lock_plastic_rows(conn: Connection, platform: int) -> None:
     """One import of a platform's plastics at a time. Take it after `share_plastic_periods`."""
     await conn.execute(LOCK_PLASTIC_ROWS, platform)
+
+
+async def lock_vouchers(conn: Connection, reward: int) -> None:
+    """One load of a reward's codes at a time, so that two with the same codes do not wait for each other in a circle."""
+    await conn.execute(LOCK_VOUCHERS, reward)

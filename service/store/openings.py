@@ -81,8 +81,8 @@ WITH given AS MATERIALIZED (
     INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
     SELECT bucket, account, seq, number, 3, book, amount, $7, $8, 0, number, number, 0, version, now() FROM line
 ), lot AS (
-    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on)
-    SELECT bucket, account, number, 0, $7, $8, 0, points, points - repaid, expires_on FROM paid
+    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, origin, amount, remaining, expires_on)
+    SELECT bucket, account, number, 0, $7, $8, 0, 3, points, points - repaid, expires_on FROM paid
 ), used AS (
     INSERT INTO lot_use (bucket, account, event, n, transfer, amount)
     SELECT bucket, account, number, 0, number, repaid FROM paid WHERE repaid > 0

@@ -28,7 +28,9 @@ PENDING_BOOK: Final = "book = 4 AND kind IN (1, 2)"
 _UNTIL: Final = f"""
 change AS MATERIALIZED (
     SELECT e.version, {EVENT_AT} AS at, e.points AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt
-    FROM event e WHERE e.bucket = $1 AND e.account = $2 AND e.version > 0
+    FROM event e WHERE ((e.bucket = $1 AND e.account = $2 AND e.home IS NULL) OR e.home = $2) AND e.version > 0
+    UNION ALL
+    SELECT version, at, pending, 0, 0, 0 FROM transfer WHERE bucket = $1 AND account = $2
     UNION ALL
     SELECT version, at, CASE WHEN {PENDING_BOOK} THEN amount ELSE 0 END, CASE book WHEN 1 THEN amount ELSE 0 END,
            CASE book WHEN 2 THEN amount ELSE 0 END, CASE book WHEN 3 THEN -amount ELSE 0 END

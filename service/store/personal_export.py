@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Final
 
 from asyncpg import Record
+from msgspec import Struct
 
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
@@ -14,10 +15,28 @@ MAX_PARKED: Final = 500
 MAX_SENT: Final = 3_660
 """Days and classes of what was sent: ten years of a parcel a day."""
 
+MAX_LINKS: Final = 500
+
 OWNER = """
-SELECT a.pending, a.available, a.reserved, a.debt, a.version, a.created_at, now() AS as_of,
+SELECT p.pending, p.available, p.reserved, p.debt, p.version, a.created_at, now() AS as_of,
        (SELECT h.placed_at FROM legal_hold h WHERE h.bucket = a.bucket AND h.account = a.id AND h.lifted_at IS NULL) AS held_since
-FROM account a WHERE a.bucket = $1 AND a.id = $2
+FROM account a JOIN account p ON p.bucket = (coalesce(a.home, a.id) & 1023)::smallint AND p.id = coalesce(a.home, a.id)
+WHERE a.bucket = $1 AND a.id = $2
+"""
+# Its own account and the one that has its points; one that had them, too, unless the platform knows somebody else by that.
+PURSES = """
+SELECT a.id FROM account a WHERE a.bucket = $1 AND a.id = $2
+UNION
+SELECT a.home FROM account a WHERE a.bucket = $1 AND a.id = $2 AND a.home IS NOT NULL
+UNION
+SELECT l.home FROM account_link l WHERE l.bucket = $1 AND l.account = $2 AND NOT EXISTS (
+    SELECT FROM consumer_reference r JOIN account k ON k.bucket = r.bucket AND k.id = r.account
+    WHERE r.platform = $3 AND (k.id = l.home OR k.home = l.home)
+)
+"""
+LINKS = f"""
+SELECT l.at AS since, l.split_at AS until FROM account_link l WHERE (l.bucket = $1 AND l.account = $2) OR l.home = $2
+ORDER BY l.at, l.number LIMIT {MAX_LINKS}
 """
 NAMES = "SELECT reference, created_at FROM consumer_reference WHERE bucket = $1 AND account = $2 AND platform = $3 ORDER BY reference"
 CAMPAIGNS = """
@@ -39,14 +58,30 @@ WHERE a.bucket = $1 AND a.account = $2 AND a.event = ANY($3::bigint[]) ORDER BY 
 ENTRIES = """
 SELECT e.seq, e.at, e.kind, e.book, e.amount, c.code, v.id FROM entry e
 LEFT JOIN campaign c ON c.id = e.campaign
-LEFT JOIN event v ON v.bucket = e.bucket AND v.account = e.account AND v.number = e.event
-WHERE e.bucket = $1 AND e.account = $2 AND e.platform = $3 AND e.event >= $4 AND e.event < $5 ORDER BY e.seq
+LEFT JOIN event v ON v.bucket = $6 AND v.account = $7 AND v.number = e.event
+WHERE e.bucket = ANY($1::smallint[]) AND e.account = ANY($2::bigint[]) AND e.platform = $3 AND e.event >= $4 AND e.event < $5
+ORDER BY e.at, e.account, e.seq
 """
 LOTS = """
-SELECT l.amount, l.remaining, l.expires_on, c.code, v.id FROM lot l
+SELECT l.amount, l.remaining, l.reserved, l.expires_on, c.code, v.id FROM lot l
 LEFT JOIN campaign c ON c.id = l.campaign
-LEFT JOIN event v ON v.bucket = l.bucket AND v.account = l.account AND v.number = l.event
-WHERE l.bucket = $1 AND l.account = $2 AND l.platform = $3 AND l.event >= $4 AND l.event < $5 ORDER BY l.event, l.n
+LEFT JOIN event v ON v.bucket = $6 AND v.account = $7 AND v.number = l.event
+WHERE l.bucket = ANY($1::smallint[]) AND l.account = ANY($2::bigint[]) AND l.platform = $3 AND l.event >= $4 AND l.event < $5
+ORDER BY l.event, l.n, l.account
+"""
+REDEMPTIONS = """
+SELECT r.id, r.status, r.points, r.captured, r.refunded, r.reference, rw.code AS reward, ca.code AS cause, r.created_at, r.expires_at, r.ended_at
+FROM redemption r LEFT JOIN reward rw ON rw.id = r.reward LEFT JOIN cause ca ON ca.id = r.cause
+WHERE r.bucket = ANY($1::smallint[]) AND r.account = ANY($2::bigint[]) AND r.platform = $3 AND r.number >= $4 AND r.number < $5
+ORDER BY r.number DESC
+"""
+# What came through no platform (expiry) is told of its own account only.
+TRANSFERS = """
+SELECT t.at, t.kind, t.points, t.pending, t.reason, r.id AS redemption FROM transfer t
+LEFT JOIN redemption r ON r.bucket = t.bucket AND r.account = t.account AND r.number = t.redemption
+WHERE t.bucket = ANY($1::smallint[]) AND t.account = ANY($2::bigint[]) AND t.number >= $4 AND t.number < $5
+  AND (t.platform = $3 OR (t.platform = 0 AND t.bucket = $6 AND t.account = $7))
+ORDER BY t.number DESC
 """
 
 # Of packaging: by the events of a page, so that nobody else's side of a trip is in it, and no other platform's.
@@ -104,14 +139,52 @@ async def awards(connection: Connection, account: int, events: Sequence[int]) ->
     return await connection.fetch(AWARDS, bucket_of(account), account, events)
 
 
-async def entries(connection: Connection, account: int, platform: int, low: int, below: int) -> list[Record]:
-    """Entries that these events caused: seq, at, kind, book, amount, code, id of the event."""
-    return await connection.fetch(ENTRIES, bucket_of(account), account, platform, low, below)
+class Scope(Struct, frozen=True, kw_only=True):
+    """What a page shows beside its events: what `platform` did with the points of `account`, in `purses`, from number `low` to `below`."""
+
+    account: int
+    purses: Sequence[int]
+    platform: int
+    low: int
+    below: int
+
+    async def fetch(self, connection: Connection, statement: str) -> list[Record]:
+        """Rows of a statement with these as its arguments."""
+        rows: list[Record] = await connection.fetch(
+            statement, [bucket_of(p) for p in self.purses], self.purses, self.platform, self.low, self.below,
+            *((bucket_of(self.account), self.account) if "$6" in statement else ()),
+        )  # fmt: skip
+        return rows
 
 
-async def lots(connection: Connection, account: int, platform: int, low: int, below: int) -> list[Record]:
-    """Lots of these events: amount, remaining, expires_on, code, id of the event."""
-    return await connection.fetch(LOTS, bucket_of(account), account, platform, low, below)
+async def purses(connection: Connection, account: int, platform: int) -> list[int]:
+    """Accounts that have, or had, the points of this one."""
+    return [r["id"] for r in await connection.fetch(PURSES, bucket_of(account), account, platform)]
+
+
+async def links(connection: Connection, account: int) -> list[Record]:
+    """Times in which it shared a purse: since, until."""
+    return await connection.fetch(LINKS, bucket_of(account), account)
+
+
+async def entries(connection: Connection, scope: Scope) -> list[Record]:
+    """Entries: seq, at, kind, book, amount, code, id of the event."""
+    return await scope.fetch(connection, ENTRIES)
+
+
+async def lots(connection: Connection, scope: Scope) -> list[Record]:
+    """Lots: amount, remaining, reserved, expires_on, code, id of the event."""
+    return await scope.fetch(connection, LOTS)
+
+
+async def redemptions(connection: Connection, scope: Scope) -> list[Record]:
+    """Redemptions, newest first: the columns of the table, codes of reward and cause."""
+    return await scope.fetch(connection, REDEMPTIONS)
+
+
+async def transfers(connection: Connection, scope: Scope) -> list[Record]:
+    """What no event caused, newest first: at, kind, points, pending, reason, id of the redemption."""
+    return await scope.fetch(connection, TRANSFERS)
 
 
 # Packaging ----------------------------------------------------------------------------------------------

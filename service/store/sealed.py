@@ -33,6 +33,8 @@ SEALED: tuple[SealedColumn, ...] = (
     SealedColumn(table="signing_key", key=("id",), column="private_pem"),
     SealedColumn(table="station", key=("id",), column="private_pem"),
     SealedColumn(table="delivery", key=("id",), column="sealed"),
+    SealedColumn(table="reward", key=("id",), column="sealed_key"),
+    SealedColumn(table="voucher", key=("reward", "number"), column="sealed"),
 )
 
 Key = tuple[Any, ...]

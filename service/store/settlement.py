@@ -32,33 +32,46 @@ async def try_group(connection: Connection, first_bucket: int) -> tuple[bool, da
     return row[0], row[1]
 
 
+# What is due of a linked account becomes its home's: both are locked.
 LOCK_DUE_ACCOUNTS = """
-SELECT a.bucket, a.id FROM account a
-WHERE (a.bucket, a.id) IN (
+WITH found AS MATERIALIZED (
     SELECT d.bucket, d.account FROM unnest($1::smallint[]) AS b (bucket)
     CROSS JOIN LATERAL (
         SELECT bucket, account FROM due WHERE due.bucket = b.bucket AND due.due_at <= $2 ORDER BY due_at LIMIT $3
     ) d
     LIMIT $3
 )
+SELECT a.bucket, a.id, a.home FROM account a
+WHERE (a.bucket, a.id) IN (
+    SELECT bucket, account FROM found
+    UNION ALL
+    SELECT (m.home & 1023)::smallint, m.home FROM found f JOIN account m ON m.bucket = f.bucket AND m.id = f.account WHERE m.home IS NOT NULL
+)
 ORDER BY a.id
 FOR NO KEY UPDATE
 """
 
 
-async def lock_due_accounts(connection: Connection, buckets: Sequence[int], now: datetime, limit: int) -> list[tuple[int, int]]:
-    """(bucket, account) of at most `limit` due events, locked in order of their ids."""
-    return [(r["bucket"], r["id"]) for r in await connection.fetch(LOCK_DUE_ACCOUNTS, buckets, now, limit)]
+async def lock_due_accounts(connection: Connection, buckets: Sequence[int], now: datetime, limit: int) -> list[tuple[int, int, int]]:
+    """(bucket, account, home) of at most `limit` due events, locked in order of their ids.
+
+    One that was linked while this waited for it is left to the next look: its home is not locked.
+    """
+    rows = await connection.fetch(LOCK_DUE_ACCOUNTS, buckets, now, limit)
+    locked = {r["id"] for r in rows}
+    return [(r["bucket"], r["id"], r["home"] or r["id"]) for r in rows if r["home"] is None or r["home"] in locked]
 
 
 SETTLE = """
 WITH gone AS (
-    DELETE FROM due d USING unnest($1::smallint[], $2::bigint[]) AS w (bucket, account)
+    DELETE FROM due d USING unnest($1::smallint[], $2::bigint[], $7::bigint[]) AS w (bucket, account, home)
     WHERE d.bucket = w.bucket AND d.account = w.account AND d.due_at <= $3
-    RETURNING d.bucket, d.account, d.event, d.due_at
+    RETURNING d.bucket, d.account, d.event, d.due_at, w.home
 ), kept AS MATERIALIZED (
-    SELECT a.bucket, a.account, a.event, a.n, a.program, a.platform, a.campaign, a.expires_on, a.points - a.reversed AS points,
-           sum(a.points - a.reversed) OVER (PARTITION BY a.bucket, a.account ORDER BY a.event, a.n) AS through
+    -- From here on `account` is the one that has the points.
+    SELECT (g.home & 1023)::smallint AS bucket, g.home AS account, a.event, a.n, a.program, a.platform, a.campaign, a.version AS terms,
+           a.expires_on, g.bucket AS own_bucket, g.account AS own, a.points - a.reversed AS points,
+           sum(a.points - a.reversed) OVER (PARTITION BY g.home ORDER BY a.event, a.n) AS through
     FROM gone g JOIN award a ON a.bucket = g.bucket AND a.account = g.account AND a.event = g.event AND a.due_at = g.due_at
     WHERE a.points > a.reversed
 ), paid AS MATERIALIZED (
@@ -75,8 +88,19 @@ WITH gone AS (
     INSERT INTO entry (bucket, account, seq, transfer, kind, book, amount, program, platform, campaign, event, award, n, version, at)
     SELECT bucket, account, seq, transfer, 1, book, amount, program, platform, campaign, event, event, n, version, $3 FROM line
 ), lot AS (
-    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on)
-    SELECT bucket, account, event, n, program, platform, campaign, points, points - repaid, expires_on FROM paid
+    INSERT INTO lot (bucket, account, event, n, program, platform, campaign, amount, remaining, expires_on, idle_months)
+    SELECT bucket, account, event, n, program, platform, campaign, points, points - repaid, expires_on,
+           CASE WHEN expires_on IS NOT NULL AND (SELECT count(*) > 0 FROM points_policy WHERE idle_months IS NOT NULL) THEN (
+               -- The policy that was in force when the event came, unless the campaign has a duration of its own.
+               SELECT y.idle_months FROM points_policy y
+               JOIN event e ON e.bucket = p.own_bucket AND e.account = p.own AND e.number = p.event
+               WHERE y.program = p.program AND y.effective_from <= e.received_at AND NOT EXISTS (
+                   SELECT FROM campaign_version v
+                   WHERE v.campaign = p.campaign AND v.version = p.terms AND v.body::jsonb ->> 'expires_after' IS NOT NULL
+               )
+               ORDER BY y.version DESC LIMIT 1
+           ) END
+    FROM paid p
 ), used AS (
     INSERT INTO lot_use (bucket, account, event, n, transfer, amount)
     SELECT bucket, account, event, n, transfer, repaid FROM paid WHERE repaid > 0
@@ -116,11 +140,11 @@ class Settled(Struct, kw_only=True):
 
 
 async def settle(
-    connection: Connection, accounts: Sequence[tuple[int, int]], now: datetime, stripe: int, hours: dict[int, datetime]
+    connection: Connection, accounts: Sequence[tuple[int, int, int]], now: datetime, stripe: int, hours: dict[int, datetime]
 ) -> Settled:
-    """Settle all that is due of locked accounts. `hours`: program → start of its current hour."""
+    """Settle all that is due of locked accounts (bucket, id, home). `hours`: program → start of its current hour."""
     rows = await connection.fetch(
-        SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values())
+        SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values()), [a[2] for a in accounts]
     )
     balances = [
         (r["id"], Balance(pending=r["pending"], available=r["available"], reserved=r["reserved"], debt=r["debt"], version=r["version"]))

@@ -16,6 +16,7 @@ SUMS: Final = f"""
 SELECT bucket_at AS at, platform,
        sum(events) AS events, sum(points_issued) AS points_issued, sum(points_pending) AS points_pending,
        sum(points_settled) AS points_settled, sum(points_reversed) AS points_reversed,
+       sum(points_redeemed) AS points_redeemed, sum(points_expired) AS points_expired,
        sum(co2e_g) AS co2e_g, sum(plastic_g) AS plastic_g
   FROM (SELECT {_BUCKET} AS bucket_at, r.* FROM rollup r
          WHERE campaign = $1 AND ($4::timestamptz IS NULL OR hour >= $4) AND ($5::timestamptz IS NULL OR hour < $5)) AS r

@@ -85,12 +85,16 @@ LANE_TIMED_OUT: Final = _counter("lane_timed_out_total", "Requests answered 503 
 LANE_ISOLATED: Final = _counter("lane_isolated_total", "Events that could not be credited by themselves: a defect", "lane")
 LANE_CONFLICTS: Final = _counter("lane_conflicts_total", "Batches tried again after a deadlock or serialisation failure", "lane")
 EVENTS: Final = _counter("events_total", "Events answered, by type and by what came of them", "type", "status")
+REDEMPTIONS: Final = _counter("redemptions_total", "Requests to spend points, by step and by what came of them", "step", "outcome")
 HOOK_DELIVERIES: Final = _counter("hook_deliveries_total", "Inbound webhooks, by connector and outcome", "connector", "outcome")
 
 SETTLED_EVENTS: Final = _counter("settled_events_total", "Events whose hold ended")
 SETTLED_POINTS: Final = _counter("settled_points_total", "Points that became available, debt repaid included")
 SETTLEMENT_LAG: Final = _spread("settlement_lag_seconds", "How late after their time events were settled", _LAGS_S)
 SETTLEMENT_SECONDS: Final = _spread("settlement_batch_duration_seconds", "Time of one settling transaction", _FAST_S)
+EXPIRED_LOTS: Final = _counter("expired_lots_total", "Lots whose last day was over: expired, or moved on because their consumer is active")
+EXPIRED_POINTS: Final = _counter("expired_points_total", "Points that expired")
+LEASES_LOST: Final = _counter("leases_lost_total", "Work that a worker gave up because another had taken it meanwhile")
 DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
 SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")
 
@@ -109,6 +113,14 @@ DATABASE_CONNECTIONS_LIMIT: Final = _sum("database_connections_limit", "Most con
 INVARIANT_CHECK_TIME: Final = _latest("invariant_check_timestamp_seconds", "When the last check of the invariants ended (Unix time)")
 INVARIANT_CHECK_SECONDS: Final = _latest("invariant_check_duration_seconds", "How long it took")
 INVARIANT_BROKEN: Final = _latest("invariant_broken_rows", "Rows that break an invariant, by the last check", "rule")
+
+RECENT_CHECK_TIME: Final = _latest(
+    "recent_check_timestamp_seconds", "Until when everything that changed has been checked by itself (Unix time)"
+)
+RECENT_CHECK_ACCOUNTS: Final = _counter("recent_check_accounts_total", "Accounts that were checked because they had changed")
+ALERTS_OPEN: Final = _latest("alerts_open", "Alerts that are not resolved, by the invariant that is broken", "rule")
+SEALED_TIME: Final = _latest("sealed_timestamp_seconds", "Until when every entry of the ledger is sealed (Unix time)")
+SEALED_ENTRIES: Final = _counter("sealed_entries_total", "Entries that were sealed")
 
 PROCESSES: Final = _sum("processes", "Living processes", "part")
 BUILD_INFO: Final = Gauge(

@@ -17,6 +17,7 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
@@ -32,6 +33,7 @@ REASON = "the case of a divorce"
 EMAIL = "somebody-new@example.com"
 PASSWORD = "correct horse battery staple"
 SECRET = "whsec_" + base64.b64encode(b"a secret of thirty-two bytes, yes").decode()
+VOUCHER = "BEARER-VALUE-1"
 UNREADABLE = b'{"type": "activity.completed", "data": {"type": "order.paid", "consumer": "a-person-of-flesh"}}'
 PEM = Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 CERTIFICATE = {"scheme": "eu-ecolabel", "holder": "Mill", "valid_from": "2025-01-01", "valid_until": "2029-12-31"}
@@ -46,6 +48,15 @@ NOT_BY_OPERATORS = {
     ("POST", "/v1/stations/me/tokens"): "a station asks; its tokens are kept nowhere, and the ledger records those that count",
     ("POST", "/v1/stations/me/returns"): "a station reports; the ledger itself is the record",
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
+    ("POST", "/v1/me/transfers"): "a consumer gives points away; the ledger itself is the record",
+    ("POST", "/v1/consumers/{ref}/transfers"): "a platform does so for a consumer; the ledger itself is the record",
+    ("POST", "/v1/redemptions"): "a platform spends for a consumer; the ledger itself is the record",
+    ("POST", "/v1/redemptions/{redemption}/capture"): "the same",
+    ("POST", "/v1/redemptions/{redemption}/cancel"): "the same",
+    ("POST", "/v1/redemptions/{redemption}/refund"): "the same",
+    ("POST", "/v1/me/redemptions"): "a consumer spends; the ledger itself is the record",
+    ("POST", "/v1/me/redemptions/{redemption}/capture"): "the same",
+    ("POST", "/v1/me/redemptions/{redemption}/cancel"): "the same",
 }
 SAY_NO_MORE = {
     ("POST", "/v1/operators/sign-in"),
@@ -115,10 +126,14 @@ plain("PATCH", "/v1/platforms/{code}", "/v1/platforms/shop", {"limits": {"credit
 plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": "04012345555554987"})
 plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
 plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
+plain("PATCH", "/v1/points-policy", "/v1/points-policy", {"expiry": {"kind": "activity", "months": 18}})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
 plain("POST", "/v1/activity-kinds", "/v1/activity-kinds", KIND)
+REWARD = {"code": "cup", "name": "Cup", "points": 100, "stock": 5}
+plain("POST", "/v1/rewards", "/v1/rewards", REWARD)
+plain("POST", "/v1/causes", "/v1/causes", {"code": "trees", "name": "Trees"})
 plain("PATCH", "/v1/privacy-policy", "/v1/privacy-policy", {"erased_reference": "refuse"})
 plain(
     "POST", "/v1/consumers/import", "/v1/consumers/import?platform=shop",
@@ -140,6 +155,24 @@ async def _close_plastics(shop: Shop) -> tuple[str, Any]:
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("PATCH", "/v1/rewards/{code}")
+async def _change_reward(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/rewards", REWARD | {"code": "old-cup"})
+    return "/v1/rewards/old-cup", {"stock": None, "valid_until": "2030-01-01T00:00:00+08:00"}
+
+
+@recipe("POST", "/v1/rewards/{code}/vouchers")
+async def _load_vouchers(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/rewards", REWARD | {"code": "film", "vouchers": True})
+    return "/v1/rewards/film/vouchers", [VOUCHER]
+
+
+@recipe("PATCH", "/v1/causes/{code}")
+async def _change_cause(shop: Shop) -> tuple[str, Any]:
+    await made(shop, "/v1/causes", {"code": "old-trees", "name": "Trees"})
+    return "/v1/causes/old-trees", {"active": False}
 
 
 @recipe("PATCH", "/v1/packaging/classes/{code}")
@@ -283,10 +316,71 @@ async def _revoke_operator_token(shop: Shop) -> tuple[str, Any]:
     return f"{path}/{(await made(shop, path, body))['id']}/revoke", None
 
 
+ADJUSTED = "a-person-to-whom-we-owe"
+ADJUSTMENT = {"platform": "shop", "consumer": ADJUSTED, "reason": REASON, "note": REASON}
+BY["POST", "/v1/adjustments/{adjustment}/withdraw"] = "second"
+
+
+async def _adjusted(shop: Shop) -> None:
+    """Somebody to give points to."""
+    if not await shop.balance(ADJUSTED):
+        await _consumer(shop, ADJUSTED)
+
+
+@recipe("POST", "/v1/adjustments")
+async def _adjust(shop: Shop) -> tuple[str, Any]:
+    await _adjusted(shop)
+    return "/v1/adjustments", ADJUSTMENT | {"points": 5}
+
+
+def _decision(step: str) -> Recipe:
+    async def prepared(shop: Shop) -> tuple[str, Any]:
+        await _adjusted(shop)
+        async with shop.world.pool.acquire() as conn:
+            if "second" not in shop.tokens:
+                shop.tokens["second"] = await _token(conn, "second", "fraud", shop.world.program)
+        headers = {"Idempotency-Key": step}
+        proposed = await shop.call("POST", "/v1/adjustments", "second", json=ADJUSTMENT | {"points": 5_000}, headers=headers)
+        assert proposed.status_code == 201, proposed.text
+        return f"/v1/adjustments/{proposed.json()['id']}/{step}", {"note": REASON}
+
+    return prepared
+
+
+for _step in ("approve", "reject", "withdraw"):
+    RECIPES["POST", f"/v1/adjustments/{{adjustment}}/{_step}"] = _decision(_step)
+
+
 async def _consumer(shop: Shop, consumer: str) -> str:
     """The path of a consumer who has points, for an administrator."""
     assert (await shop.call("POST", "/v1/events", "shop", json=refill(f"refill-of-{consumer}", consumer))).status_code == 201
     return f"/v1/consumers/{consumer}"
+
+
+LINKED, OTHER, UNLINKED = "a-person-of-two-shops", "a-person-of-another-shop", "a-person-taken-for-another"
+"""Platforms link; that an administrator separates is in this list, too."""
+for _step in ("link-codes", "link"):
+    BY["POST", f"/v1/consumers/{{ref}}/{_step}"] = "shop"
+
+
+@recipe("POST", "/v1/consumers/{ref}/link-codes")
+async def _make_link_code(shop: Shop) -> tuple[str, Any]:
+    return f"{await _consumer(shop, LINKED)}/link-codes", None
+
+
+@recipe("POST", "/v1/consumers/{ref}/link")
+async def _link(shop: Shop) -> tuple[str, Any]:
+    assert (await shop.call("POST", "/v1/events", "market", json=refill("refill-elsewhere", OTHER))).status_code == 201
+    code = (await shop.call("POST", f"/v1/consumers/{OTHER}/link-codes", "market")).json()["code"]
+    return f"{await _consumer(shop, UNLINKED)}/link", {"code": code}
+
+
+@recipe("DELETE", "/v1/consumers/{ref}/link")
+async def _split(shop: Shop) -> tuple[str, Any]:
+    person, other = await _consumer(shop, "a-first-name"), await _consumer(shop, "a-second-name")
+    code = (await shop.call("POST", f"{other}/link-codes", "shop")).json()["code"]
+    assert (await shop.call("POST", f"{person}/link", "shop", json={"code": code})).status_code == 200
+    return f"{person}/link?platform=shop", None
 
 
 @recipe("DELETE", "/v1/consumers/{ref}")
@@ -330,7 +424,7 @@ async def test_every_change_by_an_operator_is_in_the_audit_once(shop: Shop) -> N
         path, body = await RECIPES[route](shop)
         before = (await shop.world.rows("SELECT coalesce(max(id), 0) AS id FROM audit"))[0]["id"]
         by = BY.get(route, "admin")
-        answer = await shop.call(route[0], path, by, json=body, headers={"X-Request-Id": f"request-{n}"})
+        answer = await shop.call(route[0], path, by, json=body, headers={"X-Request-Id": f"request-{n}", "Idempotency-Key": f"key-{n}"})
         assert answer.status_code in (200, 201, 204), (route, answer.text)
         rows = await shop.world.rows("SELECT * FROM audit WHERE id > $1", before)
         if route in CHANGE_NOTHING:
@@ -339,7 +433,7 @@ async def test_every_change_by_an_operator_is_in_the_audit_once(shop: Shop) -> N
         assert len(rows) == 1, (route, rows)
         row = rows[0]
         operator = await shop.world.rows("SELECT id FROM operator WHERE email = $1", f"{by}@example.com")
-        assert row["actor"] == f"operator:{operator[0]['id']}", route
+        assert row["actor"] == (f"platform:{by}" if by in shop.world.keys else f"operator:{operator[0]['id']}"), route
         assert row["program"] == shop.world.program, route
         assert row["request_id"] == answer.headers.get("X-Request-Id", f"request-{n}"), route
         assert row["action"], route
@@ -361,21 +455,27 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         HELD,
         UNHELD,
         IMPORTED,
+        ADJUSTED,
+        LINKED,
+        OTHER,
+        UNLINKED,
         MERCHANT,
         REASON,
         EMAIL,
         "person@example.com",
         PASSWORD,
         SECRET,
+        VOUCHER,
         "a-secret-of-the-shops-own",
     }
     hidden |= {hook.secret for hook in shop.hooks.values()}
     for route in sorted(RECIPES):
         path, body = await RECIPES[route](shop)
-        called = await shop.call(route[0], path, BY.get(route, "admin"), json=body)
+        called = await shop.call(route[0], path, BY.get(route, "admin"), json=body, headers={"Idempotency-Key": path})
         assert called.status_code in (200, 201, 204), (route, called.text)
         answer = called.json() if called.content else {}
         hidden |= {answer[name] for name in ("key", "api_key", "secret", "password", "token") if answer.get(name)}
+        hidden |= {answer["code"]} if route[1].endswith("/link-codes") else set()
         hidden |= {hook["secret"] for hook in (answer.get("hooks") or {}).values()} if isinstance(answer.get("hooks"), dict) else set()
     hidden |= set(shop.tokens.values())
     assert len(hidden) > 25
@@ -443,16 +543,20 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 # Commands
 
-READING = {"check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export"}
+READING = {
+    "check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures",
+    "seals lines", "seals verify",
+}  # fmt: skip
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
-RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate"}
-"""Start programs or bring the schema; what they change is no change of an operator's."""
+RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate", "seals now"}
+"""Start programs, bring the schema, do at once what a worker does anyway; what they change is no change of an operator's."""
 RECORDED = {
     "program create": "program.create", "platform create": "platform.create", "platform rotate-key": "key.rotate",
     "operator create": "operator.create", "operator reset-password": "operator.password_reset", "operator deactivate": "operator.change",
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
-    "replay": "delivery.replay", "import plastics": "plastics.report",
+    "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
+    "import vouchers": "voucher.load",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

@@ -13,6 +13,7 @@ import pytest
 
 from schemas import bounds
 from schemas.activities import ActivityKindBody, ClaimRule
+from schemas.adjustments import AdjustmentBody, DecisionBody, TransferBody
 from schemas.assets import AssetBody, AssetStep, PackagingPolicyPatch
 from schemas.base import Code, DurationText, Key, MoneyText, Points, Text
 from schemas.callers import (
@@ -28,15 +29,20 @@ from schemas.callers import (
     SigningKeyBody,
 )
 from schemas.campaigns import CampaignBody, FactorText, Multiplier, PositivePoints, Tier, Tiered
+from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
 from schemas.impact import FactorBody
+from schemas.links import LinkBody
 from schemas.openings import OpeningBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.plastics import PlasticBody
 from schemas.privacy import HoldBody
+from schemas.problems import FieldError
+from schemas.redemptions import CaptureBody, RedemptionBody, RefundBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
+from schemas.rewards import RewardBody, RewardPatch, VoucherCode
 from schemas.shopify import CustomerDemand
 from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
 from service.api.bodies import read_query
@@ -53,6 +59,7 @@ from service.domain.errors import GreenpointsError, InvalidRequest
 from service.domain.evidence import check_schema, compiled, errors_in
 from service.domain.impact import report_days
 from service.domain.plastics import Book, content_of
+from service.domain.rewards import check_voucher
 from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
@@ -106,6 +113,7 @@ PLASTIC = {"id": "r", "period": "2026H1", "class": "plastic_mailer", "kind": "us
 FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
+ADJUSTMENT = {"platform": "p", "consumer": "c", "points": 1}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
 FACTOR: dict[str, Any] = {
@@ -113,6 +121,7 @@ FACTOR: dict[str, Any] = {
     "source": "s", "verification": "primary",
 }  # fmt: skip
 STATION = {"code": "c", "name": "C"}
+REWARD = {"code": "c", "name": "C", "points": 1}
 RULE = {"from": "property", "name": "n", "class": "c"}
 
 
@@ -147,6 +156,12 @@ def rows(n: int) -> None:
     for format_, body in (("json", b"[" + b"{}," * (n - 1) + b"{}]"), ("ndjson", b"{}\n" * n), ("csv", b"gtin\n" + b"1\n" * n)):
         imports.product_rows(body, format_)  # type: ignore[arg-type]
         imports.asset_rows(body, format_)  # type: ignore[arg-type]
+        imports.voucher_rows(body, format_)  # type: ignore[arg-type]
+
+
+def voucher(n: int) -> None:
+    if isinstance(wrong := check_voucher("a" * n), FieldError):
+        raise InvalidRequest.of([wrong])
 
 
 def line(n: int) -> None:
@@ -214,8 +229,9 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(CertificateBody, "number", lambda n: "a" * n, **CERTIFICATE), field(ProductBody, "skus", lambda n: [{"platform": "p", "sku": "a" * n}], gtin="1" * 13, name="N"),
     ),
     "MAX_CODE_CHARS": texts(Code),
+    "MAX_LINK_CODE_CHARS": field(LinkBody, "code", lambda n: "a" * n),
     "MAX_TEXT_CHARS": both(
-        texts(Text), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
+        texts(Text), field(TransferBody, "message", lambda n: "a" * n, to="c", points=1), field(Line, "sku", lambda n: "a" * n, id="1"), field(ProductBody, "name", lambda n: "a" * n, gtin="1" * 13),
         field(HookSettings, "packaging", lambda n: [RULE | {"name": "a" * n}]),
     ),
     "MAX_NAME_CHARS": both(texts(Name), field(ActivityKindBody, "name", lambda n: "a" * n, code="c", schema={}), field(CampaignBody, "name", lambda n: "a" * n, **CAMPAIGN)),
@@ -223,6 +239,9 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_DURATION_CHARS": texts(DurationText),
     "MAX_POINTS": both(
         lambda n: read(Points, n), lambda n: read(Tier, {"from": "1", "points": n}), field(OpeningBody, "points", int, **OPENING),
+        field(TransferBody, "points", int, to="c"),
+        field(RewardBody, "points", int, code="c", name="C"), field(RedemptionBody, "points", int, consumer="c"),
+        field(CaptureBody, "points", int), field(RefundBody, "points", int),
     ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(
@@ -242,7 +261,7 @@ PURE: dict[str, Callable[[int], Any]] = {
     ),
     "MAX_TIERS": listed(Tiered, "tiers", {"from": "1", "points": 1}, kind="tiered", by="amount"),
     "MAX_MULTIPLIED": listed(Multiplier, "of", "c", kind="multiplier", factor="2"),
-    "MAX_CAMPAIGN_PLATFORMS": listed(CampaignBody, "platforms", "p", **CAMPAIGN),
+    "MAX_CAMPAIGN_PLATFORMS": both(listed(CampaignBody, "platforms", "p", **CAMPAIGN), listed(RewardBody, "platforms", "p", **REWARD)),
     "MAX_PRIORITY": field(CampaignBody, "priority", int, **CAMPAIGN),
     "MAX_SIMULATED": lambda n: _events(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_IMPORT_ROWS": rows,
@@ -256,7 +275,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_REPORT_DAYS": lambda n: report_days(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
     "MAX_REASON_CHARS": both(
         field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
-        field(AssetStep, "reason", lambda n: "a" * n),
+        field(AssetStep, "reason", lambda n: "a" * n), field(AdjustmentBody, "reason", lambda n: "a" * n, **ADJUSTMENT),
+        field(AdjustmentBody, "note", lambda n: "a" * n, reason="r", **ADJUSTMENT), field(DecisionBody, "note", lambda n: "a" * n),
     ),
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
@@ -277,11 +297,16 @@ PURE: dict[str, Callable[[int], Any]] = {
         listed(OpeningHours, "mon", ["08:00", "20:00"]), field(OpeningHours, "exceptions", lambda n: {"2026-01-01": [["08:00", "20:00"]] * n}),
     ),
     "MAX_SPECIAL_DAYS": field(OpeningHours, "exceptions", lambda n: {f"{year}-01-01": [] for year in range(2_000, 2_000 + n)}),
+    "MAX_REWARD_STOCK": both(
+        field(RewardBody, "stock", int, **REWARD), field(RewardBody, "per_consumer", int, **REWARD), field(RewardPatch, "stock", int),
+    ),
+    "MAX_VOUCHER_CHARS": both(texts(VoucherCode), voucher),
     "MAX_SCOPES": listed(KeyBody, "scopes", "events:read"),
     "MAX_PEM_CHARS": both(pem, field(SigningKeyBody, "public_pem", lambda n: "a" * n, algorithm="EdDSA")),
     "MAX_URL_CHARS": both(
         lambda n: check_url("https://e.com/".ljust(n, "a"), allow_loopback=False),
         field(SigningKeyBody, "jwks_url", lambda n: "a" * n, algorithm="EdDSA"),
+        field(CauseBody, "url", lambda n: "https://e.com/".ljust(n, "a"), code="c", name="C"),
     ),
     "MAX_HOOK_SECRETS": listed(HookPatch, "secrets", "s" * 16),
     "MAX_SECRET_CHARS": both(
@@ -345,7 +370,7 @@ OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]
     "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
-    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns")],
+    "MAX_IMPORT_BYTES": [bodies("/v1/certificates/import", "campaigns"), bodies("/v1/products/import", "campaigns"), bodies("/v1/packaging/assets/import", "campaigns"), bodies("/v1/certificates", "campaigns"), bodies("/v1/rewards/any/vouchers", "campaigns")],
     "MAX_SIMULATION_BYTES": [bodies("/v1/campaigns/any/simulate", "campaigns")],
     "MAX_PAGE_ITEMS": [got("/v1/platforms?limit={n}")],
     "MAX_CURSOR_CHARS": [got("/v1/platforms?cursor={text}")],
@@ -387,6 +412,14 @@ def test_every_bound_is_tried() -> None:
     """That of request ids is in test_visits, of versions in test_impact, of what a program declares in test_vocabulary, of forms' parameters
     above, of balances in flows/test_openings.
     """
-    elsewhere = {"MAX_REQUEST_ID_CHARS", "MAX_FORM_FIELDS", "MAX_BALANCE", "MAX_FACTOR_VERSIONS", "MAX_OWN_CLASSES", "MAX_OWN_KINDS"}
+    elsewhere = {
+        "MAX_REQUEST_ID_CHARS",
+        "MAX_FORM_FIELDS",
+        "MAX_BALANCE",
+        "MAX_FACTOR_VERSIONS",
+        "MAX_POLICY_VERSIONS",
+        "MAX_OWN_CLASSES",
+        "MAX_OWN_KINDS",
+    }
     names = {name for name in vars(bounds) if name.isupper()}
     assert set(PURE) | set(OVER_HTTP) | elsewhere == names

@@ -122,7 +122,8 @@ async def test_every_sealed_column_is_gone_through_and_every_column_that_looks_s
         " WHERE table_schema = 'public' AND column_name ~ 'secret|private|password|token|sealed'"
     )
     hashed = {"operator.password_hash"}
-    assert {row["name"] for row in found} - hashed == {column.name for column in SEALED}
+    no_secrets = {"lease.token", "seal.sealed_at"}  # a fencing number, a time
+    assert {row["name"] for row in found} - hashed - no_secrets == {column.name for column in SEALED}
 
 
 # Rotation

@@ -14,6 +14,7 @@ from service.domain.intake import read_fact
 from service.domain.posting import Account, Fact
 from service.flows import batcher
 from service.flows.batcher import Lane
+from service.flows.crediting import crediting
 from service.logs import configure_logging
 from service.telemetry import metrics, tallies
 from tests.worlds import HASH_KEY, World, order_paid, refund
@@ -88,7 +89,7 @@ async def test_a_fact_that_cannot_be_written_is_isolated(world: World) -> None:
         return
 
     lane = Lane(
-        "test", pool=world.pool, knowledge=world.knowledge, publish=publish, batch_events=10, queue_requests=100, batch_wait_s=0.01,
+        "test", pool=world.pool, work=crediting(world.knowledge), publish=publish, batch_events=10, queue_requests=100, batch_wait_s=0.01,
         answer_timeout_s=5, writers=1,
     )  # fmt: skip
     lane.start()
@@ -117,7 +118,7 @@ async def test_few_wait_for_the_end_of_a_batch_many_do_not(world: World, monkeyp
     await world.credit(order_paid("held"))
     monkeypatch.setattr(batcher, "PATIENCE_S", 0.5)  # in the product too short for a test's clock
     lane = Lane(
-        "test", pool=world.pool, knowledge=world.knowledge, publish=_publish, batch_events=10, queue_requests=100, batch_wait_s=0,
+        "test", pool=world.pool, work=crediting(world.knowledge), publish=_publish, batch_events=10, queue_requests=100, batch_wait_s=0,
         answer_timeout_s=5, writers=2, crowd=5,
     )  # fmt: skip
     lane.start()
@@ -151,7 +152,7 @@ async def test_a_lane_gives_way_to_a_busy_one(world: World) -> None:
 
     other: Any = Other()
     lane = Lane(
-        "test", pool=world.pool, knowledge=world.knowledge, publish=_publish, batch_events=1, queue_requests=100, batch_wait_s=0,
+        "test", pool=world.pool, work=crediting(world.knowledge), publish=_publish, batch_events=1, queue_requests=100, batch_wait_s=0,
         answer_timeout_s=5, writers=2, gives_way_to=other,
     )  # fmt: skip
     lane.start()

@@ -1,7 +1,7 @@
 """`check`: a world in which everything happened is clean, and each invariant finds the row that was tampered with."""
 
 import json
-from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -16,19 +16,18 @@ from service.domain.openings import rows_of_ndjson
 from service.flows import administer
 from service.flows.administer import Change
 from service.flows.check import RULES, check
+from service.flows.expire import expire_due
 from service.flows.openings import take_over
 from service.flows.rebuild import rebuild
+from service.flows.seal import seal
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.store import balances
 from service.store import check as statements
+from tests.spending import capture, end_of, reserve
+from tests.spending import refund as refund_spent
+from tests.tampering import tamper
 from tests.worlds import World, cancelled, order_paid, refund
-
-
-@pytest.fixture
-async def projection(redis_url: str) -> AsyncIterator[Projection]:
-    async with Redis.from_url(redis_url, socket_timeout=5) as redis:
-        yield Projection(redis, epoch=1, ttl_s=600, wait_ms=1_000)
 
 
 @pytest.fixture
@@ -69,6 +68,19 @@ async def live(world: World, projection: Projection) -> None:
     # A balance from elsewhere: for somebody with points, for somebody in debt, and for somebody new.
     await world.credit(refund(settled[1], "r-all", amount="66.63"))
     await take_over_some(world)
+    await spend_some(world, projection)
+
+
+async def spend_some(world: World, projection: Projection) -> None:
+    """A reservation that is open, one that was spent in part and given back in part, and points whose day is over."""
+    await world.send(order_paid("c-8", quantity=6), order_paid("c-9", quantity=4))
+    await settle(world, projection)
+    await reserve(world, "c-8", 25)
+    spent = await reserve(world, "c-8", 9)
+    await capture(world, spent, 7)
+    await refund_spent(world, spent, 2)
+    await end_of(world, "c-9", 3)
+    assert await expire_due(world.pool, projection, stripe=3, buckets=64, batch_lots=100) == 1
 
 
 async def pack(world: World, returned: dict[str, Any]) -> None:
@@ -114,6 +126,8 @@ async def spend(world: World, consumer: str, points: int) -> None:
             WHERE l.bucket = a.bucket AND l.account = a.id AND l.remaining >= $2 RETURNING l.*
         ), t AS (SELECT nextval('number') AS number), u AS (
             INSERT INTO lot_use SELECT l.bucket, l.account, l.event, l.n, t.number, $2 FROM l, t
+        ), r AS (
+            INSERT INTO transfer SELECT a.bucket, a.id, t.number, 9, a.program, 0, -$2, NULL, 'Lost', a.version, now() FROM a, t
         )
         INSERT INTO entry SELECT l.bucket, l.account, a.last_seq - 1 + b.n, t.number, 9, b.book, b.amount, l.program, l.platform, l.campaign,
                                  0, 0, 0, a.version, now()
@@ -131,7 +145,7 @@ async def test_a_world_in_which_everything_happened_is_clean(lived: World, proje
     report = await check(lived.pool, projection)
     assert broken(report) == {}
     assert report.ok
-    assert [i.number for i in report.invariants] == list(range(1, 11))
+    assert [i.number for i in report.invariants] == list(range(1, 12))
     (held,) = await lived.rows("SELECT sum(debt) AS debt, count(*) AS accounts FROM account")
     assert report.checked["accounts"] == held["accounts"]
     assert report.checked["refunded_orders"] == 8
@@ -159,11 +173,16 @@ COPY_OF_A_TRIP = """
 """
 TAMPERING = [
     # number 1
-    (change("entry", "amount = amount + 1", "book = 4"), "double_entry settlements statistics"),
-    (change("entry", "transfer = transfer + 1000000", "book = 4"), "double_entry"),
-    (change("entry", "seq = seq + 1000000"), "double_entry"),
+    (change("entry", "amount = amount + 1", "book = 4"), "double_entry settlements statistics seals"),
+    (change("entry", "transfer = transfer + 1000000", "book = 4"), "double_entry seals"),
+    (change("entry", "seq = seq + 1000000"), "double_entry seals"),
     (change("account", "last_seq = last_seq + 1"), "double_entry"),
-    (delete("entry", "book = 9"), "double_entry"),
+    (delete("entry", "book = 9"), "double_entry seals"),
+    (change("transfer", "points = points + 1"), "double_entry"),
+    (change("transfer", "version = version + 1"), "double_entry"),
+    (change("transfer", "kind = 9", "kind = 8"), "double_entry statistics"),
+    (delete("transfer", "kind = 4"), "double_entry"),
+    ("INSERT INTO transfer SELECT bucket, account, 1, 8, program, 0, 0, NULL, 'lost', version, at FROM transfer LIMIT 1", "double_entry"),
     # number 2
     (change("account", "available = available + 1"), "balances"),
     (change("account", "debt = debt + 1"), "balances"),
@@ -171,16 +190,22 @@ TAMPERING = [
     (change("account", "pending = pending + 1"), "balances"),
     (change("account", "version = version + 1"), "balances"),
     (change("event", "version = version + 1", "version > 0"), "balances"),
-    (change("entry", "book = 2", "book = 1"), "balances"),
+    (change("entry", "book = 2", "book = 1"), "balances lots seals"),
     (delete("account", "version > 0"), "double_entry balances"),
     # number 3
     (change("lot", "remaining = remaining - 1", "remaining > 0"), "lots"),
     (change("lot_use", "amount = amount + 1"), "lots"),
     (delete("lot_use"), "lots"),
-    (change("entry", "book = 9", "book = 1"), "balances lots"),
+    (change("entry", "book = 9", "book = 1"), "balances lots seals"),
+    (change("lot", "reserved = reserved - 1", "reserved > 0"), "lots"),
+    (change("redemption_lot", "reserved = reserved - 1", "reserved > 0"), "lots"),
+    (delete("redemption_lot", "reserved > 0"), "lots"),
+    (change("redemption_lot", "spent = spent + 1", "spent > 0"), "lots statistics"),
+    (change("redemption", "captured = captured - 1", "captured > 0"), "lots"),
+    (change("redemption", "refunded = refunded - 1", "refunded > 0"), "lots"),
     # number 4
     (change("lot", "amount = amount + 1, remaining = remaining + 1"), "lots settlements"),
-    (change("entry", "n = n + 1", "kind = 1 AND book = 4"), "settlements"),
+    (change("entry", "n = n + 1", "kind = 1 AND book = 4"), "settlements seals"),
     (change("award", "certificate = 1000000", "certificate IS NOT NULL"), "settlements"),
     (change("award", "version = 1000000", "campaign = 2"), "settlements"),
     (change("event", "points = points + 1", "type = 'order.paid'"), "settlements"),
@@ -198,13 +223,13 @@ TAMPERING = [
     (change("registry", "key = key || 'x'", "kind = 3"), "settlements"),
     ("INSERT INTO registry (program, kind, key) VALUES (1, 3, 'lost')", "settlements"),
     (change("lot", "campaign = 1", "campaign = 0"), "settlements"),
-    (change("lot", "expires_on = expires_on + 1", "campaign = 0 AND expires_on IS NOT NULL"), "settlements"),
+    (change("lot", "expires_on = expires_on - 1", "campaign = 0 AND expires_on IS NOT NULL"), "settlements"),
     (change("lot", "amount = amount + 1, remaining = remaining + 1", "campaign = 0"), "lots settlements"),
     (change("lot", "campaign = 0", "campaign = 1"), "settlements"),
-    (change("entry", "amount = amount - 1", "book = 5"), "double_entry settlements"),
-    (change("entry", "book = 4", "book = 5"), "settlements"),
-    (change("entry", "kind = 1", "kind = 3 AND book = 1"), "settlements"),
-    (change("entry", "award = award + 1000000", "book = 5"), "settlements"),
+    (change("entry", "amount = amount - 1", "book = 5"), "double_entry settlements seals"),
+    (change("entry", "book = 4", "book = 5"), "settlements seals"),
+    (change("entry", "kind = 1", "kind = 3 AND book = 1"), "settlements seals"),
+    (change("entry", "award = award + 1000000", "book = 5"), "settlements seals"),
     # number 5
     (change("cap_usage", "used = used + 1"), "caps_and_budgets"),
     (delete("cap_usage", "used > 0"), "caps_and_budgets"),
@@ -243,7 +268,16 @@ TAMPERING = [
     # number 9
     ("WITH a AS (UPDATE award SET due_at = due_at - interval '15 days') UPDATE due SET due_at = due_at - interval '15 days'", "deadlines"),
     (change("parked", "received_at = now() - interval '91 days'"), "deadlines"),
+    (change("lot", "expires_on = expires_on - 1000", "remaining > reserved AND campaign = 1"), "deadlines"),
+    (
+        "WITH d AS (UPDATE reservation_due SET due_at = due_at - interval '1 day') UPDATE redemption SET expires_at = expires_at - interval '1 day'",
+        "deadlines",
+    ),
+    (change("reservation_due", "due_at = due_at + interval '1 second'"), "deadlines"),
+    (delete("reservation_due"), "deadlines"),
     # number 10
+    (change("rollup", "points_redeemed = points_redeemed + 1"), "statistics"),
+    (change("rollup", "points_expired = points_expired - 1"), "statistics"),
     (change("rollup", "co2e_g = co2e_g + 1"), "statistics"),
     (change("rollup", "plastic_g = plastic_g - 1"), "statistics"),
     (change("award", "impact = NULL", "impact IS NOT NULL"), "statistics"),
@@ -255,25 +289,28 @@ TAMPERING = [
     (change("rollup", "points_reversed = points_reversed + 1"), "statistics"),
     (delete("campaign_consumer"), "statistics"),
     ("INSERT INTO campaign_consumer SELECT bucket, campaign + 1000, hour, account, platform FROM campaign_consumer LIMIT 1", "statistics"),
+    # number 11
+    (change("seal", "entries = entries + 1"), "seals"),
+    (delete("seal"), "seals"),
+    (change("seal_part", "hash = sha256(hash)"), "seals"),
+    (delete("seal_part"), "seals"),
 ]
 
 
 TABLES = sorted(
     "account award budget campaign_consumer campaign_version cap_usage claim due entry event lot lot_use opening packaging_back packaging_sent "
-    "parked registry rollup trip".split()
+    "parked redemption redemption_lot registry reservation_due rollup seal seal_part transfer trip".split()
 )
 
 
 async def execute(world: World, *sql: str) -> str:
-    """In one transaction, and whatever foreign keys say."""
-    async with world.pool.acquire() as conn, conn.transaction():
-        await conn.execute("SET LOCAL session_replication_role = replica")
-        for one_statement in sql:
-            tag = await conn.execute(one_statement)
-    return tag
+    """In one transaction, and whatever triggers and foreign keys say."""
+    async with world.pool.acquire() as conn:
+        return await tamper(conn, *sql)
 
 
 async def test_one_tampered_row_breaks_exactly_its_invariant(lived: World, projection: Projection) -> None:
+    await seal(lived.pool, margin=timedelta(0))
     await execute(lived, "CREATE SCHEMA kept", *(f"CREATE TABLE kept.{table} AS TABLE {table}" for table in TABLES))
     await projection.redis.flushdb()  # this takes longer than Redis may be behind
     found = {}
@@ -301,9 +338,9 @@ async def test_every_statement_fits_the_migrated_schema(world: World) -> None:
 async def fill(world: World, projection: Projection) -> dict[int, Balance]:
     """Every balance in Redis, nothing changed lately."""
     await world.rows("UPDATE event SET received_at = received_at - interval '6 seconds'")
-    await world.rows("UPDATE entry SET at = at - interval '6 seconds'")
+    await execute(world, "UPDATE entry SET at = at - interval '6 seconds'")
     async with world.pool.acquire() as conn:
-        found = dict(await balances.page(conn, (-1, -1), 100))
+        found = dict((await balances.as_redis_knows(conn, await balances.page(conn, (-1, -1), 100))).balances)
     assert await projection.push(found.items())
     return found
 

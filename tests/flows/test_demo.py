@@ -7,8 +7,8 @@ from service.domain.conditions import compile_condition
 from service.domain.errors import InvalidState
 from service.domain.gtin import normalise_gtin
 from service.domain.packaging import CLASS_CODES
-from service.flows import administer, campaigns
-from service.flows.demo import CAMPAIGNS, CERTIFICATES, PLATFORMS, PRODUCTS, PROGRAM, seed_demo
+from service.flows import administer, campaigns, causes, reward_catalogue
+from service.flows.demo import CAMPAIGNS, CAUSE, CERTIFICATES, PLATFORMS, PRODUCTS, PROGRAM, REWARD, VOUCHERS, seed_demo
 from tests.sealer import SEALER
 
 
@@ -21,6 +21,9 @@ async def test_the_demo_is_made_whole_and_once(connection: "asyncpg.Connection[a
     assert {campaign.action for campaign in running} == {"purchase", "packaging", "return", "activity"}
     counts = "SELECT (SELECT count(*) FROM product), (SELECT count(*) FROM product_sku), (SELECT count(*) FROM certificate_gtin)"
     assert tuple(await connection.fetchrow(counts)) == (len(PRODUCTS), 2 * len(PRODUCTS), len(CERTIFICATES))
+    reward = await reward_catalogue.read_reward(connection, REWARD.code, program=program.id)
+    assert (reward.active, reward.in_stock, reward.codes_left) == (True, True, len(VOUCHERS))
+    assert await causes.cause_of(connection, program=program.id, code=CAUSE.code)
     before = await connection.fetchval("SELECT count(*) FROM audit")
     with pytest.raises(InvalidState):
         await seed_demo(connection, sealer=SEALER)

@@ -24,6 +24,7 @@ from service.flows.knowledge import Knowledge
 from service.projection import Projection
 from tests import books
 from tests.flows.test_state_machine import COMMON, FACT_TABLES, LONG, Real
+from tests.tampering import allow
 from tests.worlds import World
 
 MACHINE = settings(COMMON, max_examples=1_000 if LONG else 14, stateful_step_count=60 if LONG else 30)
@@ -61,6 +62,8 @@ class Books(Real):
     def open(self) -> None:  # type: ignore[override]
         async def found() -> None:
             pool = await asyncpg.create_pool(self._dsn, min_size=1, max_size=3)
+            async with pool.acquire() as conn:
+                await allow(conn)  # `begin` empties the book
             self.world = await World(pool).found()
             await self.world.campaign(code="back", action="return", award={"kind": "per_unit", "points": 50})
             await self.world.campaign(code="pack", action="packaging", award={"kind": "per_unit", "points": 5})

@@ -13,7 +13,7 @@ from service.store import personal_export
 from service.store.connection import Connection, plan_by_index
 from tests.worlds import World
 
-ROWS = 200_000
+ROWS = 50_000
 SMALL = {"deployment", "program", "platform", "campaign"}
 """One row a program, a platform or a campaign: whether they are read by key or whole is nobody's concern."""
 AT = datetime(2026, 6, 1, tzinfo=UTC)

@@ -21,6 +21,7 @@ from service.flows.knowledge import Knowledge
 from service.flows.openings import take_over
 from service.flows.past import entries
 from service.store import balances, past, settlement
+from tests.tampering import allow, tamper
 from tests.worlds import World, cancelled, order_paid, refund
 
 T = TypeVar("T")
@@ -45,6 +46,7 @@ class Real:
         await self.world.campaign(award={"kind": "per_unit", "points": 3}, hold="P14D")
         await self.world.campaign(action="packaging", award={"kind": "fixed", "points": 7})
         async with pool.acquire() as conn:
+            await allow(conn)  # `forget` empties the book
             self.shop = await administer.find_platform(conn, program=self.world.program, code="shop")
 
     async def forget(self) -> None:
@@ -205,7 +207,8 @@ def test_a_change_that_began_earlier_and_came_later_does_not_split_what_was(anyi
             await do(real, ("import", "c-1", 10, 1), next(numbers))
         (account,) = (await world.rows("SELECT id FROM account"))[0].values()
         # The third transaction began before the second.
-        await world.rows("UPDATE entry SET at = at - interval '1 hour' WHERE version = 3")
+        async with world.pool.acquire() as conn:
+            await tamper(conn, "UPDATE entry SET at = at - interval '1 hour' WHERE version = 3")
         (at,) = (await world.rows("SELECT min(at) FROM entry WHERE version = 2"))[0].values()
         async with world.pool.acquire() as conn:
             assert (await past.balance_at(conn, account, at - timedelta(microseconds=1))).version == 1

@@ -26,6 +26,7 @@ from service.flows.receive import preview
 from service.store import settlement
 from tests import books
 from tests.model import Campaign, Expected, Fact, Model
+from tests.tampering import allow
 from tests.worlds import HASH_KEY, World
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -74,6 +75,8 @@ class Real:
     def open(self, campaigns: list[Campaign]) -> None:
         async def found() -> None:
             pool = await asyncpg.create_pool(self._dsn, min_size=1, max_size=2)
+            async with pool.acquire() as conn:
+                await allow(conn)  # `forget` empties the book
             self.world = await World(pool).found(returns_compared=False)
             for campaign in campaigns:
                 await self.world.campaign(**_body(campaign))

@@ -8,9 +8,12 @@ from typing import Any
 import asyncpg
 import pytest
 
+from schemas.rewards import RewardBody
 from service.cli import run
+from service.flows.reward_catalogue import create_reward
 from service.settings import Settings
 from tests.api.test_audit import RECORDED
+from tests.sealer import SEALER
 
 EVENT = {"type": "activity.completed", "occurred_at": "2026-01-01T00:00:00Z", "consumer": "c", "activity": "refill"}
 ALWAYS = ["--from", "2020-01-01T00:00:00Z", "--to", "2100-01-01T00:00:00+08:00"]
@@ -34,6 +37,20 @@ def ask(settings: Settings, sql: str, *arguments: Any) -> list[Any]:
             await conn.close()
 
     return asyncio.run(work())
+
+
+def make_reward(settings: Settings) -> None:
+    """A reward with codes in the only program that there is."""
+
+    async def work() -> None:
+        conn = await asyncpg.connect(settings.database_url)
+        try:
+            program = await conn.fetchval("SELECT id FROM program")
+            await create_reward(conn, RewardBody(code="film", name="A film", points=10, vouchers=True), sealer=SEALER, program=program)
+        finally:
+            await conn.close()
+
+    asyncio.run(work())
 
 
 KEEP = """
@@ -89,13 +106,18 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
     (tmp_path / "b.csv").write_text("id,consumer,points,expires_on\nb-1,somebody-there,40,\n")
     (tmp_path / "a.csv").write_text("asset,class,max_trips\nbox-1,circular_box,20\n")
     (tmp_path / "l.csv").write_text("id,period,class,kind,mass_g\nl-1,2025H1,plastic_mailer,used,12.5\n")
+    (tmp_path / "v.csv").write_text("code\nBEARER-VALUE-1\n")
     assert run(["platform", "create", "first", "--create-program", "leaves"]) == 0
+    make_reward(settings)
+    delivery = kept(settings, "e-1")
+    assert run(["backup", "b"]) == 0
     words = {
+        "restore": ["b", "--replace", settings.database_url.rpartition("/")[2]],
         "platform create": ["shop"], "platform rotate-key": ["shop"], "operator create": ["a@example.org"],
         "operator reset-password": ["a@example.org"], "operator deactivate": ["a@example.org"], "import certificates": ["c.csv"],
         "import assets": ["a.csv"], "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "import plastics": ["l.csv", "--platform", "shop"],
-        "keys rotate-master": [],
-        "replay": [kept(settings, "e-1")], "program create": ["second", "--currency", "leaves"],
+        "import vouchers": ["v.csv", "--reward", "film"], "keys rotate-master": [],
+        "replay": [delivery], "program create": ["second", "--currency", "leaves"],
     }  # fmt: skip
     assert words.keys() == RECORDED.keys()
     for command, arguments in words.items():
@@ -106,3 +128,4 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
     shown = ask(settings, "SELECT string_agg(a::text, '') FROM audit a")[0][0]
     assert "a@example.org" not in shown
     assert "somebody-there" not in shown
+    assert "BEARER" not in shown

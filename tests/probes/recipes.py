@@ -21,6 +21,8 @@ PATHS: dict[str, str] = {
     "/v1/packaging/assets/{asset}": "asset",
     "/v1/packaging/classes/{code}": "packaging_class",
     "/v1/activity-kinds/{code}": "activity_kind",
+    "/v1/rewards/{code}": "reward",
+    "/v1/causes/{code}": "cause",
     "/v1/platforms/{code}": "platform",
     "/v1/platforms/{code}/keys/{key}": "api_key",
     "/v1/platforms/{code}/signing-keys/{key}": "signing_key",
@@ -33,6 +35,9 @@ PATHS: dict[str, str] = {
     "/v1/privacy-requests/{request_id}": "privacy_request",
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
+    "/v1/adjustments/{adjustment}": "adjustment",
+    "/v1/redemptions/{redemption}": "redemption",
+    "/v1/me/redemptions/{redemption}": "redemption",
 }
 """The kind of object that a path parameter names, by the path up to and with it."""
 
@@ -40,8 +45,15 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
     ("GET", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
+    ("POST", "/v1/adjustments/{adjustment}/withdraw"): {"adjustment": "admins_adjustment"},
+    ("POST", "/v1/redemptions/{redemption}/refund"): {"redemption": "captured_redemption"},
+    ("POST", "/v1/consumers/{ref}/link"): {"consumer": "single_consumer"},
+    ("DELETE", "/v1/consumers/{ref}/link"): {"consumer": "linked_consumer"},
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
+
+OWN_NAMES = {("POST", "/v1/consumers/{ref}/link")}
+"""Routes whose path names something in the caller's own namespace, which they make if it is not there: nobody else's is meant."""
 
 QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
@@ -60,6 +72,10 @@ QUERIES: dict[tuple[str, str], str] = {
     ("/v1/consumers/{ref}/legal-hold", "platform"): "platform",
     ("/v1/plastics/reports", "platform"): "platform",
     ("/v1/plastics/reports", "id"): "plastic_row",
+    ("/v1/adjustments", "platform"): "platform",
+    ("/v1/adjustments", "consumer"): "consumer",
+    ("/v1/redemptions", "consumer"): "consumer",
+    ("/v1/consumers/{ref}/link", "platform"): "platform",
 }
 """The kind of object that a query parameter names, by path and name."""
 
@@ -68,6 +84,7 @@ SAID_BY_OPERATORS = {
     ("/v1/consumers/{ref}", "platform"),
     ("/v1/consumers/{ref}/export", "platform"),
     ("/v1/consumers/{ref}/legal-hold", "platform"),
+    ("/v1/consumers/{ref}/link", "platform"),
     ("/v1/plastics/reports", "platform"),
 }
 """Those of QUERIES that operators must send, and that others may."""
@@ -143,6 +160,15 @@ def _kind(t: Tenant) -> dict[str, Any]:
     return {"code": t.name(), "name": "A day with a cup", "schema": schema, "claim": {"keys": ["cup"]}}
 
 
+def _reward(t: Tenant) -> dict[str, Any]:
+    return {"code": t.name(), "name": "A cup", "points": 100, "stock": 10, "vouchers": True, "platforms": [t.platform]}
+
+
+def _cause(t: Tenant) -> dict[str, Any]:
+    """The program's, whose platforms all see it."""
+    return {"code": t.name().replace(t.mark, t.program_code[:3]), "name": "Trees"}
+
+
 def _openings(t: Tenant) -> list[dict[str, Any]]:
     return [{"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}]
 
@@ -163,6 +189,26 @@ def _station(t: Tenant) -> dict[str, Any]:
     return {"code": t.name(), "name": "New", "platform": t.platform}
 
 
+def _adjustment(t: Tenant) -> dict[str, Any]:
+    return {"platform": t.platform, "consumer": t.objects["consumer"], "points": 5, "reason": "said sorry"}
+
+
+def _transfer(t: Tenant) -> dict[str, Any]:
+    return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
+
+
+def _redemption(t: Tenant) -> dict[str, Any]:
+    return {"consumer": t.objects["consumer"], "points": 1, "reference": t.name()}
+
+
+def _own_redemption(t: Tenant) -> dict[str, Any]:
+    return {"points": 1, "reference": t.name()}
+
+
+def _step(key: str) -> "Body":
+    return Body(lambda _: {}, headers={"Idempotency-Key": f"probe-{key}"})
+
+
 def _returns(t: Tenant) -> list[dict[str, Any]]:
     now = datetime.now(UTC).isoformat()
     return [{"id": t.name(), "occurred_at": now, "class": "circular_box", "platform": t.platform, "consumer": t.name()}]
@@ -181,6 +227,23 @@ BODIES: dict[tuple[str, str], Body] = {
     ),
     ("POST", "/v1/consumers/import"): Body(_openings, names={(0, "id"): "opening", (0, "consumer"): "consumer"}),
     ("POST", "/v1/plastics/reports"): Body(_plastics, names={(0, "id"): "plastic_row"}),
+    ("POST", "/v1/adjustments"): Body(
+        _adjustment, refers={("platform",): "platform", ("consumer",): "consumer"}, headers={"Idempotency-Key": "probe"}
+    ),
+    ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
+    ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
+    ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
+    ("POST", "/v1/me/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
+    ("POST", "/v1/consumers/{ref}/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
+    ("POST", "/v1/redemptions"): Body(_redemption, refers={("consumer",): "consumer"}, headers={"Idempotency-Key": "probe-create"}),
+    ("POST", "/v1/redemptions/{redemption}/capture"): _step("capture"),
+    ("POST", "/v1/redemptions/{redemption}/cancel"): _step("cancel"),
+    ("POST", "/v1/redemptions/{redemption}/refund"): _step("refund"),
+    ("POST", "/v1/me/redemptions"): Body(_own_redemption, headers={"Idempotency-Key": "probe-create"}),
+    ("POST", "/v1/me/redemptions/{redemption}/capture"): _step("capture"),
+    ("POST", "/v1/me/redemptions/{redemption}/cancel"): _step("cancel"),
+    # Another platform's code is what it is made for; another program's is unknown.
+    ("POST", "/v1/consumers/{ref}/link"): Body(lambda t: {"code": t.objects["link_code"]}, refers={("code",): "link_code"}),
     ("PUT", "/v1/consumers/{ref}/legal-hold"): Body(lambda t: {"reason": f"case {t.name()}"}),
     # Neither hook nor platform of its own: each has to find nothing by itself where it is another's.
     ("POST", "/v1/deliveries/replay"): Body(
@@ -212,12 +275,18 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/packaging/assets/{asset}/retire"): Body(lambda _: {"reason": "torn"}),
     ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
     ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
+    ("PATCH", "/v1/points-policy"): Body(lambda _: {"expiry": {"kind": "fixed", "on": "12-31"}, "warn_before_days": None}),
     ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
     ("PATCH", "/v1/packaging/classes/{code}"): Body(
         lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}
     ),
     ("POST", "/v1/activity-kinds"): Body(_kind, names={("code",): "activity_kind"}),
     ("PATCH", "/v1/activity-kinds/{code}"): Body(lambda _: {"name": "Another day"}),
+    ("POST", "/v1/rewards"): Body(_reward, refers={("platforms", 0): "platform"}, names={("code",): "reward"}),
+    ("PATCH", "/v1/rewards/{code}"): Body(lambda t: {"platforms": [t.platform]}, refers={("platforms", 0): "platform"}),
+    ("POST", "/v1/rewards/{code}/vouchers"): Body(lambda t: [t.name()]),
+    ("POST", "/v1/causes"): Body(_cause, names={("code",): "cause"}),
+    ("PATCH", "/v1/causes/{code}"): Body(lambda _: {"description": "Many trees"}),
     ("POST", "/v1/platforms"): Body(lambda t: {"code": t.name(), "name": "New"}, unique={("code",): "platform"}),
     ("PATCH", "/v1/platforms/{code}"): Body(lambda _: {"limits": {"credit": {"requests": 1_000_000, "per_s": 1}}}),
     ("POST", "/v1/platforms/{code}/keys/{key}/replace"): Body(lambda _: {"keep_old": "PT1H"}),
@@ -251,6 +320,8 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/stations/{code}/keys/{key}/revoke"),
     ("POST", "/v1/platforms/{code}/signing-keys/{key}/revoke"),
     ("DELETE", "/v1/consumers/{ref}"),
+    ("POST", "/v1/consumers/{ref}/link-codes"),
+    ("DELETE", "/v1/consumers/{ref}/link"),
     ("DELETE", "/v1/consumers/{ref}/legal-hold"),
     ("POST", "/v1/deliveries/{delivery}/replay"),
     ("POST", "/v1/privacy-requests/{request_id}/cancel"),

@@ -79,7 +79,8 @@ class Route:
 
     def places(self) -> dict[Place, str]:
         """Where it names an object that must be the caller's own, with the kind."""
-        found: dict[Place, str] = {("path", (i,)): kind for i, kind in enumerate(self.kinds)}
+        own = (self.method, self.path) in recipes.OWN_NAMES
+        found: dict[Place, str] = {} if own else {("path", (i,)): kind for i, kind in enumerate(self.kinds)}
         found |= {("query", (name,)): kind for name, kind in self.queries.items()}
         return found | {("body", place): kind for place, kind in ((self.body.refers | self.body.filters) if self.body else {}).items()}
 

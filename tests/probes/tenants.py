@@ -18,27 +18,37 @@ from litestar import Litestar
 from standardwebhooks import Webhook
 
 from schemas.activities import ActivityKindBody
+from schemas.adjustments import AdjustmentBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
+from schemas.causes import CauseBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
+from schemas.points_policy import PointsPolicy, TransferPolicy
 from schemas.registries import CertificateBody, ProductBody
+from schemas.rewards import RewardBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
+from service.domain.links import new_code
+from service.domain.redeeming import new_id
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
 from service.flows import (
+    adjustments,
     administer,
     assets,
     campaigns,
+    causes,
     client_credentials,
     erase,
     impact,
     passwords,
     privacy_requests,
     registries,
+    reward_catalogue,
     stations,
     vocabulary,
+    vouchers,
 )
 from service.flows.administer import Change
 from service.store import callers as store
@@ -175,6 +185,21 @@ async def _activity_kind(t: Tenant) -> str:
     return str((await t.flow(vocabulary.create_kind, body, program=t.program, change=Change())).code)
 
 
+async def _reward(t: Tenant) -> str:
+    """Of the tenant's platform, with a code."""
+    body = RewardBody(code=t.name(), name=f"{t.mark} cup", points=100, vouchers=True, platforms=[t.platform])
+    await t.flow(reward_catalogue.create_reward, body, sealer=SEALER, program=t.program)
+    await t.flow(vouchers.load, [t.name()], sealer=SEALER, program=t.program, code=body.code)
+    return body.code
+
+
+async def _cause(t: Tenant) -> str:
+    """The program's, which its platforms share: marked as such."""
+    mark = t.program_code[:3]
+    body = CauseBody(code=f"{mark}-{next(_names)}", name=f"{mark} trees")
+    return str((await t.flow(causes.create_cause, body, program=t.program)).code)
+
+
 async def _api_key(t: Tenant) -> int:
     return int((await t.flow(administer.create_key, program=t.program, platform=t.platform)).id)
 
@@ -216,6 +241,40 @@ async def _event(t: Tenant) -> str:
 async def _consumer(t: Tenant) -> str:
     consumer = t.name()
     await t.send("POST", "/v1/events", json=order(t, consumer))
+    # What can be spent at once, too.
+    await t.send("POST", "/v1/consumers/import", json=[{"id": t.name(), "consumer": consumer, "points": 1_000, "expires_on": None}])
+    return consumer
+
+
+async def _redemption(t: Tenant) -> str:
+    """A reservation of the consumer's."""
+    return await _redeem(t, capture=False)
+
+
+async def _captured_redemption(t: Tenant) -> str:
+    return await _redeem(t, capture=True)
+
+
+async def _redeem(t: Tenant, **more: Any) -> str:
+    body = {"consumer": t.objects["consumer"], "points": 1, "reference": t.name(), "ttl": "P1D"} | more
+    headers = {"Authorization": f"Bearer {t.key}", "Idempotency-Key": t.name()}
+    answer = await t.client.post("/v1/redemptions", json=body, headers=headers)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+async def _link_code(t: Tenant) -> str:
+    """That somebody else of the platform was given."""
+    return await _code_of(t, await _consumer(t))
+
+
+async def _code_of(t: Tenant, consumer: str) -> str:
+    return str((await t.send("POST", f"/v1/consumers/{consumer}/link-codes")).json()["code"])
+
+
+async def _linked_consumer(t: Tenant) -> str:
+    consumer = await _consumer(t)
+    await t.send("POST", f"/v1/consumers/{consumer}/link", json={"code": await _link_code(t)})
     return consumer
 
 
@@ -295,6 +354,23 @@ async def _reported_event(t: Tenant) -> str:
     return str(event["id"])
 
 
+async def _adjustment(t: Tenant) -> str:
+    """One that waits for another operator; by the operator who was made last."""
+    return await _propose(t, t.latest_operator)
+
+
+async def _admins_adjustment(t: Tenant) -> str:
+    """The same by the admin who calls, if there is one already."""
+    found = await t.fetch("SELECT id FROM operator WHERE email = 'admin@example.com' AND program = $1", t.program)
+    return await _propose(t, int(found[0]["id"]) if found else t.latest_operator)
+
+
+async def _propose(t: Tenant, operator: int) -> str:
+    body = AdjustmentBody(platform=t.platform, consumer=t.objects["consumer"], points=5_000, reason=f"{t.mark} reason")
+    made = await t.flow(adjustments.propose, body, program=t.program, operator=operator, key=t.name(), request_hash=b"", change=Change())
+    return str(made.answer.id)
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -368,10 +444,14 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
     "packaging_class": _packaging_class, "activity_kind": _activity_kind,
+    "reward": _reward, "cause": _cause,
     "audit_subject": _platform_subject, "operator_email": _email,
     "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
+    "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "redemption": _redemption, "captured_redemption": _captured_redemption,
+    "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 
@@ -385,6 +465,10 @@ def missing(value: Any) -> Any:
             return str(value).replace(mark, "yy0")
     if re.fullmatch(r"[0-9]{4}H[12]", value):
         return "2001H1"
+    if value.startswith("rdm_"):
+        return new_id()
+    if re.fullmatch(r"[0-9A-Z]{4}(-[0-9A-Z]{4}){2}", value):
+        return new_code()
     if value.isdigit() and len(value) == 14:
         return with_check_digit("0555" + value[4:13])
     if value.isdigit():
@@ -441,7 +525,10 @@ class Deployment:
 
     async def _program(self, code: str) -> Any:
         async with self.app.state.resources.pool.acquire() as conn:
-            return await administer.create_program(conn, code=code, name=code, currency=f"{code[:3]} leaves", time_zone="UTC")
+            made = await administer.create_program(conn, code=code, name=code, currency=f"{code[:3]} leaves", time_zone="UTC")
+            policy = msgspec.json.encode(PointsPolicy(transfers=TransferPolicy(enabled=True))).decode()
+            await conn.execute("INSERT INTO points_policy VALUES ($1, 1, now(), $2, 'command')", made.id, policy)
+            return made
 
     async def _tenant(self, mark: str, program: Any) -> Tenant:
         t = Tenant(

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from schemas.campaigns import CampaignBody
 from schemas.connectors import HookSettings
 from schemas.events import Event
+from schemas.redemptions import CaptureBody, OwnRedemptionBody, RedemptionBody, RefundBody
 from service.api import bodies as http
 from service.api import events as events_api
 from service.api.callers import _bearer
@@ -26,7 +27,8 @@ from service.api.cursors import Name, Position, encode_cursor, read_cursor
 from service.api.events import TryOut
 from service.api.exchange import Exchange
 from service.api.paths import reference
-from service.domain import imports, station_returns, stations, tokens
+from service.api.redemptions import _ttl
+from service.domain import idempotency, imports, links, station_returns, stations, tokens
 from service.domain.campaigns import check_campaign, compile_campaign
 from service.domain.conditions import InvalidCondition, compile_condition
 from service.domain.connectors import CONNECTORS, BadSignature, Hook, Untranslatable, translate, verify
@@ -36,10 +38,12 @@ from service.domain.intake import Sender, decode_json, fact_of, hash_of, read_fa
 from service.domain.openings import bounded_lines
 from service.domain.plastics import content_of
 from service.domain.registrations import check_asset, check_certificate, check_product
+from service.domain.rewards import check_voucher, voucher_hash
 from service.domain.tokens import TokenError
 from service.domain.validate import MAX_AHEAD
 from tests.probes.mutations import bodies, documents, encoded
 from tests.probes.payloads import EVENTS, NOW, SENDERS
+from tests.sealer import SEALER
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 fuzz = settings(
@@ -211,6 +215,20 @@ def test_an_import_of_assets_is_read_row_by_row_whole_or_as_it_comes(body: bytes
     for row in rows:
         if not hasattr(row, "pointer"):
             answer_of(lambda row=row: check_asset(row, {}))  # type: ignore[misc]
+
+
+@fuzz
+@given(body=bodies([["A-1", "A-2"], "A-1", [[]], [7, None]]), csv=tables(), format_=st.sampled_from(("json", "ndjson", "csv")))
+def test_an_import_of_vouchers_is_read_row_by_row_and_sealed_or_refused(body: bytes, csv: bytes, format_: Any) -> None:
+    given_ = csv if format_ == "csv" else body.replace(b", ", b"\n") if format_ == "ndjson" else body
+    rows = answer_of(lambda: imports.voucher_rows(given_, format_)) or []
+    if format_ != "json":
+        lines = io.StringIO(given_.decode("utf-8-sig", "surrogateescape"), newline="")
+        rows += answer_of(lambda: list(imports.voucher_lines(bounded_lines(lines), format_))) or []
+    for row in rows:
+        if isinstance(row, str) and isinstance(code := check_voucher(row), str):
+            assert SEALER.open(SEALER.seal(code)) == code
+            assert len(voucher_hash(HASH_KEY, code)) == 32
 
 
 # Campaigns ---------------------------------------------------------------------------------------------
@@ -475,3 +493,54 @@ async def test_a_header_of_a_body_is_read_or_refused(name: bytes, value: bytes) 
         assert await http.read_body(exchange, 1_000) == b"{}"
     except GreenpointsError:
         pass
+
+
+# Spending ----------------------------------------------------------------------------------------------
+
+REDEMPTIONS = [
+    {"consumer": "c", "points": 5, "reference": "r", "reward": None, "cause": None, "capture": False, "ttl": "PT15M"},
+    {"points": 10**15, "cause": "trees", "ttl": "P31D"}, {"points": 1, "reward": "cup", "capture": True},
+]  # fmt: skip
+
+
+@fuzz
+@given(body=bodies(REDEMPTIONS), type_=st.sampled_from((RedemptionBody, OwnRedemptionBody, CaptureBody, RefundBody)))
+@example(body=b'{"points": 1e400}', type_=RefundBody)
+def test_a_redemption_is_read_or_refused(body: bytes, type_: Any) -> None:
+    found = answer_of(lambda: http.decode(body, type_))
+    if found is not None and found.points is not msgspec.UNSET:
+        assert type(found.points) is int
+        assert 0 < found.points <= 10**15
+
+
+@fuzz
+@given(text=st.text() | st.from_regex(r"P[0-9]{0,28}[WDMY]?(T[0-9]{0,28}[HMS])?", fullmatch=True))
+@example(text="P" + "9" * 29 + "W")
+@example(text="PT" + "9" * 29 + "S")
+def test_a_time_to_live_is_bounded_or_refused(text: str) -> None:
+    found = answer_of(lambda: _ttl(text))
+    assert found is None or 1 <= found.total_seconds() <= 31 * 86_400
+
+
+@fuzz
+@given(text=st.text(max_size=200) | st.text(alphabet='"\\ a', max_size=12) | st.none())
+def test_an_idempotency_key_is_read_or_refused(text: str | None) -> None:
+    """Sent in quotes, as RFC 8941 writes a string, it is the same key."""
+    key = answer_of(lambda: idempotency.read_key(text))
+    if key is None:
+        return
+    assert 1 <= len(key) <= 128
+    assert key.isascii()
+    assert key.isprintable()
+    quoted = key.replace("\\", "\\\\").replace('"', '\\"')
+    if key.strip(' "'):
+        assert idempotency.read_key(f'"{quoted}"') == key
+
+
+@fuzz
+@given(text=st.text())
+def test_a_link_code_is_what_it_is_however_it_is_typed(text: str) -> None:
+    assert len(links.hash_of(1, text)) == 32
+    code = links.new_code()
+    typed = code.lower().replace("-", " ").replace("0", "O").replace("1", "l")
+    assert links.hash_of(1, typed) == links.hash_of(1, code) != links.hash_of(2, code)

@@ -53,6 +53,7 @@ def _explore(deployment: Deployment, documented: Documented, operation: Any, cal
     """Requests of one operation, each sent from the loop that has the application, while Hypothesis goes on here."""
 
     refused = caller.kind is None and bool(operation.definition.raw.get("security"))
+    cases = {mode: operation.as_strategy(generation_mode=mode) for mode in GenerationMode}
 
     @settings(
         max_examples=REFUSED_EXAMPLES if refused else EXAMPLES, deadline=None, derandomize=not LONG, database=None, print_blob=True,
@@ -61,7 +62,7 @@ def _explore(deployment: Deployment, documented: Documented, operation: Any, cal
     )  # fmt: skip
     @given(data=st.data())
     def explore(data: st.DataObject) -> None:
-        case = data.draw(operation.as_strategy(generation_mode=data.draw(st.sampled_from(tuple(GenerationMode)))))
+        case = data.draw(cases[data.draw(st.sampled_from(tuple(GenerationMode)))])
         if data.draw(st.booleans()):
             case.path_parameters = dict(_real(case, deployment))
         answer = asyncio.run_coroutine_threadsafe(_send(deployment, case, caller), loop).result(ANSWER_TIMEOUT_S)

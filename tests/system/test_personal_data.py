@@ -20,6 +20,7 @@ from redis.asyncio import Redis
 from service.flows import administer
 from service.settings import Settings
 from tests import deliveries
+from tests.adjusting import set_policy
 from tests.api.operators import _token
 from tests.flows.test_packaging import asset, fulfilled, paid, returned, wrong
 from tests.sealer import SEALER
@@ -44,7 +45,13 @@ FREE = {
 }
 PLACE, WEIGHED = "Ockham Park, Gate 7", "weighed by the gardener"
 """Of operators: where a station is; what a platform notes about its plastics, which nobody can remove (docs/plastics.md)."""
-PERSONAL = [REFERENCE, TWIN, SHOPPER, *HASHED.values(), *PLAIN.values(), *FREE.values(), PLACE, WEIGHED]
+SAID = {"reason": "sorry that Ada's lamp broke", "note": "Ada shouted in 1852", "message": "to Ada from her twin"}
+"""What operators and consumers write when points move by hand."""
+ORDERED = "cart-of-ada-1852"
+"""A platform's own name for what a consumer spends."""
+VOUCHER = "FILM-FOR-ADA-7Q2M"
+"""A bearer value: whoever has it can use it."""
+PERSONAL = [*SAID.values(), ORDERED, VOUCHER, REFERENCE, TWIN, SHOPPER, *HASHED.values(), *PLAIN.values(), *FREE.values(), PLACE, WEIGHED]
 TOKENS: list[str] = []
 """What a consumer's app shows at a station: as good as a key."""
 
@@ -52,6 +59,10 @@ ANYWHERE = {("delivery", "body")}
 """Where anything may stand: a webhook that verified but could not be read is kept as it came (docs/privacy.md)."""
 ALLOWED = {
     **{key: {("consumer_reference", "reference")} for key in [REFERENCE, TWIN, SHOPPER]},
+    SAID["reason"]: {("adjustment", "reason"), ("transfer", "reason")},
+    SAID["note"]: {("adjustment", "note")},
+    SAID["message"]: {("transfer", "reason")},
+    ORDERED: {("redemption", "reference"), ("idempotent_request", "answer")},
     **{key: {("event", "facts"), ("parked", "facts")} for key in [*FREE.values(), *PLAIN.values()]},
 }
 """While they are customers. What identifies by itself (HASHED) stands nowhere."""
@@ -73,10 +84,11 @@ class Run:
         await self.world.campaign(code="act", action="activity", award={"kind": "fixed", "points": 5})
         async with self.world.pool.acquire() as conn:
             self.tokens = {"admin": await _token(conn, "admin", "admin", self.world.program), "shop": self.world.keys["shop"]}
-            for scope in ("balance:read",):
+            for scope in ("balance:read redeem",):
                 self.tokens["consumer"] = await administer.consumer_token(
                     conn, sealer=SEALER, platform="shop", consumer=REFERENCE, scope=scope, ttl=timedelta(hours=1)
                 )
+            self.tokens["market"] = self.world.keys["market"]
             TOKENS[:] = [self.tokens["consumer"]]
             for connector in ("standard", "shopify", "epcis"):
                 made = await administer.create_hook(conn, sealer=SEALER, program=self.world.program, platform="shop", connector=connector)  # type: ignore[arg-type]
@@ -292,6 +304,62 @@ async def plant_epcis(run: Run) -> None:
         assert (await run.epcis(event | {"eventID": f"urn:example:bad:{n}"} | change, delivery=f"bad-{n}")).json()["events"] == []
 
 
+async def plant_points(run: Run) -> None:
+    """Points that move by hand: given by an operator, then from one consumer to another and back."""
+    await set_policy(run.world, transfers={"enabled": True})
+    body = {"platform": "shop", "consumer": REFERENCE, "points": 50, "reason": SAID["reason"], "note": SAID["note"]}
+    good: list[tuple[str, str, Any]] = [("admin", "/v1/adjustments", body)]
+    for sender, to in ((REFERENCE, TWIN), (TWIN, REFERENCE)):
+        good.append(("shop", f"/v1/consumers/{sender}/transfers", {"to": to, "points": 5, "message": SAID["message"]}))
+    bad = [
+        ("admin", "/v1/adjustments", body | change)
+        for change in ({"consumer": PLAIN["email"]}, {"platform": REFERENCE}, {"points": PLAIN["phone"]}, {"reason": f"{PLAIN['name']}\n"})
+    ]
+    bad += [
+        ("shop", f"/v1/consumers/{REFERENCE}/transfers", {"points": 5, "message": SAID["message"]} | change)
+        for change in ({"to": PLAIN["email"]}, {"to": f"{PLAIN['name']}\n"}, {"to": TWIN, "points": PLAIN["phone"]})
+    ]
+    for n, (by, path, sent) in enumerate([*good, *bad]):
+        for process in (0, 1):
+            answer = await run.call("POST", path, sent, by=by, process=process, headers={"Idempotency-Key": f"key-{n}"})
+            assert answer.status_code == (201 if n < len(good) else 422), answer.text
+
+
+async def plant_spending(run: Run) -> None:
+    """Points that are spent, by the platform and by the person; a code of a reward; two names of one person in one purse."""
+    bought: list[tuple[str, str, Any]] = [
+        ("shop", "/v1/redemptions", {"consumer": REFERENCE, "points": 2, "reference": ORDERED}),
+        ("consumer", "/v1/me/redemptions", {"points": 2, "reference": ORDERED, "capture": True}),
+        ("shop", "/v1/redemptions", {"consumer": TWIN, "points": 2, "reference": ORDERED, "capture": True}),
+    ]
+    for path, body in (("", {"code": "film", "name": "A film", "points": 3, "vouchers": True}), ("/film/vouchers", [VOUCHER])):
+        assert (await run.call("POST", f"/v1/rewards{path}", body, by="admin")).status_code in (200, 201)
+    bought.append(("shop", "/v1/redemptions", {"consumer": REFERENCE, "reward": "film", "reference": ORDERED, "capture": True}))
+    made = []
+    for n, (by, path, sent) in enumerate(bought):
+        for process in (0, 1):
+            answer = await run.call("POST", path, sent, by=by, process=process, headers={"Idempotency-Key": f"spend-{n}"})
+            assert answer.status_code == 201, answer.text
+        made.append(answer.json())
+    assert made[-1]["voucher"] == VOUCHER
+    path = f"/v1/redemptions/{made[0]['id']}/capture"
+    assert (await run.call("POST", path, {"points": 1}, headers={"Idempotency-Key": "capture"})).status_code == 200
+    for n, change in enumerate(
+        ({"consumer": PLAIN["email"]}, {"points": PLAIN["phone"]}, {"reference": f"{PLAIN['name']}\n"}, {"reward": PLAIN["name"]},
+         {"cause": PLAIN["name"]}, {"ttl": PLAIN["phone"]}, {"points": 10**9})
+    ):  # fmt: skip
+        answer = await run.call("POST", "/v1/redemptions", bought[0][2] | change, headers={"Idempotency-Key": f"bad-{n}"})
+        assert answer.status_code in (404, 409, 422), answer.text
+    assert (await run.call("POST", "/v1/events", order_paid(REFERENCE), by="market")).status_code == 201
+    code = (await run.call("POST", f"/v1/consumers/{REFERENCE}/link-codes")).json()["code"]
+    for wrong_code in (PLAIN["name"], SHOPPER, code[:-1]):
+        assert (await run.call("POST", f"/v1/consumers/{REFERENCE}/link", {"code": wrong_code}, by="market")).status_code == 422
+    answer = await run.call("POST", f"/v1/consumers/{REFERENCE}/link", {"code": code}, by="market")
+    assert answer.status_code == 200, answer.text
+    theirs = {"consumer": REFERENCE, "points": 1, "reference": ORDERED, "capture": True}
+    assert (await run.call("POST", "/v1/redemptions", theirs, by="market", headers={"Idempotency-Key": "theirs"})).status_code == 201
+
+
 async def plant(run: Run) -> None:
     """Everything that comes in, well and badly formed."""
     paid = bought(REFERENCE, quantity=3)
@@ -360,6 +428,8 @@ async def plant(run: Run) -> None:
     await run.shopify("customers/redact", {"shop_id": 1, "customer": person | {"id": PLAIN["name"]}})
 
     await plant_packaging(run)
+    await plant_points(run)
+    await plant_spending(run)
 
     path = f"/v1/consumers/{REFERENCE}"
     assert (await run.call("PUT", f"{path}/legal-hold?platform=shop", {"reason": "case 1"}, by="admin")).status_code == 200
@@ -393,6 +463,12 @@ async def test_nothing_personal_stands_where_it_need_not_and_who_was_erased_is_f
         assert (await run.call("DELETE", f"/v1/consumers/{reference}", process=process)).status_code == 204
     person = {"id": int(SHOPPER), "email": PLAIN["email"], "phone": PLAIN["phone"]}
     await run.shopify("customers/redact", {"shop_id": 1, "customer": person, "orders_to_redact": [1001]})
+    await until_done(run)
+    platforms = {name: sender.platform for name, sender in run.world.platforms.items()}
+    left = await run.world.rows("SELECT DISTINCT platform FROM redemption WHERE reference IS NOT NULL")
+    assert [row["platform"] for row in left] == [platforms["market"]], "what another platform knows is its own to erase"
+    assert (await run.call("GET", f"/v1/consumers/{REFERENCE}/balance", by="market")).status_code == 200
+    assert (await run.call("DELETE", f"/v1/consumers/{REFERENCE}", by="market")).status_code == 204
     await until_done(run)
     for process in (0, 1):
         assert (await run.call("GET", f"/v1/consumers/{REFERENCE}/balance", process=process)).status_code == 404

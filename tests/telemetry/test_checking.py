@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from service.flows import checked
@@ -30,6 +31,12 @@ from workers.checking import check_once, keep_checking
 
 def broken_rows(rule: str) -> float | None:
     return metrics.REGISTRY.get_sample_value("greenpoints_invariant_broken_rows", {"rule": rule})
+
+
+@pytest.fixture(autouse=True)
+def own_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A logger that no other test has bound to an output of its own."""
+    monkeypatch.setattr(checking, "log", structlog.get_logger("greenpoints.check"))
 
 
 @pytest.fixture
@@ -126,6 +133,40 @@ async def test_a_workers_check_shows_on_every_process(
         assert [each["code"] for each in (await client.get("/readyz")).json()["checks"]] == ["invariants_broken"]
     logged = [json.loads(line) for line in (tmp_path / "worker-0.log").read_text().splitlines() if line.startswith("{")]
     assert any("lots" in log.get("rules", {}) for log in logged)
+
+
+async def test_a_worker_seals_and_checks_what_changed_by_itself(
+    settings: Settings, lived: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sharing.VARIABLE, str(tmp_path / "shared"))
+    await lived.rows("UPDATE lot SET remaining = remaining - 1 WHERE account = (SELECT min(account) FROM lot)")
+    async with programs(settings, tmp_path, apis=1, workers=1) as ((api,), (worker,)), httpx.AsyncClient(base_url=api.url) as client:
+        worker.end()
+        worker._environ |= {
+            "GREENPOINTS_SEAL_INTERVAL_S": "1",
+            "GREENPOINTS_CHECK_RECENT_INTERVAL_S": "1",
+            "GREENPOINTS_LOG_FORMAT": "json",
+        }
+        await worker.start()
+        await _until(client, r'greenpoints_alerts_open\{rule="lots"\} 1')
+        await _until(client, r"greenpoints_sealed_entries_total 4\.0")
+        await lived.rows("UPDATE lot SET remaining = amount")
+        await _until(client, r'greenpoints_alerts_open\{rule="lots"\} 0')
+    (alert,) = await lived.rows("SELECT kind, resolved_at IS NOT NULL AS resolved FROM alert")
+    assert alert == {"kind": "lots", "resolved": True}
+
+
+async def test_the_check_of_everything_opens_alerts_that_name_nobody(lived: World, resources: Resources) -> None:
+    await lived.rows("UPDATE lot SET remaining = remaining - 1")
+    for _ in range(2):
+        await check_once(resources)
+    (alert,) = await lived.rows("SELECT program, kind, subject, words, resolved_at FROM alert WHERE kind = 'lots'")
+    assert (alert["program"], alert["subject"], alert["resolved_at"]) == (None, "ledger", None)
+    assert alert["words"].endswith("Broken by 4 rows: `greenpoints check` names them.")
+    assert "account" not in alert["words"]
+    await lived.rows("UPDATE lot SET remaining = amount")
+    await check_once(resources)
+    assert [a["open"] for a in await lived.rows("SELECT resolved_at IS NULL AS open FROM alert WHERE kind = 'lots'")] == [False]
 
 
 async def _until(client: httpx.AsyncClient, pattern: str) -> None:
