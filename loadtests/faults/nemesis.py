@@ -25,8 +25,7 @@ REST_S = (0.4, 2.0)
 TOGETHER = 0.25
 """How often a second fault comes with the first."""
 PATIENCE_S = 3.0
-RECOVERED_S = 60.0
-"""A system that answers nobody for so long after a fault has not recovered."""
+"""For a server that it strikes at to take a connection and to answer."""
 
 
 class Missed(Exception):

@@ -36,3 +36,8 @@ def of_consumer(platform: int, account: int, key: str) -> str:
 def of_operator(operator: int, key: str) -> str:
     """The stored key of an operator's request."""
     return f"o{operator}:{key}"
+
+
+def is_repeat(first: bytes, again: bytes) -> bool:
+    """Whether a request hashed `again` repeats one hashed `first`; empty: what the first one was is forgotten, with its person."""
+    return not first or first == again

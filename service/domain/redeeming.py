@@ -1,7 +1,6 @@
 """Redemptions: their states, and what each step does to a purse and its lots."""
 
 import secrets
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
@@ -147,15 +146,3 @@ class Redemption(Struct, kw_only=True, gc=False):
 
 
 _PAST: Final[dict[Step, str]] = {"capture": "captured", "cancel": "cancelled", "refund": "refunded", "expire": "released"}
-
-
-def draw() -> str:
-    """The states as lines of text, drawn from the table."""
-    return "\n".join(_lines())
-
-
-def _lines() -> Iterable[str]:
-    yield "(new) ── reserve ──▶ reserved"
-    yield "(new) ── capture at once ──▶ captured"
-    for (status, step), after in STATES.items():
-        yield f"{status} ── {step} ──▶ {after}"

@@ -19,6 +19,7 @@ from service.domain.links import LIFE, hash_of, new_code
 from service.domain.posting import Account
 from service.domain.purse import Part, Purse
 from service.flows.administer import Change
+from service.flows.repeats import in_one_transaction
 from service.projection import Projection
 from service.store import audit, balances, credit, purses, vault
 from service.store import links as store
@@ -26,7 +27,6 @@ from service.store.connection import Connection
 from service.store.locks import share_catalogue
 from service.store.purses import Moved, Terms
 
-MAX_ATTEMPTS: Final = 3
 UNKNOWN: Final = "This consumer has no events yet."
 JOINED: Final = "Accounts of one person were joined"
 SPLIT: Final = "Accounts that had been joined were separated again"
@@ -78,20 +78,16 @@ async def link(
     The code counts once; a consumer who is linked to the same purse already stays so. Raises InvalidRequest (the code), InvalidState (open
     reservations; both belong to others already).
     """
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            async with connection.transaction():
-                joined = await _link(
-                    connection, program=program, platform=platform, code=code, reference=reference, link_code=link_code, stripe=stripe,
-                    change=change,
-                )  # fmt: skip
-        except Moved:
-            if attempt == MAX_ATTEMPTS:
-                raise
-        else:
-            failpoints.at("links.committed")
-            return joined
-    raise AssertionError("the last attempt raises")
+
+    async def work() -> Joined:
+        return await _link(
+            connection, program=program, platform=platform, code=code, reference=reference, link_code=link_code, stripe=stripe,
+            change=change,
+        )  # fmt: skip
+
+    joined = await in_one_transaction(connection, work)
+    failpoints.at("links.committed")
+    return joined
 
 
 async def _link(
@@ -166,19 +162,15 @@ async def split(connection: Connection, *, program: int, platform: int, code: st
     What the purse has spent stays spent, what it owes it goes on owing. Who is not linked stays so: a repeat is harmless. Raises NotFound,
     InvalidState (reservations hold those points; several others are linked with it, so that one of them must be named).
     """
-    for attempt in range(1, MAX_ATTEMPTS + 1):
-        try:
-            async with connection.transaction():
-                separated = await _split(
-                    connection, program=program, platform=platform, code=code, reference=reference, stripe=stripe, change=change
-                )
-        except Moved:
-            if attempt == MAX_ATTEMPTS:
-                raise
-        else:
-            failpoints.at("split.committed")
-            return separated
-    raise AssertionError("the last attempt raises")
+
+    async def work() -> Joined:
+        return await _split(
+            connection, program=program, platform=platform, code=code, reference=reference, stripe=stripe, change=change
+        )  # fmt: skip
+
+    separated = await in_one_transaction(connection, work)
+    failpoints.at("split.committed")
+    return separated
 
 
 async def _split(connection: Connection, *, program: int, platform: int, code: str, reference: str, stripe: int, change: Change) -> Joined:
@@ -222,8 +214,8 @@ async def _split(connection: Connection, *, program: int, platform: int, code: s
     await _record(connection, change, program, "consumer.split", code, {"account": str(member), "home": str(home), "transfer": str(number)})
     source.account.pending -= pending
     target.account.pending += pending
-    balances = [(home, source.account.balance()), (member, target.account.balance())]
-    return Joined(consumer=reference, linked=False, home=found[0], balances=balances, pointers=[])
+    both = [(home, source.account.balance()), (member, target.account.balance())]
+    return Joined(consumer=reference, linked=False, home=found[0], balances=both, pointers=[])
 
 
 async def move(connection: Connection, source: Purse, target: Purse, parts: Iterable[Part], *, out_of: int) -> None:

@@ -200,7 +200,7 @@ class _Batch:
 
     async def _repeat(self, ask: Ask, first: First | store.Answered) -> Outcome:
         """The first answer again; another request under its key is refused, as long as it is known what the first one was."""
-        if first.request_hash and first.request_hash != ask.request_hash:
+        if not idempotency.is_repeat(first.request_hash, ask.request_hash):
             return Outcome(error=IdempotencyKeyReused("This Idempotency-Key came before with another request."))
         body = first.answer.encode()
         answer = _decode(body)
@@ -267,8 +267,8 @@ class _Batch:
         purse, now = self._purses[redemption.account], self._terms.now
         voucher = None
         if ask.step == "capture":
-            redemption.check("capture", now)
             if redemption.reward is not None:
+                redemption.check("capture", now)
                 async with self._connection.transaction():
                     voucher = await self._deliver(redemption)
                     redemption.capture(purse, opened.transfer, ask.points, now, reason=_REASONS["capture"])

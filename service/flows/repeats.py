@@ -7,6 +7,7 @@ import asyncpg
 from msgspec import Struct
 
 from service import failpoints
+from service.domain import idempotency
 from service.domain.errors import IdempotencyKeyInUse, IdempotencyKeyReused
 from service.store import repeats as store
 from service.store.connection import Connection, plan_by_index
@@ -38,7 +39,7 @@ async def once(
         raise IdempotencyKeyInUse("The first request with this Idempotency-Key is still running; try again in a moment.")
     first = await store.find(connection, program=program, key=key)
     if first is not None:
-        if first.request_hash and first.request_hash != request_hash:
+        if not idempotency.is_repeat(first.request_hash, request_hash):
             raise IdempotencyKeyReused("This Idempotency-Key came before with another request.")
         return first.status, first.answer, True
     made = await run()

@@ -26,7 +26,6 @@ NAME: Final = "greenpoints backup"
 CHUNK_BYTES: Final = 2**20
 MAX_MANIFEST_BYTES: Final = 2**20
 CONNECT_TIMEOUT_S: Final = 10.0
-LAST_WORDS_BYTES: Final = 8_192
 
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with what is done, and all of it."""

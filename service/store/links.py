@@ -4,8 +4,6 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
-from msgspec import Struct
-
 from service.domain.keys import bucket_of
 from service.domain.ledger import Lot
 from service.store.connection import Connection
@@ -44,24 +42,6 @@ MEMBERS: Final = "SELECT id FROM account WHERE home = $1 ORDER BY id"
 async def members(connection: Connection, home: int) -> list[int]:
     """Accounts whose points another one has."""
     return [r["id"] for r in await connection.fetch(MEMBERS, home)]
-
-
-class Home(Struct, frozen=True, kw_only=True):
-    """An account under lock: its version, and which other one has its points."""
-
-    id: int
-    version: int
-    home: int | None
-
-
-HOMES: Final = """
-SELECT a.id, a.version, a.home FROM unnest($1::smallint[], $2::bigint[]) AS w (bucket, id) JOIN account a USING (bucket, id)
-"""
-
-
-async def homes(connection: Connection, accounts: list[int]) -> dict[int, Home]:
-    """Of locked accounts, where their points are."""
-    return {r["id"]: Home(**r) for r in await connection.fetch(HOMES, [bucket_of(a) for a in accounts], accounts)}
 
 
 # What is on hold belongs to awards of the member; its sum moves with the link.

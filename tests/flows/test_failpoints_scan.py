@@ -54,8 +54,6 @@ EXEMPT_STEPS = {
     ("erase.py", "scrub_parked"): (2, "statements of one transaction; its callers go on from there"),
     ("retention.py", "_catch_up"): (2, "one transaction, which retention.caught_up follows"),
     ("retention.py", "_parked"): (1, "one statement a transaction, which retention.parked follows"),
-    ("links.py", "link"): (1, "its one step ends with the audit row, and so with links.recorded"),
-    ("links.py", "split"): (1, "its one step ends with the audit row, and so with links.recorded"),
     ("links.py", "_move_pending"): (1, "two halves of one movement; a failpoint follows each call"),
     ("warn.py", "_look_through_some"): (1, "where the policy warns of nothing one statement is all of the transaction"),
     ("erase.py", "place_hold"): (2, ONE_TRANSACTION),

@@ -19,19 +19,27 @@ BACKUPS: Final = (
     Guard(
         name="epoch-of-a-restore",
         row=ANOTHER_EPOCH,
-        changes=(Change(DEPLOYMENT, "    epoch             = greatest(d.epoch + 1, t.s::integer),\n", ""),),
+        changes=(Change(DEPLOYMENT, "    epoch             = greatest(d.epoch + 1, (t.ms / 1000)::integer),\n", ""),),
         tests=HISTORY,
     ),
     Guard(
         name="epoch-rises-by-time",
         row=ANOTHER_EPOCH,
-        changes=(Change(DEPLOYMENT, "epoch             = greatest(d.epoch + 1, t.s::integer)", "epoch             = d.epoch + 1"),),
+        changes=(
+            Change(DEPLOYMENT, "epoch             = greatest(d.epoch + 1, (t.ms / 1000)::integer)", "epoch             = d.epoch + 1"),
+        ),
         tests=HISTORY,
+    ),
+    Guard(
+        name="epoch-waits-for-its-second",
+        row=ANOTHER_EPOCH,
+        changes=(Change(DEPLOYMENT, "pg_sleep(1.001 - extract(epoch FROM clock_timestamp())::numeric % 1)", "pg_sleep(0)"),),
+        tests=(f"{BACKUP}test_no_two_histories_begin_in_one_second",),
     ),
     Guard(
         name="vault-version-of-a-restore",
         row="what processes remember is not gone by",
-        changes=(Change(DEPLOYMENT, "t.s),\n    vault_version     = greatest(d.vault_version + 1, t.s)\n", "t.s)\n"),),
+        changes=(Change(DEPLOYMENT, "t.ms),\n    vault_version     = greatest(d.vault_version + 1, t.ms)\n", "t.ms)\n"),),
         tests=HISTORY,
     ),
     Guard(

@@ -125,7 +125,7 @@ MOVES: Final = (
     Guard(
         name="key-of-one-request",
         row="a key is one request's",
-        changes=(Change("service/flows/repeats.py", "if first.request_hash and first.request_hash != request_hash:", "if False:"),),
+        changes=(Change("service/flows/repeats.py", "if not idempotency.is_repeat(first.request_hash, request_hash):", "if False:"),),
         tests=(f"{ADJUSTMENTS}test_a_repeat_is_answered_as_at_first_and_does_nothing",),
     ),
     Guard(

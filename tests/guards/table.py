@@ -436,7 +436,9 @@ GUARDS: Final = (
         name="redemption-key-reused",
         row="a key to spend with is one request's",
         changes=(
-            Change("service/flows/redeem.py", "if first.request_hash and first.request_hash != ask.request_hash:", "if not first.status:"),
+            Change(
+                "service/flows/redeem.py", "if not idempotency.is_repeat(first.request_hash, ask.request_hash):", "if not first.status:"
+            ),
         ),
         tests=(f"{SPENDING}test_a_key_is_one_request_s",),
     ),

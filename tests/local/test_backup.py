@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 import json
 import shutil
 import stat
@@ -29,6 +30,7 @@ from service.local.pg_tools import choose_tools, connection_environment
 from service.runtime import open_for_checking
 from service.sealing import fingerprints
 from service.settings import Settings
+from service.store.deployment import begin_history
 from tests import books
 from tests.load import Shoppers, clean
 from tests.sealer import MASTER_KEY
@@ -527,6 +529,20 @@ def test_an_epoch_can_be_raised_by_itself(settings: Settings, capsys: pytest.Cap
     assert asyncio.run(audited(settings)) == [("command", "deployment.raise_epoch", {"epoch": first})]
     assert run(["rebuild", "--raise-epoch"]) == 0
     assert int(capsys.readouterr().out.splitlines()[0].removeprefix("epoch ")) > first > 200_000_000
+
+
+async def test_no_two_histories_begin_in_one_second(connection: asyncpg.Connection) -> None:
+    async def begin() -> list[int]:
+        """Epoch and versions of a history that begins with the row as a backup brings it each time."""
+        transaction = connection.transaction()
+        await transaction.start()
+        epoch = await begin_history(connection)
+        versions = await connection.fetchrow("SELECT catalogue_version, registry_version, callers_version, vault_version FROM deployment")
+        await transaction.rollback()
+        return [epoch, *versions]
+
+    begun = [await begin() for _ in range(3)]
+    assert all(later > earlier for column in zip(*begun, strict=True) for earlier, later in itertools.pairwise(column)), begun
 
 
 def test_no_database_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
