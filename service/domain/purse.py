@@ -5,7 +5,7 @@ what campaigns' statistics count. Nothing here waits, reads a clock or knows the
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 
 from msgspec import Struct
 
@@ -340,8 +340,3 @@ class Purse:
                 version=transfer.version,
             )
         )
-
-
-def restored_until(today: date, days: int) -> date:
-    """The last day of points that come back today after their own."""
-    return today + timedelta(days=days)

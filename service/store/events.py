@@ -1,6 +1,5 @@
 """SQL of events as platforms and consumers read them."""
 
-from collections.abc import Sequence
 from datetime import datetime
 
 from asyncpg import Record
@@ -114,6 +113,3 @@ def _parked(row: Record) -> StoredEvent:
         account=0, number=row["number"], id=row["id"], type=row["type"], occurred_at=row["occurred_at"], received_at=row["received_at"],
         points=0, facts=row["facts"], answer=row["answer"], status="parked" if row["ignored_at"] is None else "ignored", kept=None,
     )  # fmt: skip
-
-
-KNOWN_STATUSES: Sequence[str] = ("pending", "held", "settled", "rejected", "voided", "parked", "ignored")

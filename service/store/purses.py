@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 from msgspec import Struct
 
-from service.domain.campaigns import parse_duration
+from service.domain.campaigns import expires_on, parse_duration
 from service.domain.hours import start_of_hour
 from service.domain.keys import bucket_of
 from service.domain.ledger import Lot
 from service.domain.points_policy import PointsPolicies
 from service.domain.posting import Account
-from service.domain.purse import Purse, restored_until
+from service.domain.purse import Purse
 from service.store import points_policy
 from service.store.connection import Connection
 from service.store.lots import LAST_DAY
@@ -41,8 +41,7 @@ class Terms(Struct, frozen=True, kw_only=True):
     @property
     def restored_until(self) -> date:
         """The last day of points that come back after their own."""
-        life = parse_duration(self.policies.at(self.now).restored_for)
-        return restored_until(self.today, life.days + 30 * life.months + -(-life.seconds // 86_400))
+        return expires_on(self.now, parse_duration(self.policies.at(self.now).restored_for), self.zone)
 
 
 async def terms(connection: Connection, program: int) -> Terms:
