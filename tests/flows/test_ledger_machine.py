@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -30,6 +30,8 @@ CHECK_EVERY = 10
 """Examples after which the service checks itself; the tests' own books are added up after each."""
 
 T = TypeVar("T")
+Begun: TypeAlias = tuple[Ask, Callable[[], Any]]
+"""A request, and what the model does for it."""
 
 # The machine -----------------------------------------------------------------------------------------
 
@@ -112,11 +114,17 @@ class Machine(RuleBasedStateMachine):
 
     # Spending
 
-    def _create(self, draw: Any, who: Name) -> tuple[Ask, Callable[[], Any]]:
+    def _create(self, draw: Any, who: Name) -> Begun:
         reward = draw(st.sampled_from([None, None, None, "cup", "bag"]))
         cause = reward is None and draw(st.integers(0, 3)) == 0
         points = draw(st.sampled_from([5, 9, 20, 40, 2])) if reward is None else draw(st.sampled_from([None, None, 7]))
         at_once, ttl, by_consumer = draw(st.booleans()), draw(st.sampled_from([1, 3, 10])), draw(st.booleans())
+        return self._creation(who, points, reward=reward, cause=cause, at_once=at_once, ttl=ttl, by_consumer=by_consumer)
+
+    def _creation(
+        self, who: Name, points: int | None, *, at_once: bool, reward: str | None = None, cause: bool = False, ttl: int = 3,
+        by_consumer: bool = False,
+    ) -> Begun:  # fmt: skip
         ask = self.real.ask(
             who[0], "create", consumer=who[1], points=points, reward=reward, cause="trees" if cause else None, capture=at_once, ttl=ttl,
             by_consumer=by_consumer,
@@ -125,13 +133,17 @@ class Machine(RuleBasedStateMachine):
             who, points, ttl=ttl, at_once=at_once, reward=reward, cause=cause, by_consumer=by_consumer
         )  # fmt: skip
 
-    def _step(self, draw: Any, id_: str) -> tuple[Ask, Callable[[], Any]]:
+    def _step(self, draw: Any, id_: str) -> Begun:
         made, platform = self.made[id_], draw(st.sampled_from(["shop", "shop", "market"]))
         platform = draw(st.sampled_from([self.made[id_].platform] * 4 + [platform]))
         likely = {"reserved": ["capture", "capture", "cancel", "refund"], "captured": ["refund"] * 4 + ["cancel"]}
         step = draw(st.sampled_from(likely.get(made.status, ["capture", "cancel", "refund"])))
         points = draw(SOME) if step != "cancel" else None
         asker = (platform, draw(st.sampled_from("abcd"))) if step != "refund" and draw(st.integers(0, 3)) == 0 else None
+        return self._stepping(id_, step, points, platform=platform, asker=asker)
+
+    def _stepping(self, id_: str, step: Any, points: int | None = None, *, platform: str, asker: Name | None = None) -> Begun:
+        made = self.made[id_]
         by = {} if asker is None else {"by_consumer": True, "consumer": asker[1]}
         ask = self.real.ask(platform, step, redemption=id_, points=points, **by)
 
@@ -167,7 +179,7 @@ class Machine(RuleBasedStateMachine):
         ]
         self._carry_out(begun)
 
-    def _carry_out(self, begun: list[tuple[Ask, Callable[[], Any]]]) -> None:
+    def _carry_out(self, begun: list[Begun]) -> None:
         answers = self.real.run(self.real.redeem(*[ask for ask, _ in begun]))
         for (ask, do), answer in zip(begun, answers, strict=True):
             made = _tried(do)
@@ -350,3 +362,100 @@ def real(database: str, redis_url: str) -> Iterator[Real]:
 def test_points_live_as_the_model_says(anyio_backend: Any, real: Real) -> None:
     Machine.real = real
     run_state_machine_as_test(Machine, settings=MACHINE)
+
+
+# Lives -----------------------------------------------------------------------------------------------
+
+ADA: Name = NAMES[0]
+SHOP = ADA[0]
+
+
+class Life(Machine):
+    """Steps that chance seldom takes one after the other."""
+
+    def earn_and_spend(self, *, at_once: bool) -> str:
+        """Everything is spent of one order; the redemption's id."""
+        self.cancel_all()
+        self.credit(ADA, 9, "now", waits=False)
+        return self.spend(9, at_once=at_once)
+
+    def cancel_all(self) -> None:
+        for who, paid in self.orders:
+            self._report(
+                who[0], cancelled(paid) | {"id": f"{paid['id']}-{next(self.facts)}"}, -self.model.cancel_order(who[0], paid["order"]["id"])
+            )
+        self.settle()
+        self.agree()
+
+    def spend(self, points: int, *, at_once: bool) -> str:
+        known = set(self.made)
+        self._carry_out([self._creation(ADA, points, at_once=at_once)])
+        self.agree()
+        (made,) = self.made.keys() - known
+        return made
+
+    def go(self, redemption: str, step: str, points: int | None = None) -> None:
+        self._carry_out([self._stepping(redemption, step, points, platform=SHOP)])
+        self.agree()
+
+    def debt(self) -> int:
+        return self.model.names[ADA].home.debt
+
+
+def cancelled_reservation(life: Life) -> list[int]:
+    made = life.earn_and_spend(at_once=False)
+    life.cancel_all()
+    owed = life.debt()
+    life.go(made, "cancel")
+    return [owed, life.debt()]
+
+
+def ended_reservation(life: Life) -> list[int]:
+    life.earn_and_spend(at_once=False)
+    life.cancel_all()
+    owed = life.debt()
+    life.pass_time(4)
+    life.release_ended()
+    life.agree()
+    return [owed, life.debt()]
+
+
+def refunded_redemption(life: Life) -> list[int]:
+    made = life.earn_and_spend(at_once=True)
+    life.cancel_all()
+    owed = life.debt()
+    life.go(made, "refund", 4)
+    return [owed, life.debt()]
+
+
+def captured_in_part(life: Life) -> list[int]:
+    made = life.earn_and_spend(at_once=False)
+    life.cancel_all()
+    owed = life.debt()
+    life.go(made, "capture", 2)
+    return [owed, life.debt()]
+
+
+def refunded_in_parts(life: Life) -> list[int]:
+    made = life.earn_and_spend(at_once=True)
+    for points in (3, 3, 4, 3, 1):  # the third is one more than is left, the last one more than there was
+        life.go(made, "refund", points)
+    return [life.made[made].refunded]
+
+
+@pytest.mark.parametrize(
+    ("live", "told"),
+    [
+        (cancelled_reservation, [9, 0]),
+        (ended_reservation, [9, 0]),
+        (refunded_redemption, [9, 5]),
+        (captured_in_part, [9, 2]),
+        (refunded_in_parts, [9]),
+    ],
+)
+def test_a_life_that_chance_seldom_leads(anyio_backend: Any, real: Real, live: Callable[[Life], list[int]], told: list[int]) -> None:
+    Machine.real = real
+    life = Life()
+    life.begin(Policy(negative_balance="debt", restored_for=3, life=None))
+    assert live(life) == told
+    life.teardown()
