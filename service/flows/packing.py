@@ -124,7 +124,7 @@ async def meet(
         elif declared is not None:
             ended = [trip.shipped_at for trip in state.assets[key].trips if trip.back is not None and trip.back.event == declared.number]
             since[key] = min([event.occurred_at, *ended])
-    await _read_waiting(connection, met, since, shippers)
+    await _read_waiting(connection, met, since, shippers, dry=dry)
     for fact, event, key in named:
         if type(event) is PackagingReturned and declared is None:
             _recipients(met, fact, event, key, shippers.get(key, set()))
@@ -149,13 +149,13 @@ def _recipients(met: Met, fact: Fact, event: PackagingReturned, key: AssetKey, s
 
 
 async def _read_waiting(
-    connection: Connection, met: Met, since: dict[AssetKey, datetime], shippers: dict[AssetKey, set[int]]
+    connection: Connection, met: Met, since: dict[AssetKey, datetime], shippers: dict[AssetKey, set[int]], *, dry: bool
 ) -> None:  # fmt: skip
     """Returns that a shipment may let count, and those that count now and may not any more."""
     if not since:
         return
     state = met.state
-    for r in await store.waiting(connection, since):
+    for r in await store.waiting(connection, since, lock=not dry):
         back, waiting = _waiting(r)
         if waiting is not None:
             state.waiting.setdefault(back.event, waiting)
@@ -234,7 +234,7 @@ async def read(
     declared: Declared | None, dry: bool,
 ) -> Claims:  # fmt: skip
     """What was sent, stations, and the claims, which are then kept for this batch. `theirs`: facts, each with its account."""
-    await _read_short(connection, met, theirs)
+    await _read_short(connection, met, theirs, dry=dry)
     theirs = [*theirs, *met.owners]
     await _read_sent(connection, met, theirs, declared=declared)
     returns = [fact for fact in (*facts, *(fact for fact, _ in met.owners)) if type(fact.event) is PackagingReturned]
@@ -247,7 +247,7 @@ async def read(
     return claims
 
 
-async def _read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]]) -> None:
+async def _read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fact, int]], *, dry: bool) -> None:
     """Returns of single-use packaging that shipments may let count. `facts`: each with its account."""
     since: dict[AssetKey, datetime] = {}
     keys: dict[AssetKey, SentKey] = {}
@@ -258,7 +258,7 @@ async def _read_short(connection: Connection, met: Met, facts: Iterable[tuple[Fa
             at = _waiting_key(fact.program, key)
             began = event.occurred_at - timedelta(days=1)  # what comes back counts from the local day on which it was sent
             since[at], keys[at] = min(since.get(at, began), began), key
-    for r in await store.waiting(connection, since) if since else ():
+    for r in await store.waiting(connection, since, lock=not dry) if since else ():
         back, waiting = _waiting(r)
         if waiting is not None:
             met.state.waiting.setdefault(back.event, waiting)

@@ -282,14 +282,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
                 failpoints.at("declare.unregistered")
             stored = await store.stored_answers(connection, [(program, key, fact.platform)])
             return Received(outcomes=[_outcome(fact, 0, _Batch([fact]), {}, stored)], changed=[], due_now=False, credited=[])
-        found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
-        assert found is not None, "its key is registered"
-        order_id = found["order_id"] or found["parked_order"] or None
-        if order_id:
-            fact.order_key = (fact.platform, order_id)
-            owners = await store.lock_orders(connection, [(program, platform_key(*fact.order_key))])
-            found = await store_packaging.find_declared(connection, program, fact.platform, wrong_key)
-            assert found is not None
+        found, is_erased = await _lock_declared(connection, fact, wrong_key)
         if found["type"] is None:
             return await _declare_unapplied(connection, fact, event, number, found, opening.events.get((program, wrong_key)))
         declared = Declared(number=found["number"], account=found["account"], event=_event_decoder.decode(found["facts"]), awards=[])
@@ -300,7 +293,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         if fact.order_key is not None:
             order = orders[fact.order_key] = OrderState(found["account"])
             order.registered_before = True
-            order.erased = any(erased for _, erased in owners.values())
+            order.erased = is_erased
         fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
         failpoints.at("declare.read")
         if not met.accounts | {declared.account} <= fold.accounts.keys():
@@ -316,6 +309,23 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         failpoints.at("declare.written")
         await _forget_declared(connection, program, declared, late)
     return _received(fold, [Outcome(answer=written[fact.key])])
+
+
+async def _lock_declared(connection: Connection, fact: Fact, key: str) -> tuple[Record, bool]:
+    """What is declared wrong, with its order locked, or itself while it waits; and whether the order's consumer was erased."""
+    found = await store_packaging.find_declared(connection, fact.program, fact.platform, key)
+    assert found is not None, "its key is registered"
+    is_erased = False
+    if order_id := found["order_id"] or found["parked_order"]:
+        fact.order_key = (fact.platform, order_id)
+        owners = await store.lock_orders(connection, [(fact.program, platform_key(*fact.order_key))])
+        is_erased = any(erased for _, erased in owners.values())
+    if found["parked_type"] is not None:
+        await store_packaging.lock_parked(connection, [(fact.program, found["number"])])
+    if order_id or found["parked_type"] is not None:  # a later statement: it sees what these have waited for
+        found = await store_packaging.find_declared(connection, fact.program, fact.platform, key)
+        assert found is not None
+    return found, is_erased
 
 
 async def _forget_declared(connection: Connection, program: int, declared: Declared, late: Sequence[Fact]) -> None:

@@ -5,7 +5,7 @@ belongs to an asset (its trips, the returns that wait for it) is changed under i
 their account's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -89,13 +89,30 @@ JOIN platform l ON l.id = e.platform
 """
 
 
-async def waiting(connection: Connection, since: dict[AssetKey, datetime]) -> list[Record]:
-    """The earliest returns that wait for each asset and happened from that time on.
+LOCK_PARKED = """
+SELECT FROM parked p JOIN unnest($1::int[], $2::bigint[]) AS w (program, number) USING (program, number) ORDER BY p.number FOR UPDATE OF p
+"""
 
-    program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer, named:
+
+async def waiting(connection: Connection, since: dict[AssetKey, datetime], *, lock: bool) -> list[Record]:
+    """The earliest returns that wait for each asset and happened from that time on; those that are parked are locked until COMMIT.
+
+    A return may wait for several assets, and each of their shipments lets it count: who has waited for another reads what that has left.
+    `lock=False`: only read, for a dry run. The rows: program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer, named:
     whether it names somebody) or stored (stored_facts).
     """
-    return await connection.fetch(WAITING, [k[0] for k in since], [k[1] for k in since], list(since.values()))
+    arguments = [k[0] for k in since], [k[1] for k in since], list(since.values())
+    rows = await connection.fetch(WAITING, *arguments)
+    parked = {(r["program"], r["number"]) for r in rows if r["facts"] is not None}
+    if not lock or not parked:
+        return rows
+    await lock_parked(connection, parked)
+    return await connection.fetch(WAITING, *arguments)
+
+
+async def lock_parked(connection: Connection, events: Collection[tuple[int, int]]) -> None:
+    """Let nobody pick these events up, or declare them wrong, until COMMIT: (program, number). What is there then a later statement sees."""
+    await connection.execute(LOCK_PARKED, [e[0] for e in events], [e[1] for e in events])
 
 
 async def returned_facts(connection: Connection, events: Sequence[tuple[int, int]]) -> list[Record]:

@@ -322,6 +322,28 @@ GUARDS: Final = (
         tests=("tests/flows/test_packaging_locks.py::test_two_returns_of_one_box_follow_each_other",),
     ),
     Guard(
+        name="waiting-return-lock",
+        row="a return that waits for several packages is picked up once",
+        changes=(Change("service/store/packaging.py", "    await lock_parked(connection, parked)\n", ""),),
+        tests=(
+            "tests/flows/test_packaging_locks.py::test_two_boxes_of_one_return_are_picked_up_one_after_the_other",
+            "tests/flows/test_packaging_locks.py::test_a_return_of_both_kinds_is_picked_up_once",
+            "tests/flows/test_packaging_locks.py::test_what_was_just_declared_wrong_is_not_picked_up",
+        ),
+    ),
+    Guard(
+        name="declared-return-lock",
+        row="what waits is picked up or declared wrong, not both",
+        changes=(
+            Change(
+                "service/flows/receive.py",
+                '        await store_packaging.lock_parked(connection, [(fact.program, found["number"])])\n',
+                "        pass\n",
+            ),
+        ),
+        tests=("tests/flows/test_packaging_locks.py::test_what_is_picked_up_and_declared_wrong_at_once_counts_for_nothing",),
+    ),
+    Guard(
         name="claims-are-placed",
         row="who may take a claim waits for whoever is taking it",
         changes=(
