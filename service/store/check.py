@@ -350,6 +350,10 @@ FROM (
 FULL JOIN (SELECT number, program, key, account FROM registry WHERE kind IN (1, 4)) r USING (number)
 WHERE e.key IS DISTINCT FROM r.key OR e.program <> r.program OR r.account <> e.account
 """
+STORED_ONCE = """
+SELECT format('event %s: is stored or parked %s times', number, count(*)) AS words
+FROM (SELECT number FROM event UNION ALL SELECT number FROM parked) e GROUP BY number HAVING count(*) > 1
+"""
 # An order.paid of another consumer may be stored, without an award, on that consumer's account: the first one fixed the order's.
 ORDER_KEYS = """
 SELECT format('order %s of program %s: account %s has %s awarded order.paid, %s others and %s facts about it; it is registered for account %s',

@@ -171,6 +171,11 @@ COPY_OF_A_TRIP = """
            returned_at, returned_bucket, returned_account, returned_platform, awarded_event, awarded_item
     FROM trip WHERE awarded_event IS NOT NULL
 """
+COPY_OF_A_RETURN = """
+    INSERT INTO parked (program, platform, order_id, number, id, type, occurred_at, received_at, facts, answer)
+    SELECT program, platform, '', number, id, type, occurred_at, received_at, facts, answer
+    FROM event WHERE type = 'packaging.returned' LIMIT 1
+"""
 TAMPERING = [
     # number 1
     (change("entry", "amount = amount + 1", "book = 4"), "double_entry settlements statistics seals"),
@@ -252,6 +257,7 @@ TAMPERING = [
     (change("registry", "number = number + 1000000", "kind = 1"), "counted_once"),
     (delete("parked"), "counted_once"),
     ("INSERT INTO registry (program, kind, key) VALUES (1, 1, 'lost')", "counted_once"),
+    (COPY_OF_A_RETURN, "counted_once"),
     # number 7, of packaging
     (
         "INSERT INTO claim SELECT program, kind, sha256(fingerprint), bucket, account, event + 1000000, item FROM claim LIMIT 1",
