@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from loadtests.faults.clients import POINTS_PER_UNIT, Callers
+from loadtests.faults.clients import CONSUMERS, POINTS_PER_UNIT, Callers
 from loadtests.faults.journal import Journal, read_lines
 from loadtests.faults.nemesis import Nemesis
 from loadtests.faults.verdict import SHOWN, Ledger, Verdict, compare
@@ -36,7 +36,7 @@ from service.settings import load_settings, sealer_of
 
 PLATFORM = "demo-shop"
 GTIN, SKU, CATEGORY = "09521234500117", "SOAK-PAPER", "soak-paper"
-SHOPS, READERS, SPENDERS, GIVERS = 6, 4, 4, 2
+SHOPS, READERS, SPENDERS, GIVERS, LINKERS = 6, 4, 4, 2, 1
 READY_S, SETTLED_S, RELEASED_S, CHECKED_S = 60.0, 60.0, 90.0, 60.0
 LINE_S = 10.0
 """Between two lines of progress where there is no terminal."""
@@ -58,6 +58,7 @@ class Report(Struct, kw_only=True):
     resolved: int
     reads: int
     moves: int
+    links: int
     redemptions: int | None
     """None: the system does not serve them."""
     lost: list[str]
@@ -149,6 +150,7 @@ class Soak:
         works = [callers.shop(n) for n in range(SHOPS)] + [callers.read(n, token) for n, token in enumerate(tokens)]
         if self._serves_redemptions:
             works += [callers.spend(n) for n in range(SPENDERS)] + [callers.give() for _ in range(GIVERS)]
+            works += [callers.link() for _ in range(LINKERS)]
         tasks = [asyncio.create_task(work) for work in works]
         telling = asyncio.create_task(self._tell())
         try:
@@ -246,6 +248,7 @@ class Soak:
             redemptions=await self._redemptions(callers),
             reserved={row[0]: row[2] for row in accounts},
             moves={row[0] for row in await self._fetch("SELECT id FROM consumer_transfer UNION ALL SELECT number::text FROM adjustment")},
+            persons={callers.consumer(n): callers.person(n) for n in range(CONSUMERS)},
         )
 
     async def _redemptions(self, callers: Callers) -> dict[str, tuple[str, int]]:
@@ -261,8 +264,9 @@ class Soak:
     async def _as_the_api_says(self, callers: Callers) -> list[str]:
         """Balances that the API reads are those of the book."""
         rows = await self._fetch(
-            "SELECT r.reference, a.pending, a.available, a.reserved, a.debt, a.version FROM account a "
-            "JOIN consumer_reference r ON r.bucket = a.bucket AND r.account = a.id WHERE r.reference LIKE $1",
+            "SELECT r.reference, a.pending, a.available, a.reserved, a.debt, a.version FROM consumer_reference r "
+            "JOIN account own ON own.bucket = r.bucket AND own.id = r.account JOIN account a ON a.id = coalesce(own.home, own.id) "
+            "WHERE r.reference LIKE $1",
             f"soak-{callers.run}-%",
         )
         wrong = []
@@ -281,7 +285,7 @@ class Soak:
         return Report(
             seed=self._seed, seconds=self._seconds, faults=dict(sorted(self._nemesis.faults.items())), requests=journal.requests,
             acknowledged=journal.count("ok"), failed=journal.count("failed"), unknown=journal.count("unknown"), resolved=journal.resolved,
-            reads=callers.reads, moves=len(journal.moves),
+            reads=callers.reads, moves=len(journal.moves), links=callers.links["ok"],
             redemptions=len(journal.redemptions) if self._serves_redemptions else None, lost=verdict.lost,
             doubled=verdict.doubled, broken=verdict.broken, longest_recovery_s=round(self._nemesis.longest_recovery_s, 2),
             slowest=self._nemesis.slowest, check=check,
@@ -298,6 +302,7 @@ def show(report: Report) -> None:
     for what, value in (
         ("faults injected", f"{sum(report.faults.values()):,}"), ("requests", f"{report.requests:,}"), ("reads", f"{report.reads:,}"),
         ("redemptions", spent), ("transfers and adjustments", f"{report.moves:,}"),
+        ("links and their ends", f"{report.links:,}"),
         ("acknowledged", f"{report.acknowledged:,}"), ("failed", f"{report.failed:,}"),
         ("unknown at first, resolved by a repeat", f"{report.resolved:,}"), ("unknown to the end", f"{report.unknown:,}"),
         ("lost", f"{len(report.lost):,}"), ("doubled", f"{len(report.doubled):,}"), ("broken otherwise", f"{len(report.broken):,}"),

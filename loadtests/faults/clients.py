@@ -9,6 +9,7 @@ import itertools
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -29,11 +30,13 @@ BATCH = (5, 25)
 SHORT, LONG = "PT3S", "PT30S"
 """How long reservations last: those that nobody means to end, and the others."""
 REST_S = 0.1
-"""Between two gifts."""
+"""Between two gifts, and between a link and its end."""
 KEPT_ORDERS = 40
 MAX_BROKEN = 50
 REFUSALS = frozenset({"insufficient_points", "invalid_state", "not_found", "invalid_request"})
 """Codes of definite refusals of redemptions; any other 409 says that the first request is still running."""
+LINK_REFUSALS = frozenset({"invalid_state", "not_found"})
+"""Open reservations, linked already with more names, or nobody known by this name so far."""
 
 
 class Answer:
@@ -56,6 +59,8 @@ class Callers:
         """Consumer → the newest version that anybody was told."""
         self.stopping = False
         self.reads = 0
+        self.links = Counter[Outcome]()
+        """Links and their ends, by what came of them."""
         self._client, self._nemesis, self._sku, self._gtin = client, nemesis, sku, gtin
         self._headers, self._operator = {"Authorization": f"Bearer {key}"}, {"Authorization": f"Bearer {operator}"}
         self._platform = platform
@@ -271,6 +276,32 @@ class Callers:
             if move.outcome == "ok":
                 move.id = found["id"]
             await asyncio.sleep(REST_S)
+
+    # Linking
+
+    def person(self, n: int) -> str:
+        """Consumers come in pairs: two names that are linked and separated again. What both have together is what binds."""
+        return f"soak-{self.run}-person-{n % CONSUMERS // 2}"
+
+    async def link(self) -> None:
+        """Two names of one person are linked, and separated again; whatever came of it, the points of both together stay the same."""
+        while not self.stopping:
+            one = 2 * self._random.randrange(CONSUMERS // 2)
+            theirs, mine = (self.consumer(n) for n in self._random.sample((one, one + 1), 2))
+            made = await self.ask("POST", f"/v1/consumers/{theirs}/link-codes")
+            if made.outcome == "ok":
+                joined = await self.ask("POST", f"/v1/consumers/{mine}/link", json={"code": made.body["code"]})
+                self._linked(mine, joined, linked=True)
+            await asyncio.sleep(self._random.uniform(0, 10 * REST_S))
+            self._linked(mine, await self.ask("DELETE", f"/v1/consumers/{mine}/link"), linked=False)
+            await asyncio.sleep(REST_S)
+
+    def _linked(self, consumer: str, answer: Answer, *, linked: bool) -> None:
+        self.links[answer.outcome] += 1
+        if answer.outcome == "ok" and answer.body["linked"] is not linked:
+            self.broken(f"{consumer} was answered to be {'separated' if linked else 'linked'}, and asked for the opposite")
+        if answer.outcome == "failed" and (answer.body or {}).get("code") not in LINK_REFUSALS:
+            self.broken(f"{consumer}: a link or its end was refused: {answer.status} {answer.body}")
 
     async def _step(self, key: str, path: str, body: object, headers: Mapping[str, str] | None = None) -> tuple[Outcome, Any]:
         """One write under its key until its outcome is known.

@@ -23,6 +23,8 @@ class Ledger(Struct, kw_only=True):
     """Consumer → points that are still kept apart, long after the last reservation's end."""
     moves: Collection[str] = ()
     """Ids of transfers and adjustments."""
+    persons: Mapping[str, str] = {}
+    """Consumer → person, where several names may have been linked, so that only the points of all of them together are known."""
 
 
 class Verdict(Struct, kw_only=True):
@@ -87,28 +89,35 @@ def _redemptions(journal: Journal, ledger: Ledger) -> list[str]:
 
 
 def _balances(journal: Journal, ledger: Ledger, points: Mapping[str, int]) -> list[str]:
-    """What each consumer has is what their events gave and their redemptions took; one that nobody answered may have taken its points."""
+    """What each person has is what their events gave and their redemptions took; one that nobody answered may have taken its points."""
+
+    def person(consumer: str) -> str:
+        return ledger.persons.get(consumer, consumer)
+
     expected: Counter[str] = Counter()
     for event in journal.events.values():
-        expected[event.consumer] += points.get(event.id, 0)
-    of_consumer = {redemption.id: redemption.consumer for redemption in journal.redemptions.values() if redemption.id is not None}
+        expected[person(event.consumer)] += points.get(event.id, 0)
+    of_consumer = {redemption.id: person(redemption.consumer) for redemption in journal.redemptions.values() if redemption.id is not None}
     for id_, (status, captured) in ledger.redemptions.items():
         if status == "captured" and id_ in of_consumer:
             expected[of_consumer[id_]] -= captured
     unsure, unsure_gain = Counter[str](), Counter[str]()
     for redemption in journal.redemptions.values():
         if redemption.outcome == "unknown":
-            unsure[redemption.consumer] += redemption.points
+            unsure[person(redemption.consumer)] += redemption.points
     for move in journal.moves.values():
         if move.outcome == "failed":
             continue
         less, more = (expected, expected) if move.outcome == "ok" else (unsure, unsure_gain)
         if move.giver is not None:
-            less[move.giver] += -move.points if less is expected else move.points
+            less[person(move.giver)] += -move.points if less is expected else move.points
         if move.taker is not None:
-            more[move.taker] += move.points
+            more[person(move.taker)] += move.points
+    found = Counter[str]()
+    for consumer, balance in ledger.balances.items():
+        found[person(consumer)] += balance
     return [
-        f"{consumer} has {ledger.balances.get(consumer, 0)} points, and the journal says {expected[consumer]}"
-        for consumer in sorted({*expected, *ledger.balances})
-        if not expected[consumer] - unsure[consumer] <= ledger.balances.get(consumer, 0) <= expected[consumer] + unsure_gain[consumer]
+        f"{whose} has {found[whose]} points, and the journal says {expected[whose]}"
+        for whose in sorted({*expected, *found})
+        if not expected[whose] - unsure[whose] <= found[whose] <= expected[whose] + unsure_gain[whose]
     ]

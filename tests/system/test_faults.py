@@ -31,6 +31,7 @@ def test_nothing_is_lost_or_doubled_under_fire() -> None:
     assert sum(report.faults.values()) >= 5
     assert report.acknowledged > 100
     assert report.resolved > 0, "the faults were felt"
+    assert report.links > 5
 
 
 @pytest.fixture
@@ -68,6 +69,14 @@ async def test_what_was_given_counts_on_both_sides_once_it_is_acknowledged(journ
     assert compare(journal, found).broken
     journal.moves["m"].outcome, journal.moves["m"].id = "unknown", None
     for ann, bob, sound in ((26, 0, True), (20, 6, True), (19, 6, False), (20, 7, False)):
+        found.balances = {"ann": ann, "bob": bob}
+        assert compare(journal, found).sound is sound
+
+
+async def test_what_linked_consumers_have_counts_together(journal: Journal) -> None:
+    found = ledger(("a", 30), has=20)
+    found.persons = {"ann": "both", "bob": "both"}
+    for ann, bob, sound in ((0, 26, True), (16, 10, True), (26, 0, True), (26, 1, False), (0, 25, False)):
         found.balances = {"ann": ann, "bob": bob}
         assert compare(journal, found).sound is sound
 
