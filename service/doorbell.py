@@ -8,8 +8,8 @@ import msgspec
 import structlog
 from arq.connections import ArqRedis
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
+from service.projection import REDIS_UNREACHABLE
 from service.telemetry import metrics, tallies
 
 QUEUE = "greenpoints"
@@ -43,7 +43,7 @@ class Doorbell:
             async with asyncio.timeout(WAIT_S):
                 # One job of that name waits at a time; workers keep no result, so the next ring is not swallowed.
                 await self._redis.enqueue_job(SETTLE, _job_id=SETTLE)
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_UNREACHABLE as error:
             self._quiet_until = time.monotonic() + PAUSE_S
             tallies.count(metrics.QUEUE_REDIS_FAILURES).add()
             log.warning("queue Redis does not answer; workers go by their timers", error=type(error).__name__)
@@ -53,7 +53,7 @@ class Doorbell:
         try:
             async with asyncio.timeout(wait_s):
                 await self._redis.ping()
-        except (RedisError, OSError, TimeoutError):
+        except REDIS_UNREACHABLE:
             return False
         return True
 

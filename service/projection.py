@@ -37,6 +37,11 @@ for i = 1, #KEYS do
 end
 return accepted
 """
+REDIS_UNREACHABLE = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a command raises when Redis is down, gone or too slow: a failure of Redis, no defect of ours.
+
+RuntimeError is what uvloop raises where a connection is reset between being made and its first command: "the handler is closed".
+"""
 MAX_KEYS = 500
 """Keys of one call; more are sent in turn, so that Redis is never busy for long."""
 PAUSE_S = 1.0
@@ -101,7 +106,7 @@ class Projection:
         try:
             async with asyncio.timeout(self.wait_s):
                 await self.redis.ping()
-        except (RedisError, OSError, TimeoutError):
+        except REDIS_UNREACHABLE:
             return False
         return True
 
@@ -112,7 +117,7 @@ class Projection:
         try:
             async with asyncio.timeout(self.wait_s):
                 before = await self.redis.set(b"gp:%d:mark:%b" % (self.epoch, name.encode()), b"1", px=MARK_MS, get=True)
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_UNREACHABLE as error:
             self._failed(error)
             return False
         return before is None
@@ -127,7 +132,7 @@ class Projection:
             try:
                 async with asyncio.timeout(self.wait_s):
                     await self.redis.unlink(*map(self.key, accounts[start : start + MAX_KEYS]))
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_UNREACHABLE as error:
                 self._failed(error)
                 return False
         return True
@@ -141,7 +146,7 @@ class Projection:
             try:
                 async with asyncio.timeout(wait_s or self.wait_s):
                     accepted = await self._script(keys=[self.key(account) for account, _ in part], args=[life, *(v for _, v in part)])
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_UNREACHABLE as error:
                 self._failed(error)
                 return False
             self._fence_misses.add(len(part) - accepted)
@@ -173,7 +178,7 @@ class Projection:
             async with asyncio.timeout(self.wait_s):
                 values = await self.redis.mget([self.key(account) for account in wanted])
             self._late = 0
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_UNREACHABLE as error:
             self._failed(error)
         for future, value in zip(wanted.values(), values, strict=True):
             if not future.done():

@@ -13,11 +13,11 @@ import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
 from redis.asyncio import ConnectionPool
-from redis.exceptions import RedisError
 
 from service.doorbell import QUEUE, SETTLE, dumps, loads
 from service.flows.mend import Mender
 from service.logs import configure_logging
+from service.projection import REDIS_UNREACHABLE
 from service.runtime import Resources, open_resources
 from service.settings import Settings
 from service.store.connection import UNREACHABLE
@@ -135,7 +135,7 @@ async def _listen(resources: Resources, rung: asyncio.Event) -> None:
         )  # fmt: skip
         try:
             await worker.async_run()
-        except (RedisError, OSError, TimeoutError) as error:
+        except REDIS_UNREACHABLE as error:
             tallies.count(metrics.QUEUE_REDIS_FAILURES).add()
             log.warning("queue Redis does not answer; going by the timers", error=type(error).__name__)
         finally:
@@ -147,5 +147,5 @@ async def _listen(resources: Resources, rung: asyncio.Event) -> None:
 async def _close(worker: Worker) -> None:
     try:
         await worker.close()
-    except (RedisError, OSError, TimeoutError):
+    except REDIS_UNREACHABLE:
         return  # it is gone anyway

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import asyncpg
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.local.data_dir import read_private
 from service.local.up import Pids, UpFile
+from service.projection import REDIS_UNREACHABLE
 from service.store.connection import UNREACHABLE
 
 PAUSE_S = (0.3, 2.5)
@@ -78,7 +78,7 @@ class Nemesis:
     async def _one(self, kind: str) -> None:
         try:
             await self._kinds[kind]()
-        except (Missed, ProcessLookupError, RedisError, asyncpg.PostgresError, *UNREACHABLE):
+        except (Missed, ProcessLookupError, asyncpg.PostgresError, *REDIS_UNREACHABLE, *UNREACHABLE):
             return
         self.faults[kind] += 1
         self._waiting.append((kind, time.monotonic()))

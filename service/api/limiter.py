@@ -21,9 +21,9 @@ from typing import Any, Final
 import structlog
 from msgspec import Struct
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.domain.limits import Limit, room, wait_s
+from service.projection import REDIS_UNREACHABLE
 
 EXCHANGE_S: Final = 0.1
 MAX_CALLERS: Final = 8_192
@@ -168,7 +168,7 @@ class Limiter:
             try:
                 async with asyncio.timeout(self._wait_s):
                     await self._tell(part, hash_key)
-            except (RedisError, OSError, TimeoutError) as error:
+            except REDIS_UNREACHABLE as error:
                 self._failed(error)
                 return
 

@@ -11,12 +11,11 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from schemas.checks import Invariant, Report
 from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
-from service.projection import Held, Projection, parse
+from service.projection import REDIS_UNREACHABLE, Held, Projection, parse
 from service.store import check as store
 from service.store import check_adjustments, check_rewards, seals
 from service.store.connection import Connection, Pool
@@ -321,7 +320,7 @@ async def _answered(question: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(REDIS_WAIT_S):
             return await question
-    except (RedisError, OSError, TimeoutError) as error:
+    except REDIS_UNREACHABLE as error:
         raise _RedisUnreadable(str(error) or type(error).__name__) from None
 
 

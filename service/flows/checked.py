@@ -8,11 +8,10 @@ from datetime import datetime
 
 import msgspec
 from msgspec import Struct
-from redis.exceptions import RedisError
 
 from schemas.checks import Report
 from service.flows.check import RULES
-from service.projection import Projection
+from service.projection import REDIS_UNREACHABLE, Projection
 from service.telemetry import metrics
 
 WAIT_S = 1.0
@@ -37,7 +36,7 @@ async def remember(projection: Projection, checked: Checked) -> bool:
     try:
         async with asyncio.timeout(WAIT_S):
             await projection.redis.set(_key(projection), msgspec.json.encode(checked), px=KEPT_MS)
-    except (RedisError, OSError, TimeoutError):
+    except REDIS_UNREACHABLE:
         return False
     return True
 
@@ -47,7 +46,7 @@ async def last(projection: Projection) -> Checked | None:
     try:
         async with asyncio.timeout(WAIT_S):
             kept = await projection.redis.get(_key(projection))
-    except (RedisError, OSError, TimeoutError):
+    except REDIS_UNREACHABLE:
         return None
     try:
         return None if kept is None else msgspec.json.decode(kept, type=Checked)

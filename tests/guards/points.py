@@ -55,6 +55,17 @@ POINTS: Final = (
         changes=(Change("service/store/connection.py", "    asyncpg.InternalClientError,\n", ""),),
         tests=("tests/flows/test_goodbye.py::test_what_is_asked_between_goodbye_and_the_end_is_worth_trying_again",),
     ),
+    Guard(
+        name="reset-is-no-defect",
+        row="a Redis that resets connections costs no request",
+        changes=(
+            Change("service/projection.py", "(RedisError, OSError, TimeoutError, RuntimeError)", "(RedisError, OSError, TimeoutError)"),
+        ),
+        tests=(
+            "tests/system/test_redis_resets.py::test_a_projection_fails_quietly",
+            "tests/system/test_redis_resets.py::test_a_doorbell_fails_quietly",
+        ),
+    ),
     # The book
     Guard(
         name="book-is-append-only",
