@@ -24,7 +24,7 @@ MACHINE = settings(
     deadline=None, derandomize=not LONG, print_blob=True, report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
-    max_examples=1_000 if LONG else 40, stateful_step_count=80 if LONG else 60,
+    max_examples=1_000 if LONG else 15, stateful_step_count=80 if LONG else 50,
 )  # fmt: skip
 CHECK_EVERY = 10
 """Examples after which the service checks itself; the tests' own books are added up after each."""
