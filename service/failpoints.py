@@ -106,6 +106,7 @@ NAMES: Final = (
     "links.recorded",
     "links.code_taken",
     "links.referenced",
+    "links.outrun",
     "links.posted",
     "links.pending_moved",
     "links.home_set",

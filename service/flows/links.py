@@ -116,6 +116,7 @@ async def _link(
     if source.account.reserved:
         raise InvalidState("Points are reserved: capture or cancel the reservation first.")
     (number,) = await purses.numbers(connection, 1)
+    await _outrun(connection, target.account, source.account)
     out = source.begin(Kind.LINK, number, platform=platform, reason=JOINED)
     into = target.begin(Kind.LINK, number, platform=platform, reason=JOINED)
     owed = source.clear_debt(out, Book.LINK)
@@ -197,6 +198,7 @@ async def _split(connection: Connection, *, program: int, platform: int, code: s
     if any(source.lots[key].reserved for key in own):
         raise InvalidState("Points are reserved: capture or cancel the reservation first.")
     (number,) = await purses.numbers(connection, 1)
+    await _outrun(connection, target.account, source.account)
     out = source.begin(Kind.LINK, number, platform=platform, reason=SPLIT)
     target.begin(Kind.LINK, number, platform=platform, reason=SPLIT)
     await move(connection, source, target, [(source.lots[key], source.lots[key].free) for key in sorted(own)], out_of=out.number)
@@ -234,6 +236,14 @@ async def move(connection: Connection, source: Purse, target: Purse, parts: Iter
 async def _purses(connection: Connection, accounts: list[Account], terms: Terms) -> list[Purse]:
     opened = {purse.account.id: purse for purse in await purses.open_purses(connection, accounts, terms)}
     return [opened[account.id] for account in accounts]
+
+
+async def _outrun(connection: Connection, target: Account, source: Account) -> None:
+    """Let the target's version go on from the higher one of both: who reads it from now on may have read the source's before."""
+    skipped = max(source.version - target.version, 0)
+    target.version += skipped
+    await store.skip_versions(connection, target.id, skipped)
+    failpoints.at("links.outrun")
 
 
 async def _move_pending(connection: Connection, source: int, target: int, number: int, points: int) -> None:

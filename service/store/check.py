@@ -78,7 +78,7 @@ WHERE a.pending IS DISTINCT FROM coalesce(p.points, 0)
 """
 VERSIONS = """
 SELECT format('account %s: version %s, but its events and entries tell of %s changes, the newest %s', coalesce(a.id, v.account),
-              a.version, coalesce(v.changes, 0), coalesce(v.newest, 0)) AS words
+              a.version - a.skipped, coalesce(v.changes, 0), coalesce(v.newest, 0)) AS words
 FROM account a
 FULL JOIN (
     SELECT bucket, account, count(*) AS changes, max(version) AS newest
@@ -91,7 +91,7 @@ FULL JOIN (
         SELECT bucket, account, version FROM transfer
     ) u GROUP BY bucket, account
 ) v ON v.bucket = a.bucket AND v.account = a.id
-WHERE a.version IS DISTINCT FROM coalesce(v.changes, 0) OR v.newest <> v.changes
+WHERE a.version - a.skipped IS DISTINCT FROM coalesce(v.changes, 0) OR v.newest <> a.version
 """
 
 # 3. Lots ----------------------------------------------------------------------------------------------------

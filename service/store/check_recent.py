@@ -69,7 +69,7 @@ CROSS JOIN LATERAL (
 WHERE a.pending <> p.points
 """
 VERSIONS: Final = f"""
-SELECT a.program, w.account, format('account %s: version %s, but its events and entries tell of %s changes, the newest %s', w.account, a.version,
+SELECT a.program, w.account, format('account %s: version %s, but its events and entries tell of %s changes, the newest %s', w.account, a.version - a.skipped,
                                     v.changes, coalesce(v.newest, 0)) AS words
 FROM {_ACCOUNTS} JOIN account a ON a.bucket = w.bucket AND a.id = w.account
 CROSS JOIN LATERAL (
@@ -83,7 +83,7 @@ CROSS JOIN LATERAL (
         SELECT version FROM transfer WHERE transfer.bucket = w.bucket AND transfer.account = w.account
     ) u
 ) v
-WHERE a.version <> v.changes OR v.newest <> v.changes
+WHERE a.version - a.skipped <> v.changes OR v.newest <> a.version
 """
 
 # 3. Lots.

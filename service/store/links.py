@@ -44,6 +44,14 @@ async def members(connection: Connection, home: int) -> list[int]:
     return [r["id"] for r in await connection.fetch(MEMBERS, home)]
 
 
+SKIP: Final = "UPDATE account SET skipped = skipped + $3 WHERE bucket = $1 AND id = $2"
+
+
+async def skip_versions(connection: Connection, account: int, versions: int) -> None:
+    """Note how many versions an account leaves out; it is locked."""
+    await connection.execute(SKIP, bucket_of(account), account, versions)
+
+
 # What is on hold belongs to awards of the member; its sum moves with the link.
 ON_HOLD: Final = """
 SELECT coalesce(sum(w.points - w.reversed), 0)::bigint

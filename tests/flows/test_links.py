@@ -82,7 +82,12 @@ class Persons:
         return answer
 
     async def balance(self, consumer: str, platform: str = "shop") -> tuple[int, int, int]:
-        """pending, available, debt: as a reader sees it, twice: from PostgreSQL, and from what that left in Redis."""
+        """pending, available, debt: as a reader sees it."""
+        b = await self.read(consumer, platform)
+        return b["pending"], b["available"], b["debt"]
+
+    async def read(self, consumer: str, platform: str = "shop") -> dict[str, Any]:
+        """A balance as a reader sees it, twice: from PostgreSQL, and from what that left in Redis."""
         found = []
         for knowledge in (Knowledge(), Knowledge()):
             body = await balance_of(
@@ -94,8 +99,8 @@ class Persons:
                 min_version=0,
             )
             assert body is not None
-            b = json.loads(b"{" + body + b"}")
-            found.append((b["pending"], b["available"], b["debt"]))
+            b: dict[str, Any] = json.loads(b"{" + body + b"}")
+            found.append(b)
         assert found[0] == found[1]
         return found[0]
 
@@ -226,6 +231,24 @@ async def test_what_comes_back_after_its_last_day_to_a_linked_consumer_lives_a_l
     await persons.split()
     await persons.expire()
     assert await both(persons) == [(0, 30, 0), (0, 45 if swept else 50, 0)]
+
+
+@pytest.mark.parametrize(("shop", "market"), [(1, 6), (6, 1), (3, 3)])
+async def test_nobodys_balance_goes_back_to_an_older_version(persons: Persons, shop: int, market: int) -> None:
+    """Whoever keeps the newest balance by its version sees what a link and a split did."""
+
+    async def versions() -> tuple[int, int]:
+        return (await persons.read("a-1"))["version"], (await persons.read("b-1", "market"))["version"]
+
+    for consumer, platform, orders in (("a-1", "shop", shop), ("b-1", "market", market)):
+        for _ in range(orders):
+            await persons.earn(consumer, 10, platform=platform)
+    seen = [await versions()]
+    for change in (persons.link, persons.settle, persons.split, persons.link, persons.split):
+        await change()
+        seen.append(await versions())
+    for mine in zip(*seen, strict=True):
+        assert all(later > earlier for earlier, later in itertools.pairwise(mine)), seen
 
 
 async def test_a_code_counts_once_and_only_in_its_program(persons: Persons) -> None:

@@ -129,6 +129,12 @@ MOVES: Final = (
         tests=(f"{ADJUSTMENTS}test_a_repeat_is_answered_as_at_first_and_does_nothing",),
     ),
     Guard(
+        name="versions-go-on",
+        row="a balance never goes back to an older version, whichever account has the points",
+        changes=(Change("service/flows/links.py", "    target.version += skipped\n", "    skipped = 0\n"),),
+        tests=("tests/flows/test_links.py::test_nobodys_balance_goes_back_to_an_older_version",),
+    ),
+    Guard(
         name="not-to-oneself",
         row="nobody gives to themselves, under another name either",
         changes=(Change("service/flows/transfers.py", "    if taker is giver:", "    if False:"),),

@@ -448,7 +448,7 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_reward_with_a_code: "rewards.taken rewards.held rewards.given",
     a_reward_that_is_given_back: "rewards.given_back",
     a_link_code: "links.code_made links.recorded",
-    a_link: "links.code_taken links.referenced links.posted links.pending_moved links.home_set links.caps_merged links.noted "
+    a_link: "links.code_taken links.referenced links.outrun links.posted links.pending_moved links.home_set links.caps_merged links.noted "
     "links.committed links.pushed",
     an_order_of_a_linked_consumer: "receive.homes_set",
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
