@@ -8,6 +8,7 @@ from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, UnsetType
 
+from schemas.bounds import MAX_REDEMPTION_BYTES
 from schemas.pages import Page
 from schemas.redemptions import (
     CancelBody,
@@ -40,7 +41,6 @@ from service.sealing import Sealer
 TAGS: Final = ["Redemptions"]
 JSON: Final = "application/json"
 REPLAYED_HEADER: Final = ((b"idempotency-replayed", b"true"),)
-MAX_BODY_BYTES: Final = 16_384
 
 Status = Annotated[RedemptionStatus | None, QueryParameter(name="status", description="Only those in this state.")]
 T = TypeVar("T")
@@ -235,7 +235,7 @@ async def _read(request: AnyRequest, type_: type[T], *, empty: bool = False) -> 
     """The body. `empty`: none at all is an empty object."""
     headers = raw_headers(request)
     require_json(headers.get(b"content-type"))
-    body = await read_body(request, MAX_BODY_BYTES)
+    body = await read_body(request, MAX_REDEMPTION_BYTES)
     return decode(body or b"{}" if empty else body, type_)
 
 

@@ -367,6 +367,7 @@ def got(path: str) -> Callable[[Operators, int], Awaitable[httpx.Response]]:
 
 OVER_HTTP: dict[str, list[Callable[[Operators, int], Awaitable[httpx.Response]]]] = {
     "MAX_BODY_BYTES": [bodies("/v1/events", "shop"), bodies("/v1/campaigns", "campaigns"), bodies("/v1/products", "campaigns")],
+    "MAX_REDEMPTION_BYTES": [bodies("/v1/redemptions", "shop"), bodies("/v1/redemptions/any/capture", "shop")],
     "MAX_FORM_BYTES": [bodies("/v1/oauth/token", "shop", FORM.decode())],
     "MAX_BULK_BODY_BYTES": [bodies("/v1/events/batch", "shop")],
     "MAX_HOOK_BODY_BYTES": [to_hook],
