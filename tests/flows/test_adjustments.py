@@ -424,14 +424,15 @@ async def test_what_another_platform_still_knows_stays(known: World) -> None:
 
 
 async def test_an_erasure_waits_for_an_adjustment_in_progress(known: World) -> None:
+    """It is only proposed so far, and has locked no account."""
     one = await operator(known)
     async with known.pool.acquire() as connection, connection.transaction():
-        await propose(known, 10, by=one, connection=connection)
+        assert (await propose(known, 5_000, by=one, connection=connection)).answer.status == "pending"
         erased = await blocked(known, erase(known))
         assert not erased.done()
     await erased
     await finish(known)
-    assert await known.rows("SELECT FROM transfer WHERE reason IS NOT NULL") == []
+    assert await known.rows("SELECT FROM adjustment WHERE reason IS NOT NULL") == []
 
 
 async def test_long_histories_are_forgotten_to_the_end(known: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -410,6 +410,18 @@ async def test_an_erasure_waits_for_credits_in_progress(world: World, slow: Slow
     await unharmed(world)
 
 
+async def test_an_erasure_waits_for_a_fact_that_will_wait_for_its_order(world: World, slow: Slow) -> None:
+    """It names somebody, and locks nothing of theirs."""
+    await world.campaign()
+    await world.credit(order_paid("c"))
+    async with slow.credits(refund(order_paid("c"), "early", 1)):
+        erasing = await blocked(world, erase(world))
+        assert not erasing.done()
+    await erasing
+    await finish(world)
+    assert await world.rows("SELECT FROM parked WHERE scrubbed_at IS NULL") == []
+
+
 async def test_a_process_that_remembers_who_was_erased_does_not_credit_them(world: World) -> None:
     await world.campaign()
     other = Knowledge()

@@ -38,12 +38,12 @@ def slow(world: World) -> Slow:
     return Slow(world)
 
 
-async def blocked(world: World, work: Awaitable[Any]) -> "asyncio.Task[Any]":
-    """Start it, and return once it waits for a lock of another transaction (or has ended: then nothing kept it)."""
+async def blocked(world: World, work: Awaitable[Any], *, already: int = 0) -> "asyncio.Task[Any]":
+    """Start it, and return once it waits for a lock of another transaction (or has ended: then nothing kept it). `already`: others wait."""
     task = asyncio.ensure_future(work)
     waiting = "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     for _ in range(200):
-        if task.done() or (await world.rows(waiting))[0]["n"]:
+        if task.done() or (await world.rows(waiting))[0]["n"] > already:
             break
         await asyncio.sleep(0.01)
     return task

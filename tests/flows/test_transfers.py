@@ -176,10 +176,16 @@ async def test_whoever_was_erased_and_whoever_never_was_are_told_alike(two: Worl
 
 
 async def test_an_erasure_waits_for_a_transfer_in_progress(two: World) -> None:
+    """The transfer has found both accounts, and waits for the first: of the other it has locked nothing."""
+    ids = {r["reference"]: r["account"] for r in await two.rows("SELECT reference, account FROM consumer_reference")}
+    giver, taker = sorted("ab", key=lambda name: ids[name])
+    await give(two, 5, giver)
     async with two.pool.acquire() as connection, connection.transaction():
-        await send(two, 5, message="for Bob", connection=connection)
-        erased = await blocked(two, erase(two, "b"))
+        await connection.execute("SELECT FROM account WHERE id = $1 FOR UPDATE", ids[giver])
+        sent = await blocked(two, send(two, 5, giver, taker, message="for you"))
+        erased = await blocked(two, erase(two, taker), already=1)
         assert not erased.done()
+    await sent
     await erased
     await finish(two)
     assert await two.rows("SELECT FROM transfer WHERE reason IS NOT NULL") == []

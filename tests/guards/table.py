@@ -179,7 +179,7 @@ GUARDS: Final = (
                 "        found = (await vault.lock_names",
             ),
         ),
-        tests=(f"{ERASE}test_an_erasure_waits_for_credits_in_progress",),
+        tests=(f"{ERASE}test_an_erasure_waits_for_a_fact_that_will_wait_for_its_order",),
     ),
     Guard(
         name="erasure-and-hold",
