@@ -133,9 +133,9 @@ class Life:
             consumer.bag += parcels  # kept for whoever collects in the house
         if not consumer.trip_planned and rng.random() < (0.9 if boxed else consumer.returns):
             consumer.trip_planned = True
-            self._later(t + rng.expovariate(1 / 4) * DAY, self._trip, consumer)
+            self._later(t + rng.expovariate(1 / 4) * DAY, self.trip, consumer)
 
-    def _trip(self, t: float, consumer: Consumer) -> None:
+    def trip(self, t: float, consumer: Consumer) -> None:
         """Everything in the bag goes to the station, a volunteer's with that of the house."""
         rng = self._rng
         consumer.trip_planned = False
@@ -145,7 +145,7 @@ class Life:
             one.bag = one.bag[_MAX_ITEMS:] if one is consumer else []
         if "volunteer" in consumer.habits:
             consumer.trip_planned = True
-            self._later(t + rng.uniform(4, 9) * DAY, self._trip, consumer)
+            self._later(t + rng.uniform(4, 9) * DAY, self.trip, consumer)
         if not taken:
             return
         says_waybill = rng.random() < 0.5
