@@ -13,7 +13,8 @@ from loadtests.traffic.places import Places
 
 _SINGLE_USE = ("plastic_mailer", "corrugated_plastic_fill", "foam_box", "reused_carton", "recycled_content_carton", "original_product_pack")
 _USUAL = (50, 5, 6, 12, 17, 10)
-_MODULES = 12
+MODULES = 12
+"""Learning modules that there are; each earns once."""
 _MAX_ITEMS = 25
 _DECLARED_WRONG = 0.003
 _REMEMBERED = 1_000
@@ -174,7 +175,7 @@ class Life:
     def _activity(self, t: float, consumer: Consumer, place: tuple[str, str]) -> None:
         rng, do, number = self._rng, self._do.do, consumer.platform.number()
         drawn = rng.random()
-        if drawn < 0.15 and consumer.learnt < _MODULES:
+        if drawn < 0.15 and consumer.learnt < MODULES:
             consumer.learnt += 1
             do(rng, t, consumer, "learning", place=place, module=f"green-{consumer.learnt:02}", version="1.0")
         elif drawn < 0.6:
@@ -190,7 +191,7 @@ class Life:
     def lesson(self, t: float, pupils: list[Consumer], ip: str) -> None:
         """A class learns the same module in the same hour, from one ip: new accounts among them, with identical first steps."""
         rng = self._rng
-        module = f"green-{rng.randint(1, _MODULES):02}"
+        module = f"green-{rng.randint(1, MODULES):02}"
         for pupil in pupils:
             moment = t + rng.uniform(0, 2_400)
             self._do.do(rng, moment, pupil, "learning", place=(ip, pupil.home.code), module=module, version="1.0")

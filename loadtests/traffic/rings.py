@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loadtests.traffic.actions import Actions, Item, Order
 from loadtests.traffic.catalogue import CATEGORIES, Product
 from loadtests.traffic.clock import DAY, HOUR
+from loadtests.traffic.living import MODULES
 from loadtests.traffic.people import BRANDS, HOURS, Consumer, Platform
 from loadtests.traffic.reporting import Truth
 
@@ -140,6 +141,8 @@ class Ring:
     def act(self, t: float, one: Consumer, activity: str, *, place: tuple[str, str] | None = None, **evidence: str) -> None:
         """Complete an activity; evidence that is not given is made up as honest people's looks."""
         number, rng = one.platform.number(), self.rng
+        if activity == "learning" and one.learnt >= MODULES:
+            activity = "e_receipt"
         match activity:
             case "learning":
                 one.learnt += 1
