@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from loadtests.traffic.__main__ import write
+from loadtests.traffic.clock import Clock
 from loadtests.traffic.format import Label, Sent
 from loadtests.traffic.parameters import draw
 from loadtests.traffic.patterns import PATTERNS
@@ -21,13 +22,14 @@ from service.domain.validate import check_event, check_texts
 Line = tuple[Sent, Label, Event]
 _decoder = msgspec.json.Decoder(Event)
 FRAUD = 0.08
+SEED = 7  # a world in which the clocks of some platforms are wrong
 
 
 class World:
     """One run with every pattern in it, decoded."""
 
     def __init__(self) -> None:
-        self.traffic = Traffic(events=20_000, days=20, seed=5, fraud=FRAUD)
+        self.traffic = Traffic(events=20_000, days=20, seed=SEED, fraud=FRAUD)
         self.lines: list[Line] = [(sent, label, _decoder.decode(sent.event)) for sent, label in self.traffic]
         self.habits = self.traffic.habits()
 
@@ -48,6 +50,13 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_another_world(tmp_
     assert first == again != other
     one, two = (msgspec.structs.asdict(draw(seed=seed, events=2_000, days=6)) for seed in (7, 8))
     assert {name for name in one if one[name] != two[name]} >= {"refund", "family", "sessions_a_day", "reuse", "price_level", "start"}
+
+
+def test_times_are_written_as_they_are_also_before_the_first_midnight_of_utc() -> None:
+    clock = Clock(datetime(2025, 3, 1))  # noqa: DTZ001 - the clock adds the zone
+    for t in (-0.5, 0.0, 2_709.6, 28_799.5, 86_400.0, 2_000_000.7):
+        utc, local = (datetime.fromisoformat(clock.text(t, utc=utc)) for utc in (True, False))
+        assert utc == local == clock.instant(t).replace(microsecond=0)
 
 
 def test_files_have_a_line_and_its_label_for_each_event(tmp_path: Path) -> None:
@@ -165,7 +174,7 @@ def test_boxes_go_on_trips_and_come_back(world: World) -> None:
                 back.update(item.asset for item in event.returns if item.asset is not None)
             elif event.TYPE == "order.fulfilled" and event.packaging is not None:
                 out.update(event.packaging.assets)
-    assert sum((back & out).values()) > 0.6 * out.total() > 50
+    assert sum((back & out).values()) > 0.5 * out.total() > 50
     assert max(back.values()) >= 2, "no box is used again"
 
 
