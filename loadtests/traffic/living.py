@@ -2,6 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from random import Random
 
 from loadtests.traffic.actions import Actions, Boxes, Item, Order
@@ -13,13 +14,18 @@ from loadtests.traffic.places import Places
 
 _SINGLE_USE = ("plastic_mailer", "corrugated_plastic_fill", "foam_box", "reused_carton", "recycled_content_carton", "original_product_pack")
 _USUAL = (50, 5, 6, 12, 17, 10)
+"""How often each of these is used, in percent. As all shares here that name no source, an assumption (docs/fraud-traffic.md)."""
 MODULES = 12
 """Learning modules that there are; each earns once."""
 _MAX_ITEMS = 25
+"""That somebody carries at once."""
 _DECLARED_WRONG = 0.003
+"""Share of returns of one thing that turn out to be a mistake."""
 _REMEMBERED = 1_000
+"""Parcels whose labels can still be found."""
 _STAR_SHARE = 0.25
 """Of a campaign day's orders that are for the one thing that is advertised."""
+_price = attrgetter("fen")
 
 
 def single_use(rng: Random) -> str:
@@ -86,6 +92,9 @@ class Life:
         while more:
             category = taste[int(len(taste) * rng.random() ** 1.5)]
             product = platform.shelves.pick(rng, category, consumer.green)
+            if rng.random() < abs(consumer.thrift):
+                other = platform.shelves.pick(rng, category, consumer.green)
+                product = min(product, other, key=_price) if consumer.thrift > 0 else max(product, other, key=_price)
             few = 1 if product.fen > 20_000 or rng.random() < 0.8 else rng.randint(2, 4)
             basket.append((product, few if consumer.items == 1 else max(1, int(consumer.items * rng.uniform(0.3, 1.3)))))
             more = rng.random() < 0.35 and len(basket) < 12

@@ -55,7 +55,7 @@ class Consumer:
 
     __slots__ = (
         "_static", "address", "away", "bag", "building", "device", "green", "habits", "home", "hours", "ip", "items", "learnt", "mobile",
-        "nat", "office", "payment", "platform", "rate", "ref", "refunds", "returns", "station", "taste", "trip_planned", "vpn",
+        "nat", "office", "payment", "platform", "rate", "ref", "refunds", "returns", "station", "taste", "thrift", "trip_planned", "vpn",
     )  # fmt: skip
 
     def __init__(self, rng: Random, platform: Platform, home: Region, station: Station) -> None:
@@ -68,6 +68,8 @@ class Consumer:
         self.hours = rng.choices(HOURS, (50, 25, 15, 10))[0]
         self.taste = rng.sample(_TASTES, rng.randint(2, 6))
         self.green, self.refunds, self.returns, self.mobile = 0.3, 1.0, 0.2, 0.3
+        self.thrift = rng.uniform(-0.8, 0.8)
+        """How often it compares two things, to take the cheaper one; negative: the dearer one."""
         self.items = 1
         """Quantity of a line."""
         self.device, self.address, self.payment = (f"{rng.getrandbits(64):016x}" for _ in range(3))

@@ -33,6 +33,8 @@ class Reporter:
         self._end = parameters.days * 24 * HOUR
         self._hours: defaultdict[int, list[_Waiting]] = defaultdict(list)
         self._sequence = 0
+        self._open_from = 0
+        """What arrives before has been handed out, in seconds."""
 
     def report(
         self, rng: Random, t: float, consumer: Consumer, kind: str, body: str, points: int, *,
@@ -59,13 +61,16 @@ class Reporter:
     def _wait(self, at: float, platform: Platform, text: str, id_: str, ref: str, points: int, truth: Truth | None) -> None:
         if at >= self._end:
             return
+        if at < self._open_from:
+            raise ValueError(f"what arrived before {self._open_from} s has been handed out: {text}")
         if truth is not None and points > 0:
             truth.tried += points
         self._sequence += 1
         self._hours[int(at // HOUR)].append((at, self._sequence, platform, text, id_, ref, points, truth))
 
     def arrived(self, hour: int) -> list[tuple[Sent, Label]]:
-        """What arrives in this hour since the start, in order. Nothing that happens later can arrive in it."""
+        """What arrives in this hour since the start, in order; from then on, reporting something that arrives in it raises ValueError."""
+        self._open_from = (hour + 1) * HOUR
         lines = []
         instant = self._clock.instant
         for at, _, platform, text, id_, ref, points, truth in sorted(self._hours.pop(hour, ())):

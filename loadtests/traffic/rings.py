@@ -158,6 +158,8 @@ class Ring:
                 usual = {"merchant": f"m-{rng.randrange(12)}", "receipt": f"R{number}"}
             case "refill":
                 usual = {"terminal": f"t-{one.station.code}-{rng.randrange(3)}", "receipt": f"F{number}"}
+            case "repair":
+                usual = {"merchant": f"m-{rng.randrange(12)}", "document": f"D{number}"}
             case _:
                 brand = rng.choice(BRANDS)
                 usual = {"serial": f"{brand[:2].upper()}{number.upper()}", "brand": brand}

@@ -10,7 +10,7 @@ from loadtests.traffic.rings import Pattern, Ring
 def small_gain(ring: Ring, t: float, one: Consumer, *, place: tuple[str, str] | None = None) -> None:
     """Something that is rewarded and costs next to nothing."""
     rng = ring.rng
-    activity = rng.choices(("learning", "e_receipt", "refill", None), (30, 30, 15, 25))[0]
+    activity = rng.choices(("learning", "e_receipt", "refill", "repair", None), (27, 28, 14, 6, 25))[0]
     if activity is not None:
         ring.act(t, one, activity, place=place)
         return

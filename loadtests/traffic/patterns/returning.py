@@ -66,7 +66,8 @@ class StationHours(Pattern):
         people = ring.members(1, 8, mixed=0.2)
         while ring.wants():
             wait = rng.random() * min(closed_s, closed_s * (1 - ring.care) + HOUR)
-            ring.bring(ring.moment() // DAY * DAY + station.closes + wait, rng.choice(people), armful(ring, 4), station=station)
+            night = (ring.moment() // DAY * DAY + station.closes) + wait
+            ring.bring(night if night > ring.start else night + DAY, rng.choice(people), armful(ring, 4), station=station)
 
 
 class FarStations(Pattern):
