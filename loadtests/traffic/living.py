@@ -1,7 +1,9 @@
 """What honest people do: order, wait, send back, bring packaging back, learn, repair, refill."""
 
+from bisect import bisect
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from operator import attrgetter
 from random import Random
 
@@ -13,8 +15,8 @@ from loadtests.traffic.people import BRANDS, Consumer
 from loadtests.traffic.places import Places
 
 _SINGLE_USE = ("plastic_mailer", "corrugated_plastic_fill", "foam_box", "reused_carton", "recycled_content_carton", "original_product_pack")
-_USUAL = (50, 5, 6, 12, 17, 10)
-"""How often each of these is used, in percent. As all shares here that name no source, an assumption (docs/fraud-traffic.md)."""
+_USUAL = list(accumulate((50, 5, 6, 12, 17, 10)))
+"""How often each of these is used, in percent, cumulated. As all shares here that name no source, an assumption (docs/fraud-traffic.md)."""
 MODULES = 12
 """Learning modules that there are; each earns once."""
 _MAX_ITEMS = 25
@@ -30,7 +32,7 @@ _price = attrgetter("fen")
 
 def single_use(rng: Random) -> str:
     """The class of a parcel for which nobody chose anything."""
-    return rng.choices(_SINGLE_USE, _USUAL)[0]
+    return _SINGLE_USE[bisect(_USUAL, rng.random() * _USUAL[-1])]
 
 
 def coupon(rng: Random) -> int:

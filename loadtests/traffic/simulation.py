@@ -1,6 +1,7 @@
 """The course of a world: hour by hour, everybody acts, and what has arrived is handed out."""
 
 import heapq
+from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
 from math import cos, tau
@@ -121,11 +122,11 @@ class Traffic:
             factor *= p.weekend
         if day == p.campaign_day:
             factor *= p.campaign_factor
-        uniform, hours = rng.random, range(24)
+        uniform = rng.random
         for consumer in self.consumers:
             expected = consumer.rate * factor
             # Poisson by its waiting times.
             left = rng.expovariate(1)
             while left < expected:
                 left += rng.expovariate(1)
-                yield day * DAY + (rng.choices(hours, cum_weights=consumer.hours)[0] + uniform()) * HOUR, consumer
+                yield day * DAY + (bisect(consumer.hours, uniform() * consumer.hours[-1]) + uniform()) * HOUR, consumer
