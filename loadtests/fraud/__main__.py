@@ -1,0 +1,115 @@
+"""`python -m loadtests.fraud`: the fraud checks on simulated traffic. Exit code 0: every bar was met, 1: one was not, 2: wrong usage."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from rich.console import Console
+
+from loadtests.fraud.evaluate import Run, run
+from loadtests.fraud.report import BARS, figures, show
+from loadtests.traffic.patterns import PATTERNS
+from loadtests.traffic.simulation import Traffic
+from service.domain.fraud.model import Model
+from service.domain.fraud.tuning import Report, Row, tune
+
+TUNING_SEEDS: Final = range(1_000)
+"""Seeds below are for tuning, those from there on for evaluation (docs/fraud-traffic.md)."""
+PASSES: Final = 2
+"""Of tuning: what an event inherits depends on the verdicts before it, so that the rows of the tuned model differ from the first ones."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it; the exit code."""
+    wanted = _parser().parse_args(arguments)
+    console = Console(highlight=False, stderr=wanted.json)
+    unknown = {*(wanted.without or ())} - PATTERNS.keys()
+    if unknown or any(seed in TUNING_SEEDS for seed in wanted.seed) or any(seed not in TUNING_SEEDS for seed in wanted.tune):
+        console.print("patterns must exist; seeds below 1000 are for --tune, those from 1000 on for --seed")
+        return 2
+    if wanted.without == []:
+        wanted.without = sorted(PATTERNS)
+    result: dict[str, Any] = {}
+    if wanted.without:
+        result["unknown_patterns"] = {name: _unknown(console, wanted, name) for name in wanted.without}
+        recalls = [row["recall_by_value"] for row in result["unknown_patterns"].values() if row is not None]
+        result["met"] = all(recall >= 0.5 for recall in recalls)
+    else:
+        model = _model(console, wanted, without=None)
+        runs = {seed: figures(_run(wanted, seed, model)) for seed in wanted.seed}
+        for seed, found in runs.items():
+            show(console, f"seed {seed}", found)
+        result["seeds"] = runs
+        result["met"] = all(_met(found) for found in runs.values())
+    if wanted.json:
+        print(json.dumps(result, indent=1))
+    return 0 if result["met"] else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.fraud", description=__doc__)
+    parser.add_argument("--events", type=int, default=100_000, help="a seed, about")
+    parser.add_argument("--tune-events", type=int, default=100_000, help="a seed of --tune, about")
+    parser.add_argument("--fraud", type=float, default=0.01, help="share of fraudulent points")
+    parser.add_argument("--seed", type=int, nargs="+", default=[1_000], help="to evaluate on; 1000 and above")
+    parser.add_argument("--tune", type=int, nargs="*", default=[], metavar="SEED", help="fit a model to these first; below 1000")
+    parser.add_argument("--model", type=Path, help="a model as JSON to start from")
+    parser.add_argument("--save", type=Path, help="where the tuned model goes")
+    parser.add_argument("--without", nargs="*", metavar="PATTERN", help="leave these out of tuning, one after the other; none named: each")
+    parser.add_argument("--json", action="store_true", help="figures as JSON on stdout")
+    return parser
+
+
+def _run(wanted: argparse.Namespace, seed: int, model: Model) -> Run:
+    return run(Traffic(events=wanted.events, seed=seed, fraud=wanted.fraud), model)
+
+
+def _model(console: Console, wanted: argparse.Namespace, *, without: str | None) -> Model:
+    model = Model() if wanted.model is None else msgspec.json.decode(wanted.model.read_bytes(), type=Model)
+    for _ in range(PASSES if wanted.tune else 0):
+        rows: list[Row] = []
+        for seed in wanted.tune:
+            run(_tuning_traffic(wanted, seed, without), model, rows=rows)
+        model, report = tune(rows, start=model)
+        _say(console, report)
+    if wanted.save is not None:
+        wanted.save.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
+    return model
+
+
+def _tuning_traffic(wanted: argparse.Namespace, seed: int, without: str | None) -> Traffic:
+    return Traffic(events=wanted.tune_events, seed=seed, fraud=wanted.fraud, without=() if without is None else (without,))
+
+
+def _unknown(console: Console, wanted: argparse.Namespace, pattern: str) -> dict[str, Any] | None:
+    """Figures of one pattern for a model that has never seen it."""
+    model = _model(console, wanted, without=pattern)
+    rows = [figures(_run(wanted, seed, model))["patterns"].get(pattern) for seed in wanted.seed]
+    found = [row for row in rows if row is not None]
+    points = sum(row["points"] for row in found)
+    if not points:
+        return None
+    row = {"points": points, "recall_by_value": round(sum(row["recall_by_value"] * row["points"] for row in found) / points, 4)}
+    console.print(f"left out of tuning: {pattern}: recall by value {row['recall_by_value']:.3f} of {points:,} points")
+    return row
+
+
+def _say(console: Console, report: Report) -> None:
+    console.print(
+        f"tuned on {report.rows:,} distinct rows: loss {report.loss_before:.5f} → {report.loss:.5f}, hold from {report.hold_bp} bp,"
+        f" recall {report.recall:.3f}, precision {report.precision:.3f}, honest held {report.honest_held:.5f}"
+    )
+    changed = {name: f"{before:.1f}→{after:.1f}" for name, (before, after) in report.weights.items() if abs(after - before) > 0.5}
+    console.print("weights:", changed)
+
+
+def _met(found: dict[str, Any]) -> bool:
+    return all(found[name] >= limit if least else found[name] <= limit for name, (limit, least) in BARS.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
