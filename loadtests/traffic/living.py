@@ -1,5 +1,6 @@
 """What honest people do: order, wait, send back, bring packaging back, learn, repair, refill."""
 
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
@@ -7,7 +8,7 @@ from loadtests.traffic.actions import Actions, Boxes, Item, Order
 from loadtests.traffic.catalogue import FASHION, Product
 from loadtests.traffic.clock import DAY, HOUR, Clock
 from loadtests.traffic.parameters import Parameters
-from loadtests.traffic.people import Consumer
+from loadtests.traffic.people import BRANDS, Consumer
 from loadtests.traffic.places import Places
 
 _SINGLE_USE = ("plastic_mailer", "corrugated_plastic_fill", "foam_box", "reused_carton", "recycled_content_carton", "original_product_pack")
@@ -15,6 +16,9 @@ _USUAL = (50, 5, 6, 12, 17, 10)
 _MODULES = 12
 _MAX_ITEMS = 25
 _DECLARED_WRONG = 0.003
+_REMEMBERED = 1_000
+_STAR_SHARE = 0.25
+"""Of a campaign day's orders that are for the one thing that is advertised."""
 
 
 class Life:
@@ -26,6 +30,10 @@ class Life:
     ) -> None:  # fmt: skip
         self._rng, self._parameters, self._places, self._do = rng, parameters, places, actions
         self._clock, self._boxes, self._later = clock, boxes, later
+        self.parcels: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
+        """Waybill and class of the last parcels in single-use packaging that arrived: what lies in bins."""
+        self._stars: dict[str, Product] = {}
+        """What each platform advertises on the campaign day."""
 
     def session(self, t: float, consumer: Consumer) -> None:
         """A consumer uses a platform once."""
@@ -47,14 +55,13 @@ class Life:
             choice = "circular_box"
         elif drawn < p.reuse + 0.1:
             choice = "ship_in_own_container"
-        basket = self._basket(consumer)
+        basket = self._advertised(consumer) if campaign and rng.random() < _STAR_SHARE else self._basket(consumer)
         order = self._do.pay(rng, t, consumer, basket, place=place, choice=choice, percent=80 if campaign and rng.random() < 0.7 else 100)
         if rng.random() < p.cancel:
             self._later(t + rng.expovariate(1 / HOUR), self._cancel, order)
             return
         ships = t + rng.lognormvariate(0, 0.6) * DAY * (2 if campaign else 1)
-        if rng.random() < consumer.platform.fulfils:
-            self._later(ships, self._ship, order)
+        self._later(ships, self._ship, order)
         risk = p.refund * consumer.refunds * (2 if any(product.category in FASHION for product, _ in basket) else 0.8)
         if rng.random() < min(risk, 0.6):
             lines = None if len(basket) == 1 or rng.random() < 0.5 else 1
@@ -77,6 +84,14 @@ class Life:
             basket.append((product, min(20, -(-missing // product.fen))))
         return basket
 
+    def _advertised(self, consumer: Consumer) -> list[tuple[Product, int]]:
+        """One product that hundreds buy within hours, many of them new: honest, and as alike as any farm."""
+        platform = consumer.platform
+        star = self._stars.get(platform.code)
+        if star is None:
+            star = self._stars[platform.code] = platform.shelves.pick(self._rng, self._rng.choice(("paper", "soap", "food")), 1.0)
+        return [(star, 1)]
+
     def _cancel(self, t: float, order: Order) -> None:
         self._do.cancel(self._rng, t, order)
 
@@ -96,7 +111,9 @@ class Life:
             class_ = rng.choices(_SINGLE_USE, _USUAL)[0]
             parcels = 1 if consumer.items == 1 else rng.randint(1, 6)
         late = rng.uniform(1, 20) * HOUR if rng.random() < 0.02 else 0.0  # a warehouse that reports at night
-        self._do.fulfil(rng, t, order, class_=class_, waybill=waybill, assets=assets, parcels=parcels, late_s=late)
+        # Not every platform reports every shipment: some honest returns are of what was never said to be shipped.
+        if rng.random() < consumer.platform.fulfils:
+            self._do.fulfil(rng, t, order, class_=class_, waybill=waybill, assets=assets, parcels=parcels, late_s=late)
         if class_ != "ship_in_own_container":
             arrives = t + rng.uniform(0.7, 3) * DAY
             self._later(
@@ -108,6 +125,8 @@ class Life:
     def _unpack(self, t: float, consumer: Consumer, parcels: list[tuple[str | None, str, int, str]]) -> None:
         rng = self._rng
         boxed = parcels[0][0] is not None
+        if not boxed:
+            self.parcels.append((parcels[0][3], parcels[0][1]))
         if "volunteer" in consumer.habits or boxed or consumer.returns > 0.05:
             consumer.bag += parcels
         elif rng.random() < 0.3 and len(consumer.bag) < 5:
@@ -165,5 +184,14 @@ class Life:
         elif drawn < 0.93:
             do(rng, t, consumer, "repair", place=place, merchant=f"m-{rng.randrange(12)}", document=f"D{number}")
         else:
-            brand = rng.choice(("haoda", "meili", "qingyun", "lanxing"))
+            brand = rng.choice(BRANDS)
             do(rng, t, consumer, "trade_in", place=place, serial=f"{brand[:2].upper()}{number.upper()}", brand=brand)
+
+    def lesson(self, t: float, pupils: list[Consumer], ip: str) -> None:
+        """A class learns the same module in the same hour, from one ip: new accounts among them, with identical first steps."""
+        rng = self._rng
+        module = f"green-{rng.randint(1, _MODULES):02}"
+        for pupil in pupils:
+            moment = t + rng.uniform(0, 2_400)
+            self._do.do(rng, moment, pupil, "learning", place=(ip, pupil.home.code), module=module, version="1.0")
+            pupil.habits = (*pupil.habits, "school_class")

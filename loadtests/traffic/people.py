@@ -19,6 +19,7 @@ _WEIGHTS: Final = (
 """Evening people, commuters, early risers, and those who work at night: not every nightly order is a robot's."""
 HOURS: Final = [list(accumulate(weights)) for weights in _WEIGHTS]
 """Cumulated, as random.choices takes them."""
+BRANDS: Final = ("haoda", "meili", "qingyun", "lanxing")
 _TASTES: Final = list(CATEGORIES)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from random import Random
 from typing import TYPE_CHECKING, ClassVar
 
-from loadtests.traffic.actions import Actions, Order
+from loadtests.traffic.actions import Actions, Item, Order
 from loadtests.traffic.catalogue import CATEGORIES, Product
 from loadtests.traffic.clock import DAY, HOUR
-from loadtests.traffic.people import HOURS, Consumer, Platform
+from loadtests.traffic.people import BRANDS, HOURS, Consumer, Platform
 from loadtests.traffic.reporting import Truth
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Pattern(ABC):
     """A kind of fraud. Its docstring says what it tries to earn and how."""
 
     name: ClassVar[str]
+    scale: ClassVar[float] = 1.0
+    """How much more than others a ring of this kind tries to earn: orders earn hundreds, returns tens."""
 
     @abstractmethod
     def plan(self, ring: Ring) -> None:
@@ -85,9 +88,25 @@ class Ring:
             one.moved()
         return people
 
-    def taken_over(self, size: int) -> list[Consumer]:
-        """Honest accounts of the ring's platform that it got hold of; their owners go on."""
-        return [self.rng.choice(self.world.consumers) for _ in range(size)]
+    def members(self, low: int, high: int, *, share: Sequence[str] = (), mixed: float = 0.3) -> list[Consumer]:
+        """A crew, or with the probability `mixed` accounts of people who were honest so far, and go on to be so beside."""
+        if self.rng.random() < mixed:
+            return [self.rng.choice(self.world.consumers) for _ in range(self.size(1, max(2, high // 2)))]
+        return self.crew(self.size(low, high), share=share)
+
+    def stolen(self, size: int) -> list[Consumer]:
+        """Accounts of honest people in other hands: the same references, but another phone in another place. Their owners go on."""
+        people = []
+        thief = self.account()
+        for _ in range(size):
+            one = copy(self.rng.choice(self.world.consumers))
+            one.device, one.ip, one.home, one.nat = thief.device, thief.ip, thief.home, thief.nat
+            one.station, one.vpn, one.office = thief.station, False, None
+            if self.rng.random() < self.care:
+                one.device, one.ip = f"{self.rng.getrandbits(64):016x}", self.home.ip(self.rng)
+            one.moved()
+            people.append(one)
+        return people
 
     def place(self, one: Consumer) -> tuple[str, str]:
         """Where somebody acts from: ip and region."""
@@ -105,21 +124,44 @@ class Ring:
 
     def order(
         self, t: float, one: Consumer, basket: Sequence[tuple[Product, int]], *, choice: str | None = None, ships: bool = True,
-        class_: str = "plastic_mailer",
+        class_: str = "plastic_mailer", place: tuple[str, str] | None = None,
     ) -> Order:  # fmt: skip
-        """Buy something; a day or so later it ships."""
-        order = self.do.pay(self.rng, t, one, basket, place=self.place(one), choice=choice, truth=self.truth)
+        """Buy something; a day or so later it ships, in what was chosen if that needs no box of its own."""
+        order = self.do.pay(self.rng, t, one, basket, place=place or self.place(one), choice=choice, truth=self.truth)
         if ships:
-            waybill = f"SF{one.platform.number()}"
-            self.do.fulfil(
-                self.rng, t + self.rng.lognormvariate(0, 0.5) * DAY, order, class_=choice_class(choice) or class_, waybill=waybill
-            )
+            used = choice if choice == "ship_in_own_container" else class_
+            self.do.fulfil(self.rng, t + self.rng.lognormvariate(0, 0.5) * DAY, order, class_=used, waybill=self.waybill(one))
         return order
 
+    def waybill(self, one: Consumer) -> str:
+        """The number of a new parcel to somebody."""
+        return f"SF{one.platform.number()}"
 
-def choice_class(choice: str | None) -> str | None:
-    """What a warehouse reports for a choice at checkout, where no asset is at hand."""
-    return choice if choice == "ship_in_own_container" else None
+    def act(self, t: float, one: Consumer, activity: str, *, place: tuple[str, str] | None = None, **evidence: str) -> None:
+        """Complete an activity; evidence that is not given is made up as honest people's looks."""
+        number, rng = one.platform.number(), self.rng
+        match activity:
+            case "learning":
+                one.learnt += 1
+                usual = {"module": f"green-{one.learnt:02}", "version": "1.0"}
+            case "e_receipt":
+                usual = {"merchant": f"m-{rng.randrange(12)}", "receipt": f"R{number}"}
+            case "refill":
+                usual = {"terminal": f"t-{one.station.code}-{rng.randrange(3)}", "receipt": f"F{number}"}
+            case _:
+                brand = rng.choice(BRANDS)
+                usual = {"serial": f"{brand[:2].upper()}{number.upper()}", "brand": brand}
+        self.do.do(rng, t, one, activity, place=place or self.place(one), truth=self.truth, **usual | evidence)
+
+    def bring(
+        self, t: float, one: Consumer, items: Sequence[Item], *, station: Station | None = None, heavier: float = 1.0,
+        attendant: str | None = None, place: tuple[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Bring packaging to a station (None: the account's) at exactly this time, open or not."""
+        self.do.bring(
+            self.rng, t, one, items, station=station or one.station, place=place or self.place(one), heavier=heavier,
+            attendant=attendant, truth=self.truth,
+        )  # fmt: skip
 
 
 class Rings:
@@ -148,7 +190,7 @@ class Rings:
         self._started += 1
         truth = Truth(pattern.name, f"{pattern.name}-{self._started}")
         own = Random(f"ring:{self._world.parameters.seed}:{self._started}")
-        ambition = round(min(most, rng.lognormvariate(7, 0.8)))
+        ambition = round(min(most, rng.lognormvariate(7, 0.8) * pattern.scale))
         ring = Ring(self._world, self._actions, truth, start=after + rng.random() * HOUR, ambition=ambition, rng=own)
         pattern().plan(ring)
         # A ring whose attempt fell outside of the period was one, too: without this it would be tried for ever.

@@ -47,8 +47,8 @@ class Traffic:
         self.consumers: list[Consumer] = []
         """All that act honestly by habit; more of them every day."""
         actions = Actions(self._reporter)
-        boxes = {platform.code: Boxes(self._rng, platform) for platform in self.population.platforms}
-        self.life = Life(self._rng, self.parameters, self.places, actions, self._clock, boxes, self.later)
+        self.boxes = {platform.code: Boxes(self._rng, platform) for platform in self.population.platforms}
+        self.life = Life(self._rng, self.parameters, self.places, actions, self._clock, self.boxes, self.later)
         chosen = [PATTERNS[name] for name in PATTERNS if name not in without and (patterns is None or name in patterns)]
         self._rings = Rings(self, actions, chosen, share=fraud)
         self._due: defaultdict[int, list[_Due]] = defaultdict(list)
@@ -84,7 +84,7 @@ class Traffic:
             self._due[hour].append((t, self._sequence, act, arguments))
 
     def _grow(self, day: int) -> None:
-        """New people, and the small changes of a day: other home addresses from the carrier, phones sold on."""
+        """New people, and the small changes of a day: other home ips from the carrier, phones sold on, lessons at school."""
         p, rng = self.parameters, self._rng
         wanted = p.consumers * (1 + p.growth_a_day * day) + (p.consumers * 0.05 if day > p.campaign_day >= 0 else 0)
         while len(self.consumers) < wanted:
@@ -98,6 +98,10 @@ class Traffic:
             for one in (seller, buyer):
                 one.habits = (*one.habits, "second_hand_phone")
                 one.moved()
+
+        if self._clock.weekday(day) < 5 and rng.random() < min(0.9, len(self.consumers) / 4_000):
+            pupils = rng.choice(self.consumers).building
+            self.later((day * 24 + rng.randint(8, 15)) * HOUR, self.life.lesson, list(pupils), pupils[0].home.ip(rng))
 
     def _sessions(self, day: int) -> Iterator[tuple[float, Consumer]]:
         p, rng = self.parameters, self._rng

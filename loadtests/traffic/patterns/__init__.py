@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Final
 
-from loadtests.traffic.patterns import accounts, purchases, returning
+from loadtests.traffic.patterns import accounts, boxes, claims, purchases, returning, timing
 from loadtests.traffic.rings import Pattern
 
 PATTERNS: Final[Mapping[str, type[Pattern]]] = {
-    pattern.name: pattern for module in (accounts, purchases, returning) for pattern in module.PATTERNS
-}
+    pattern.name: pattern
+    for module in (accounts, purchases, returning, boxes, claims, timing)
+    for pattern in module.PATTERNS
+}  # fmt: skip

@@ -2,27 +2,20 @@
 
 from typing import ClassVar, Final
 
-from loadtests.traffic.clock import DAY, HOUR
+from loadtests.traffic.clock import DAY
 from loadtests.traffic.people import Consumer
 from loadtests.traffic.rings import Pattern, Ring
 
 
-def small_gain(ring: Ring, t: float, one: Consumer) -> None:
+def small_gain(ring: Ring, t: float, one: Consumer, *, place: tuple[str, str] | None = None) -> None:
     """Something that is rewarded and costs next to nothing."""
-    rng, number = ring.rng, one.platform.number()
-    drawn = rng.random()
-    if drawn < 0.3:
-        one.learnt += 1
-        ring.do.do(rng, t, one, "learning", place=ring.place(one), truth=ring.truth, module=f"green-{one.learnt:02}", version="1.0")
-    elif drawn < 0.6:
-        evidence = {"merchant": f"m-{rng.randrange(12)}", "receipt": f"R{number}"}
-        ring.do.do(rng, t, one, "e_receipt", place=ring.place(one), truth=ring.truth, **evidence)
-    elif drawn < 0.75:
-        evidence = {"terminal": f"t-{one.station.code}-{rng.randrange(3)}", "receipt": f"F{number}"}
-        ring.do.do(rng, t, one, "refill", place=ring.place(one), truth=ring.truth, **evidence)
-    else:
-        product = ring.product(green=True, high=6_000, platform=one.platform)
-        ring.order(t, one, [(product, 1)], choice=rng.choice((None, "ship_in_own_container")), ships=rng.random() < 0.8)
+    rng = ring.rng
+    activity = rng.choices(("learning", "e_receipt", "refill", None), (30, 30, 15, 25))[0]
+    if activity is not None:
+        ring.act(t, one, activity, place=place)
+        return
+    product = ring.product(green=True, high=6_000, platform=one.platform)
+    ring.order(t, one, [(product, 1)], choice=rng.choice((None, "ship_in_own_container")), ships=rng.random() < 0.8, place=place)
 
 
 class Burst(Pattern):
@@ -33,7 +26,7 @@ class Burst(Pattern):
     def plan(self, ring: Ring) -> None:
         """Each account works without a break, at a pace of its own."""
         rng = ring.rng
-        people = ring.taken_over(ring.size(1, 4)) if rng.random() < 0.3 else ring.crew(ring.size(1, 6))
+        people = ring.members(1, 6)
         clocks = [ring.moment() for _ in people]
         pace = rng.uniform(15, 120) * (1 + 10 * ring.care)
         while ring.wants():
@@ -83,15 +76,9 @@ class AccountFarm(Pattern):
         while ring.wants():
             one = ring.crew(1)[0]
             t = ring.moment()
-            for n, activity in enumerate(path):
+            for activity in path:
                 t += gap * rng.uniform(1 - 0.9 * ring.care, 1 + 3 * ring.care)
-                number = one.platform.number()
-                evidence = {
-                    "learning": {"module": f"green-{n + 1:02}", "version": "1.0"},
-                    "e_receipt": {"merchant": "m-1", "receipt": f"R{number}"},
-                }
-                facts = evidence.get(activity, {"terminal": f"t-{one.station.code}-0", "receipt": f"F{number}"})
-                ring.do.do(rng, t, one, activity, place=ring.place(one), truth=ring.truth, **facts)
+                ring.act(t, one, activity)
 
 
 class BehaviourReferral(Pattern):
@@ -114,11 +101,46 @@ class BehaviourReferral(Pattern):
             t += rng.expovariate(1 / 1_800)
             if second == "refund":
                 ring.do.refund(rng, t + rng.uniform(2, 10) * DAY, order)
-            elif second == "learning":
-                ring.do.do(rng, t, one, "learning", place=ring.place(one), truth=ring.truth, module="green-01", version="1.0")
             else:
-                receipt = f"R{one.platform.number()}"
-                ring.do.do(rng, t + HOUR, one, "e_receipt", place=ring.place(one), truth=ring.truth, merchant="m-1", receipt=receipt)
+                ring.act(t, one, second)
 
 
-PATTERNS: Final = (Burst, SharedDevice, SharedAddress, SharedPayment, AccountFarm, BehaviourReferral)
+class SlowDrip(Pattern):
+    """A few dozen accounts that one person keeps warm: each earns something small every day or two, for as long as it goes."""
+
+    name: ClassVar[str] = "slow_drip"
+
+    def plan(self, ring: Ring) -> None:
+        """A round through all accounts, with one phone or one wallet for every few of them."""
+        rng = ring.rng
+        ring.span = max(ring.span, 20 * DAY)
+        people = [one for _ in range(ring.size(3, 8)) for one in ring.crew(rng.randint(2, 5), share=(rng.choice(("device", "payment")),))]
+        clocks = {one: ring.start + rng.uniform(0, 2) * DAY for one in people}
+        every = rng.uniform(0.8, 2.5) * DAY
+        while ring.wants():
+            one = min(people, key=clocks.__getitem__)
+            small_gain(ring, clocks[one], one)
+            clocks[one] += every * rng.uniform(0.9, 1.1)
+
+
+class Takeover(Pattern):
+    """Old, quiet accounts in other hands: the thief's phone earns with them what their good name lets through."""
+
+    name: ClassVar[str] = "takeover"
+
+    def plan(self, ring: Ring) -> None:
+        """Some hours of work on each account, one after the other, in a region where its owner never was."""
+        rng = ring.rng
+        people = ring.stolen(ring.size(2, 15))
+        begun = [ring.moment() for _ in people]
+        while ring.wants():
+            n = rng.randrange(len(people))
+            begun[n] += rng.expovariate(1 / (600 + 20_000 * ring.care))
+            if rng.random() < 0.3:
+                product = ring.product(green=True, low=5_000, high=30_000, platform=people[n].platform)
+                ring.do.refund(rng, begun[n] + rng.uniform(3, 9) * DAY, ring.order(begun[n], people[n], [(product, 1)]))
+            else:
+                small_gain(ring, begun[n], people[n])
+
+
+PATTERNS: Final = (Burst, SharedDevice, SharedAddress, SharedPayment, AccountFarm, BehaviourReferral, SlowDrip, Takeover)
