@@ -11,6 +11,8 @@ from service.domain.fraud.account import Account, after
 from service.domain.fraud.observation import Context, Observation, OrderBefore, observe
 
 GREEN: Final = "G-"
+MOST: Final = {"order.paid": 500, "packaging.returned": 100}
+"""The caps of the reckoning in docs/fraud-traffic.md, without the packaging choice."""
 _decode = msgspec.json.Decoder(Event).decode
 
 
@@ -32,7 +34,7 @@ def observations(traffic: Iterable[tuple[Sent, Label]]) -> Iterator[tuple[Observ
         id_, account = accounts.get(key) or (len(accounts), Account(opened_at=int(event.occurred_at.timestamp())))
         o = observe(event, Context(
             number=number, platform=sent.platform, account=account, account_id=id_, points=label.points, received_at=sent.at,
-            certificates=_certificates(event), order=orders.get(order_key),
+            certificates=_certificates(event), order=orders.get(order_key), most=MOST.get(event.TYPE, 0),
         ))  # fmt: skip
         accounts[key] = id_, after(account, o.step)
         if o.type == "order.paid":

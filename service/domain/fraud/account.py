@@ -27,6 +27,9 @@ class Account(Struct, frozen=True, kw_only=True, gc=False):
     """How many gaps in a row were equal to the one before."""
     region: str = ""
     region_at: int = 0
+    device: str = ""
+    moved_at: int = 0
+    """When its device and its region changed together, the last time; 0: never."""
     station: str = ""
     station_at: int = 0
     code: int = -1
@@ -42,6 +45,7 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
     shape: str
     """What kind of action, coarsely: its kind, what it earned, what it was about."""
     region: str = ""
+    device: str = ""
     station: str = ""
     code: int = -1
 
@@ -60,8 +64,15 @@ def after(account: Account, step: Step) -> Account:
     return Account(
         opened_at=account.opened_at, events=account.events + 1, path=path_after(account, step), last_at=step.at, last_gap=gap,
         steady=account.steady + 1 if is_steady(account, gap) else 0,
-        region=region, region_at=region_at, station=station, station_at=station_at, code=code, run=run,
+        region=region, region_at=region_at, device=step.device or account.device, moved_at=moved_at(account, step),
+        station=station, station_at=station_at, code=code, run=run,
     )  # fmt: skip
+
+
+def moved_at(account: Account, step: Step) -> int:
+    """When the account went into other hands, as far as device and region tell; the last time that it seems so."""
+    moves = account.device and step.device and account.region and step.region
+    return step.at if moves and account.device != step.device and account.region != step.region else account.moved_at
 
 
 def is_steady(account: Account, gap: int) -> bool:

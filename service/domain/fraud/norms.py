@@ -22,6 +22,10 @@ MAX_MEASURES: Final = 512
 LEAST_SPREAD: Final = log(2)
 YOUNG: Final = "age"
 _YOUNG_SHARE: Final = 0.25
+FIRST_YOUNG: Final = 0.5
+"""Share of young accounts in points while nothing is known: a new program has hardly any others."""
+_MEMORY: Final = 5_000
+"""Events over which the share of the young is averaged."""
 
 
 class Norms(Protocol):
@@ -33,8 +37,11 @@ class Norms(Protocol):
     def young_s(self) -> int:
         """The age (seconds) below which an account is young: the lower quartile of ages at events."""
 
-    def learn(self, measures: Mapping[str, float]) -> None:
-        """Count one event's values."""
+    def young_share(self) -> float:
+        """The share of events that young accounts earn by, lately."""
+
+    def learn(self, measures: Mapping[str, float], *, young: bool) -> None:
+        """Count one event's values, and whether its account is young."""
 
 
 class _Histogram:
@@ -79,6 +86,7 @@ class MemoryNorms:
 
     def __init__(self) -> None:
         self._measures: dict[str, _Histogram] = {}
+        self._young_share = FIRST_YOUNG
 
     def spreads(self, measure: str, value: float) -> float:
         """As Norms.spreads."""
@@ -93,8 +101,13 @@ class MemoryNorms:
         found = self._measures.get(YOUNG)
         return 86_400 if found is None or found.total < ENOUGH else int(2.718281828**found.low)
 
-    def learn(self, measures: Mapping[str, float]) -> None:
+    def young_share(self) -> float:
+        """As Norms.young_share; never quite 0 or 1, because surprise divides by it."""
+        return min(0.95, max(0.02, self._young_share))
+
+    def learn(self, measures: Mapping[str, float], *, young: bool) -> None:
         """As Norms.learn."""
+        self._young_share += (young - self._young_share) / _MEMORY
         for measure, value in measures.items():
             found = self._measures.get(measure)
             if found is None:

@@ -68,6 +68,8 @@ class Context(Struct, frozen=True, kw_only=True):
     certificates: Mapping[str, str] = {}
     """Of lines that earn as certified, by the line's id."""
     order: OrderBefore | None = None
+    most: int = 0
+    """Points that an event of its kind can earn at most in this program, by its caps; 0: nobody says."""
     kinds: Mapping[str, ActivityKind] = {}
     """The program's own activities."""
 
@@ -87,6 +89,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     points: int
     age_s: int
     """Of the account, when it happened."""
+    most: int = 0
     entities: Mapping[str, str]
     region: str = ""
     order: str = ""
@@ -116,7 +119,8 @@ class Observation(Struct, frozen=True, kw_only=True):
     def step(self) -> Step:
         """What the account's record keeps of it."""
         station = next((item.station for item in self.returns if item.station), "")
-        return Step(at=self.at, shape=self.shape, region=self.region, station=station, code=self.code)
+        device = self.entities.get("device", "")
+        return Step(at=self.at, shape=self.shape, region=self.region, device=device, station=station, code=self.code)
 
 
 def observe(event: Event, context: Context) -> Observation:
@@ -133,7 +137,8 @@ def observe(event: Event, context: Context) -> Observation:
     tags = [f"{name}={value}" for name, value in attributes.items() if name not in _KNOWN and isinstance(value, str | int)]
     return Observation(
         number=context.number, platform=context.platform, account_id=context.account_id, account=context.account, type=event.TYPE,
-        at=at, delay_s=int(context.received_at.timestamp()) - at, points=context.points, age_s=max(0, at - context.account.opened_at),
+        at=at, delay_s=int(context.received_at.timestamp()) - at, points=context.points, most=context.most,
+        age_s=max(0, at - context.account.opened_at),
         entities=entities, region=region[:64] if isinstance(region, str) else "", order=event.order_id or "",
         order_age_s=-1 if order is None else max(0, at - order.at), attendant=attendant[:64] if isinstance(attendant, str) else "",
         tags=tuple(_hash(context.hash_key, tag) for tag in tags[:MAX_ITEMS // 2]), **more,

@@ -13,7 +13,7 @@ from service.domain.fraud.signals import strengths_of
 from service.domain.fraud.touches import YOUNG_MOST_S, aftermath, by_slot, keys_of
 from service.domain.fraud.windows import MemoryWindows, Windows
 
-LEAST_SUSPICION: Final = 0.05
+LEAST_SUSPICION: Final = 0.02
 """Probabilities below it are not passed on: they are everybody's."""
 
 
@@ -42,7 +42,8 @@ class Pipeline:
         young_s = self._norms.young_s()
         touches = keys_of(o, young_s=young_s)
         counts = self._windows.add(touches)
-        ring = self._rings.join(o, young=o.age_s < min(young_s, YOUNG_MOST_S))
+        young = o.age_s < min(young_s, YOUNG_MOST_S)
+        ring = self._rings.join(o, young=young)
         if o.points <= 0:
             return _UNJUDGED
         features = features_of(o, by_slot(touches, counts), ring, self._norms)
@@ -52,5 +53,5 @@ class Pipeline:
         if suspicion >= LEAST_SUSPICION:
             self._windows.add(aftermath(touches, suspicion=suspicion))
             self._rings.suspect(o.account_id, suspicion)
-        self._norms.learn(features.measures)
+        self._norms.learn(features.measures, young=young)
         return Judged(verdict=verdict, strengths=strengths, features=features)

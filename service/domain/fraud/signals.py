@@ -71,7 +71,7 @@ def _same_path(f: Features) -> float:
 
 
 def _same_behaviour(f: Features) -> float:
-    return min(surprising(f.behaviour_nats), max(0.25, unusual(f.behaviour_spreads))) if f.behaviour_accounts >= 4 else 0.0
+    return surprising(f.behaviour_nats) if f.behaviour_accounts >= 4 else 0.0
 
 
 def _crowd(spreads: float, accounts: int) -> float:
@@ -100,8 +100,33 @@ def _closed(f: Features) -> float:
     return stepped(1 / max(f.hour_share, 1e-6), 200, 300, 500, 1_000)
 
 
+def _impossible(f: Features) -> float:
+    """One box among many may have been lost sight of; all of an event's boxes were not."""
+    if not f.impossible_assets:
+        return 0.0
+    share = f.impossible_assets / f.assets
+    return 0.25 if share < 0.3 else 0.5 if share < 0.6 else 0.75 if f.impossible_assets == 1 else 1.0
+
+
+def _near_cap(f: Features) -> float:
+    """An order that earns nearly all that one can, more so on a new account."""
+    return (0.75 if f.young else 0.25) if 0.85 <= f.cap_share < 1 else (0.5 if f.young else 0.25) if f.cap_share >= 1 else 0.0
+
+
+def _other_hands(f: Features) -> float:
+    """Soon after device and region changed together, and busy: moving house is neither."""
+    near = soon(f.moved_s, 72 * HOUR, 48 * HOUR, 24 * HOUR, 6 * HOUR)
+    busy = max(unusual(f.hour_spreads), unusual(f.day_spreads), unusual(f.hour_points_spreads))
+    return min(near, 0.5) if not busy else near
+
+
+def _flagged(f: Features) -> float:
+    """What one account does again and again is more than each time alone, if it does little else."""
+    return min(stepped(f.flagged, 0.2, 0.5, 1, 2), stepped(f.flagged_share, 0.03, 0.06, 0.12, 0.25))
+
+
 def _fresh_and_fast(f: Features) -> float:
-    return max(unusual(f.day_spreads), unusual(f.shared_day_spreads)) if f.young else 0.0
+    return max(unusual(f.day_spreads), unusual(f.shared_day_spreads), unusual(f.hour_points_spreads)) if f.young else 0.0
 
 
 SIGNALS: Final[tuple[Signal, ...]] = (
@@ -124,6 +149,12 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="fresh_and_fast", group="effort", weight=2.0, look=_fresh_and_fast,
            says="An account of {f.age_days:.1f} days with {f.day_points:.0f} points within a day.",
            softly="The account is new and was used a lot."),
+    Signal(name="rushed", group="effort", weight=1.5, look=lambda f: unusual(f.rushed_spreads),
+           says="A new account that came to its next step far sooner than others do.", softly="The account is new and was used a lot."),
+    Signal(name="hour_points", group="effort", weight=1.5, look=lambda f: unusual(f.hour_points_spreads),
+           says="{f.hour_points:.0f} points within an hour.", softly="The points of a short time are many."),
+    Signal(name="shared_points", group="effort", weight=1.5, look=lambda f: unusual(f.shared_points_spreads),
+           says="{f.shared_points:.0f} points within a day on one device, payment or address.", softly="The points of one day are many."),
     # linkage
     Signal(name="crowded_device", group="linkage", weight=3.0, look=lambda f: _crowd(f.device_spreads, f.device_accounts),
            says="{f.device_accounts} accounts on one device within 30 days.", softly="A device was used by several accounts."),
@@ -157,6 +188,17 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="shared_refunds", group="economics", weight=2.0, look=lambda f: stepped(f.shared_refund_share, 0.4, 0.5, 0.65, 0.8),
            says="{f.shared_refund_share:.0%} of the points of those that this account shares with were refunded.",
            softly="Many orders were returned."),
+    Signal(name="free_points", group="economics", weight=1.5, look=lambda f: unusual(f.free_spreads),
+           says="{f.free_points:.0f} points within 30 days for what costs nothing.", softly="Many points are for activities."),
+    Signal(name="shared_free_points", group="economics", weight=2.5, look=lambda f: unusual(f.shared_free_spreads),
+           says="{f.shared_free_points:.0f} points within 30 days for what costs nothing, by accounts that share something.",
+           softly="Many points are for activities."),
+    Signal(name="near_cap", group="economics", weight=1.0, look=_near_cap,
+           says="The order earns {f.cap_share:.0%} of the most that one can.", softly="The points are many for one order."),
+    Signal(name="new_shop", group="economics", weight=1.0, look=lambda f: unusual(f.merchant_age_spreads),
+           says="The shop began to sell far later than others.", softly="The orders at one shop are unusual."),
+    Signal(name="new_certificate", group="economics", weight=1.0, look=lambda f: unusual(f.certificate_age_spreads),
+           says="The certificate was never seen before these days.", softly="A product's certificate is being checked."),
     Signal(name="odd_price", group="economics", weight=2.0, look=lambda f: unusual(f.price_spreads),
            says="{f.price:.2f} for a certified product is far from what its category costs.", softly="The price of a product is unusual."),
     Signal(name="certificate_sprawl", group="economics", weight=2.0, look=lambda f: unusual(f.certificate_spreads),
@@ -166,7 +208,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="reused", group="evidence", weight=8.0, look=lambda f: 1.0 if f.reused > 1 else 0.0,
            says="The same waybill, serial or receipt was used by {f.reused} accounts or platforms.",
            softly="A document or number was used before."),
-    Signal(name="impossible_asset", group="evidence", weight=4.0, look=lambda f: stepped(f.impossible_assets, 0.5, 1, 2, 3),
+    Signal(name="impossible_asset", group="evidence", weight=4.0, look=_impossible,
            says="{f.impossible_assets} assets came back that had not been shipped.", softly="A box could not be matched to a shipment."),
     Signal(name="quick_trip", group="evidence", weight=3.0, look=lambda f: soon(f.trip_s or -1, 12 * HOUR, 6 * HOUR, 2 * HOUR, HOUR // 2),
            says="A box came back {f.trip_s} s after it was shipped.", softly="A box came back sooner than usual."),
@@ -188,12 +230,14 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="two_stations", group="place-and-time", weight=3.0,
            look=lambda f: soon(f.station_s, HOUR, HOUR // 2, HOUR // 4, HOUR // 12),
            says="At another station {f.station_s} s after the last one.", softly="The places of the reports are unusual."),
+    Signal(name="other_hands", group="place-and-time", weight=2.0, look=_other_hands,
+           says="{f.moved_s} s after the account's device and region changed together.", softly="The account is used in a new way."),
     Signal(name="closed", group="place-and-time", weight=2.5, look=_closed,
            says="At an hour at which {f.hour_share:.2%} of the station's events are.", softly="The time of a return is unusual."),
     Signal(name="delayed", group="place-and-time", weight=0.5, look=lambda f: unusual(f.delay_spreads),
            says="Reported long after it happened.", softly="A report came late."),
     # history
-    Signal(name="flagged", group="history", weight=3.0, look=lambda f: stepped(f.flagged, 0.5, 1, 2, 4),
+    Signal(name="flagged", group="history", weight=3.0, look=_flagged,
            says="This account raised suspicion by {f.flagged:.1f} events within 30 days.", softly="Earlier reports are being reviewed."),
     Signal(name="suspect_company", group="history", weight=4.0, look=lambda f: suspected(f.others_suspicion, f.others_share),
            says="{f.others_share:.0%} of the events of others that share something with this one are suspicious.",

@@ -47,7 +47,7 @@ def _sums(o: Observation, *, young: bool) -> Sums:
     earned, back = max(o.points, 0), max(-o.points, 0)
     returned = sum(item.quantity for item in o.returns)
     shipped = len(o.shipped) or o.parcels
-    return (1.0, earned, earned if young else 0.0, 0.0, back, o.money, shipped, returned)
+    return (1.0, earned, earned if young else 0.0, 0.0, back, o.money, shipped, returned, earned if o.activity else 0.0)
 
 
 def _earning(o: Observation, sums: Sums) -> list[Touch]:
@@ -75,8 +75,8 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
 
 
 def _assets(o: Observation) -> list[Touch]:
-    out = (1.0, 0, 0, 0, 0, 0, 1.0, 0)
-    back = (1.0, 0, 0, 0, 0, 0, 0, 1.0)
+    out = (1.0, 0, 0, 0, 0, 0, 1.0, 0, 0)
+    back = (1.0, 0, 0, 0, 0, 0, 0, 1.0, 0)
     touches = [Touch(f"asset.{i}", f"as:{asset}", QUARTER, o.at, out, o.account_id) for i, asset in enumerate(o.shipped)]
     touches += [
         Touch(f"asset.{i}", f"as:{item.asset}", QUARTER, o.at, back, o.account_id) for i, item in enumerate(o.returns) if item.asset

@@ -15,7 +15,7 @@ from service.domain.fraud.model import BASIS, GROUPS, Judge, Model, basis_points
 from service.domain.fraud.signals import NAMES, SIGNALS
 
 ROUNDS: Final = 300
-PRECISION: Final = 0.97
+PRECISION: Final = 0.96
 """Asked for on the tuning data: the bar is 0.95, and other traffic is never quite the same."""
 HONEST_HELD: Final = 0.002
 """Likewise: the bar is 0.003 of honest events."""

@@ -22,11 +22,11 @@ MAX_MEMBERS: Final = 64
 MAX_BUCKETS: Final = 3
 """The newest bucket, the one before, and one for late events."""
 
-FIELDS: Final = ("events", "points", "young", "suspect", "reversed", "money", "shipped", "returned")
+FIELDS: Final = ("events", "points", "young", "suspect", "reversed", "money", "shipped", "returned", "free")
 NOTHING: Final = (0.0,) * len(FIELDS)
 Sums = tuple[float, ...]
 """In the order of FIELDS: events; points earned; points of young accounts; Σ of suspicion (0 to 1 an event); points taken back;
-money in major units; units of packaging that were shipped, and that came back."""
+money in major units; units of packaging that were shipped, and that came back; points of what costs nothing (activities)."""
 
 
 class Touch(Struct, frozen=True, gc=False):
@@ -52,9 +52,12 @@ class Count(Struct, gc=False):
     money: float = 0
     shipped: float = 0
     returned: float = 0
+    free: float = 0
     members: int = 0
     last_at: int = 0
     """When the touch before this one happened, seconds since 1970; 0: there was none."""
+    first_at: int = 0
+    """When the first touch that is remembered happened."""
 
 
 EMPTY: Final = Count()
@@ -70,12 +73,12 @@ class Windows(Protocol):
 class _Tally:
     """One key: its newest buckets, its members with when each was last there."""
 
-    __slots__ = ("buckets", "last_at", "members")
+    __slots__ = ("buckets", "first_at", "last_at", "members")
 
     def __init__(self) -> None:
         self.buckets: dict[int, Sums] = {}
         self.members: dict[str | int, int] | None = None
-        self.last_at = 0
+        self.last_at = self.first_at = 0
 
 
 class MemoryWindows:
@@ -109,12 +112,13 @@ class MemoryWindows:
         else:
             here = touch.adds  # too late to be kept: everything around it has been forgotten
         last_at, tally.last_at = tally.last_at, max(at, tally.last_at)
+        first_at = tally.first_at = min(at, tally.first_at or at)
         members = 0 if touch.member is None else _join(tally, touch.member, at, window)
         older = buckets.get(number - 1)
         if older is None:
-            return _count(here, members, last_at)
+            return _count(here, members, last_at, first_at)
         kept = 1 - offset / window
-        return _count([new + kept * old for new, old in zip(here, older, strict=True)], members, last_at)
+        return _count([new + kept * old for new, old in zip(here, older, strict=True)], members, last_at, first_at)
 
     def _find(self, key: str, window: int, at: int) -> _Tally:
         now = self._now.get(window)
@@ -132,9 +136,9 @@ class MemoryWindows:
         return tally
 
 
-def _count(sums: Sequence[float], members: int, last_at: int) -> Count:
-    events, points, young, suspect, reversed_, money, shipped, returned = sums
-    return Count(events, points, young, suspect, reversed_, money, shipped, returned, members, last_at)
+def _count(sums: Sequence[float], members: int, last_at: int, first_at: int) -> Count:
+    events, points, young, suspect, reversed_, money, shipped, returned, free = sums
+    return Count(events, points, young, suspect, reversed_, money, shipped, returned, free, members, last_at, first_at)
 
 
 def _join(tally: _Tally, member: str | int, at: int, window: int) -> int:
