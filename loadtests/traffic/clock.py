@@ -1,6 +1,7 @@
 """Seconds since the first midnight of a simulated period, and the texts and datetimes that they stand for."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from math import floor
 from typing import Final
 
 HOUR: Final = 3_600
@@ -21,7 +22,7 @@ class Clock:
         """RFC 3339 with whole seconds, as UTC or local time."""
         if utc:
             t -= 8 * HOUR
-        day, second = divmod(int(t), DAY)
+        day, second = divmod(floor(t), DAY)
         text = self._days.get(day)
         if text is None:
             text = self._days[day] = (self.start + timedelta(days=day)).strftime("%Y-%m-%dT")
@@ -34,8 +35,3 @@ class Clock:
     def weekday(self, day: int) -> int:
         """0 is Monday."""
         return (self.start + timedelta(days=day)).weekday()
-
-
-def hour_of(t: float) -> int:
-    """The local hour, 0 to 23."""
-    return int(t % DAY) // HOUR

@@ -1,7 +1,7 @@
 """What honest people do: order, wait, send back, bring packaging back, learn, repair, refill."""
 
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from random import Random
 
 from loadtests.traffic.actions import Actions, Boxes, Item, Order
@@ -13,12 +13,23 @@ from loadtests.traffic.places import Places
 
 _SINGLE_USE = ("plastic_mailer", "corrugated_plastic_fill", "foam_box", "reused_carton", "recycled_content_carton", "original_product_pack")
 _USUAL = (50, 5, 6, 12, 17, 10)
-_MODULES = 12
+MODULES = 12
+"""Learning modules that there are; each earns once."""
 _MAX_ITEMS = 25
 _DECLARED_WRONG = 0.003
 _REMEMBERED = 1_000
 _STAR_SHARE = 0.25
 """Of a campaign day's orders that are for the one thing that is advertised."""
+
+
+def single_use(rng: Random) -> str:
+    """The class of a parcel for which nobody chose anything."""
+    return rng.choices(_SINGLE_USE, _USUAL)[0]
+
+
+def coupon(rng: Random) -> int:
+    """What percentage of the prices is paid on a usual day."""
+    return rng.choice((90, 95)) if rng.random() < 0.06 else 100
 
 
 class Life:
@@ -56,7 +67,8 @@ class Life:
         elif drawn < p.reuse + 0.1:
             choice = "ship_in_own_container"
         basket = self._advertised(consumer) if campaign and rng.random() < _STAR_SHARE else self._basket(consumer)
-        order = self._do.pay(rng, t, consumer, basket, place=place, choice=choice, percent=80 if campaign and rng.random() < 0.7 else 100)
+        percent = 80 if campaign and rng.random() < 0.7 else coupon(rng)
+        order = self._do.pay(rng, t, consumer, basket, place=place, choice=choice, percent=percent)
         if rng.random() < p.cancel:
             self._later(t + rng.expovariate(1 / HOUR), self._cancel, order)
             return
@@ -104,11 +116,12 @@ class Life:
         assets: list[str] = []
         parcels = 1
         if order.choice == "circular_box" and rng.random() < 0.97:
-            class_, assets = "circular_box", [self._boxes[consumer.platform.code].take(rng)]
+            pieces = rng.choice((1, 1, 1, 1, 2)) if consumer.items == 1 else rng.randint(1, 5)
+            class_, assets = "circular_box", [self._boxes[consumer.platform.code].take(rng) for _ in range(pieces)]
         elif order.choice == "ship_in_own_container":
             class_ = order.choice
         else:
-            class_ = rng.choices(_SINGLE_USE, _USUAL)[0]
+            class_ = single_use(rng)
             parcels = 1 if consumer.items == 1 else rng.randint(1, 6)
         late = rng.uniform(1, 20) * HOUR if rng.random() < 0.02 else 0.0  # a warehouse that reports at night
         # Not every platform reports every shipment: some honest returns are of what was never said to be shipped.
@@ -133,9 +146,9 @@ class Life:
             consumer.bag += parcels  # kept for whoever collects in the house
         if not consumer.trip_planned and rng.random() < (0.9 if boxed else consumer.returns):
             consumer.trip_planned = True
-            self._later(t + rng.expovariate(1 / 4) * DAY, self._trip, consumer)
+            self._later(t + rng.expovariate(1 / 4) * DAY, self.trip, consumer)
 
-    def _trip(self, t: float, consumer: Consumer) -> None:
+    def trip(self, t: float, consumer: Consumer) -> None:
         """Everything in the bag goes to the station, a volunteer's with that of the house."""
         rng = self._rng
         consumer.trip_planned = False
@@ -145,11 +158,10 @@ class Life:
             one.bag = one.bag[_MAX_ITEMS:] if one is consumer else []
         if "volunteer" in consumer.habits:
             consumer.trip_planned = True
-            self._later(t + rng.uniform(4, 9) * DAY, self._trip, consumer)
+            self._later(t + rng.uniform(4, 9) * DAY, self.trip, consumer)
         if not taken:
             return
-        says_waybill = rng.random() < 0.5
-        items: list[Item] = [(asset, class_, units, waybill if says_waybill else None) for asset, class_, units, waybill in taken]
+        items = _as_reported(taken, waybills=rng.random() < 0.5)
         away = consumer.away
         here = away[2] if away is not None and away[0] <= t < away[1] else consumer.home
         station = consumer.station if here is consumer.home and rng.random() < 0.85 else rng.choice(self._places.stations[here.code])
@@ -174,7 +186,7 @@ class Life:
     def _activity(self, t: float, consumer: Consumer, place: tuple[str, str]) -> None:
         rng, do, number = self._rng, self._do.do, consumer.platform.number()
         drawn = rng.random()
-        if drawn < 0.15 and consumer.learnt < _MODULES:
+        if drawn < 0.15 and consumer.learnt < MODULES:
             consumer.learnt += 1
             do(rng, t, consumer, "learning", place=place, module=f"green-{consumer.learnt:02}", version="1.0")
         elif drawn < 0.6:
@@ -190,8 +202,22 @@ class Life:
     def lesson(self, t: float, pupils: list[Consumer], ip: str) -> None:
         """A class learns the same module in the same hour, from one ip: new accounts among them, with identical first steps."""
         rng = self._rng
-        module = f"green-{rng.randint(1, _MODULES):02}"
+        module = f"green-{rng.randint(1, MODULES):02}"
         for pupil in pupils:
             moment = t + rng.uniform(0, 2_400)
             self._do.do(rng, moment, pupil, "learning", place=(ip, pupil.home.code), module=module, version="1.0")
             pupil.habits = (*pupil.habits, "school_class")
+
+
+def _as_reported(taken: Iterable[tuple[str | None, str, int, str]], *, waybills: bool) -> list[Item]:
+    """Piece by piece where waybills are scanned; else boxes by their codes, and of the rest how many of each class."""
+    if waybills:
+        return list(taken)
+    units: Counter[str] = Counter()
+    items: list[Item] = []
+    for asset, class_, quantity, _ in taken:
+        if asset is None:
+            units[class_] += quantity
+        else:
+            items.append((asset, class_, 1, None))
+    return items + [(None, class_, quantity, None) for class_, quantity in units.items()]

@@ -5,7 +5,7 @@ from random import Random
 
 from msgspec import Struct
 
-EVENTS_PER_SESSION = 2.05
+EVENTS_PER_SESSION = 2.15
 """Measured over many seeds: an order brings its fulfilment, perhaps a return and a refund. Only the number of consumers follows from it."""
 
 

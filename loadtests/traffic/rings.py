@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from loadtests.traffic.actions import Actions, Item, Order
 from loadtests.traffic.catalogue import CATEGORIES, Product
 from loadtests.traffic.clock import DAY, HOUR
+from loadtests.traffic.living import MODULES, coupon, single_use
 from loadtests.traffic.people import BRANDS, HOURS, Consumer, Platform
 from loadtests.traffic.reporting import Truth
 
@@ -124,13 +125,20 @@ class Ring:
 
     def order(
         self, t: float, one: Consumer, basket: Sequence[tuple[Product, int]], *, choice: str | None = None, ships: bool = True,
-        class_: str = "plastic_mailer", place: tuple[str, str] | None = None,
+        place: tuple[str, str] | None = None,
     ) -> Order:  # fmt: skip
-        """Buy something; a day or so later it ships, in what was chosen if that needs no box of its own."""
-        order = self.do.pay(self.rng, t, one, basket, place=place or self.place(one), choice=choice, truth=self.truth)
+        """Buy something; a day or so later it ships, in what was chosen if that needs no box of its own.
+
+        The careful put other things into some of their baskets, which earn nothing, and have a coupon now and then.
+        """
+        rng = self.rng
+        beside = rng.choice((1, 1, 2, 3)) if rng.random() < self.care * 0.6 else 0
+        basket = [*basket, *((self.product(green=False, high=6_000, platform=one.platform), 1) for _ in range(beside))]
+        percent = coupon(rng)
+        order = self.do.pay(rng, t, one, basket, place=place or self.place(one), choice=choice, percent=percent, truth=self.truth)
         if ships:
-            used = choice if choice == "ship_in_own_container" else class_
-            self.do.fulfil(self.rng, t + self.rng.lognormvariate(0, 0.5) * DAY, order, class_=used, waybill=self.waybill(one))
+            used = "ship_in_own_container" if choice == "ship_in_own_container" else single_use(rng)
+            self.do.fulfil(rng, t + rng.lognormvariate(0, 0.5) * DAY, order, class_=used, waybill=self.waybill(one))
         return order
 
     def waybill(self, one: Consumer) -> str:
@@ -140,6 +148,8 @@ class Ring:
     def act(self, t: float, one: Consumer, activity: str, *, place: tuple[str, str] | None = None, **evidence: str) -> None:
         """Complete an activity; evidence that is not given is made up as honest people's looks."""
         number, rng = one.platform.number(), self.rng
+        if activity == "learning" and one.learnt >= MODULES:
+            activity = "e_receipt"
         match activity:
             case "learning":
                 one.learnt += 1

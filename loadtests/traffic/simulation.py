@@ -24,7 +24,7 @@ _Due = tuple[float, int, Callable[..., None], tuple[Any, ...]]
 class Traffic:
     """An iterator of (Sent, Label) in order of arrival, once. The same arguments give the same lines.
 
-    `events` is about how many (within a fifth), `fraud` the share of fraudulent points in all points that are earned. `patterns` names
+    `events` is about how many (within a quarter), `fraud` the share of fraudulent points in all points that are earned. `patterns` names
     the frauds that occur (None: all), `without` leaves some of them out. Raises ValueError for a name that is none, and for numbers
     that make no world.
     """
@@ -66,6 +66,10 @@ class Traffic:
                 yield from self._reporter.arrived(hour)
                 self._rings.start(after=(hour + 1) * HOUR, honest_points=self._reporter.honest_points, events=self._events)
 
+    def habits(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        """By platform and consumer what is particular about the honest so far: names of hard negatives (docs/fraud-traffic.md)."""
+        return {(one.platform.code, one.ref): one.habits for one in self.consumers if one.habits}
+
     def _live(self, hour: int) -> None:
         """Everything that happens in an hour, in order; what it causes in the same hour is part of it."""
         self._hour, self._now = hour, self._due.pop(hour, [])
@@ -84,7 +88,7 @@ class Traffic:
             self._due[hour].append((t, self._sequence, act, arguments))
 
     def _grow(self, day: int) -> None:
-        """New people, and the small changes of a day: other home ips from the carrier, phones sold on, lessons at school."""
+        """New people, and the changes of a day: other home ips from the carrier, phones sold on, lessons at school, collection days."""
         p, rng = self.parameters, self._rng
         wanted = p.consumers * (1 + p.growth_a_day * day) + (p.consumers * 0.05 if day > p.campaign_day >= 0 else 0)
         while len(self.consumers) < wanted:
@@ -102,6 +106,13 @@ class Traffic:
         if self._clock.weekday(day) < 5 and rng.random() < min(0.9, len(self.consumers) / 4_000):
             pupils = rng.choice(self.consumers).building
             self.later((day * 24 + rng.randint(8, 15)) * HOUR, self.life.lesson, list(pupils), pupils[0].home.ip(rng))
+
+        if rng.random() < 0.1:  # somewhere a collection day is announced
+            station = rng.choice(self.consumers).station
+            for one in self.consumers:
+                if one.station is station and one.bag:
+                    self.later((day * 24 + rng.uniform(10, 17)) * HOUR, self.life.trip, one)
+                    one.habits = (*one.habits, "collection_day")
 
     def _sessions(self, day: int) -> Iterator[tuple[float, Consumer]]:
         p, rng = self.parameters, self._rng

@@ -39,7 +39,9 @@ class _Shared(Pattern):
     shared: ClassVar[str]
 
     def plan(self, ring: Ring) -> None:
-        """Each account earns a little, at times of its own."""
+        """Each account earns a little, at times of its own, at a platform that reports what they share."""
+        platforms = ring.world.population.platforms
+        ring.platform = ring.rng.choice([platform for platform in platforms if self.shared in platform.sends])
         people = ring.crew(ring.size(6, 60), share=(self.shared,))
         while ring.wants():
             small_gain(ring, ring.moment(), ring.rng.choice(people))

@@ -4,6 +4,7 @@ from typing import ClassVar, Final
 
 from loadtests.traffic.catalogue import CATEGORIES, Product, new_certificate, usual_price
 from loadtests.traffic.clock import DAY, HOUR
+from loadtests.traffic.living import single_use
 from loadtests.traffic.reckoning import MAX_ORDER
 from loadtests.traffic.rings import Pattern, Ring
 
@@ -138,7 +139,7 @@ class ChoiceFarming(Pattern):
             order = ring.do.pay(rng, t := ring.moment(), one, [(product, 1)], place=ring.place(one), choice=choice, truth=ring.truth)
             if rng.random() < 0.6:
                 shipped = t + rng.lognormvariate(0, 0.5) * DAY
-                ring.do.fulfil(rng, shipped, order, class_="plastic_mailer", waybill=ring.waybill(one))
+                ring.do.fulfil(rng, shipped, order, class_=single_use(rng), waybill=ring.waybill(one))
 
 
 PATTERNS: Final = (RefundCycling, SelfDealing, ThresholdHugging, OrderSplitting, CertificateMisuse, ChoiceFarming)

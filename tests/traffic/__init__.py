@@ -1,0 +1,1 @@
+"""The simulated traffic that fraud checks are tuned and measured on."""
