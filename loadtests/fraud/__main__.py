@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fraud", type=float, default=0.01, help="share of fraudulent points")
     parser.add_argument("--seed", type=int, nargs="+", default=[1_000], help="to evaluate on; 1000 and above")
     parser.add_argument("--tune", type=int, nargs="*", default=[], metavar="SEED", help="fit a model to these first; below 1000")
+    parser.add_argument("--passes", type=int, default=PASSES, help="of tuning")
     parser.add_argument("--model", type=Path, help="a model as JSON to start from")
     parser.add_argument("--save", type=Path, help="where the tuned model goes")
     parser.add_argument("--without", nargs="*", metavar="PATTERN", help="leave these out of tuning, one after the other; none named: each")
@@ -70,7 +71,7 @@ def _run(wanted: argparse.Namespace, seed: int, model: Model) -> Run:
 
 def _model(console: Console, wanted: argparse.Namespace, *, without: str | None) -> Model:
     model = Model() if wanted.model is None else msgspec.json.decode(wanted.model.read_bytes(), type=Model)
-    for _ in range(PASSES if wanted.tune else 0):
+    for _ in range(wanted.passes if wanted.tune else 0):
         rows: list[Row] = []
         for seed in wanted.tune:
             run(_tuning_traffic(wanted, seed, without), model, rows=rows)

@@ -47,7 +47,7 @@ class Run(Struct):
     fired_on_honest: dict[int, int] = {}
     """Signal → honest events held with it among the reasons."""
     seconds: float = 0
-    """In the checks, without making and decoding traffic."""
+    """Of a core in the checks, without making and decoding traffic."""
     paces: list[tuple[int, float]] = []
     """Events so far, and events a second over the last PACE_EVERY."""
 
@@ -55,7 +55,7 @@ class Run(Struct):
 def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[Row] | None = None, without: str | None = None) -> Run:
     """Judge traffic in order of arrival. `rows` takes what may be tuned on, without the pattern `without`."""
     result, pipeline = Run(), Pipeline(Judge(model))
-    clock, since = time.perf_counter, 0.0
+    clock, since = time.process_time, 0.0
     for o, label in observations(traffic):
         began = clock()
         judged = pipeline.judge(o)

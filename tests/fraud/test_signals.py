@@ -42,6 +42,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("odd_price", {"price_spreads": 3}, {"price_spreads": 1.2}),
     ("certificate_sprawl", {"certificate_spreads": 3}, {"certificate_spreads": 1}),  # one certificate for a range of colours
     ("reused", {"reused": 2}, {"reused": 1}),  # used once
+    ("reused_parcel", {"reused_parcel": 2}, {"reused_parcel": 1}),
     ("impossible_asset", {"assets": 2, "impossible_assets": 2}, {"assets": 8, "impossible_assets": 0}),  # a volunteer's many boxes
     ("quick_trip", {"trip_s": 600}, {"trip_s": 86_400}),
     ("sequential", {"code_run": 4}, {"code_run": 0}),

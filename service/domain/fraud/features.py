@@ -90,6 +90,7 @@ class Features(Struct, kw_only=True, gc=False):
     certificate_spreads: float = 0
     # evidence
     reused: int = 0
+    reused_parcel: int = 0
     assets: int = 0
     impossible_assets: int = 0
     trip_s: int = 0
@@ -128,7 +129,11 @@ def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Fea
     _economics(f, o, counts, norms)
     if o.returns:
         _packaging(f, o, counts, norms)
-    f.reused = max((counts[slot].members for slot in counts if slot.startswith("evidence.")), default=0)
+    reused = max((counts[slot].members for slot in counts if slot.startswith("evidence.")), default=0)
+    if o.returns:
+        f.reused_parcel = reused
+    else:
+        f.reused = reused
     _place(f, o, norms)
     _history(f, counts, ring)
     return f
@@ -256,7 +261,7 @@ def _packaging(f: Features, o: Observation, counts: Counts, norms: Norms) -> Non
         if item.asset:
             f.assets += 1
             asset = counts[f"asset.{i}"]
-            if asset.returned > asset.shipped + 0.5:
+            if asset.returned > asset.shipped:
                 f.impossible_assets += 1
             elif asset.last_at and (not f.trip_s or o.at - asset.last_at < f.trip_s):
                 f.trip_s = max(1, o.at - asset.last_at)

@@ -2,16 +2,17 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from msgspec import Struct
 
-from schemas.events import ActivityCompleted, Event, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, PackagingReturned
+from schemas.events import ActivityCompleted, Event, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, PackagingReturned, Return
 from service.domain.activities import ActivityKind, claims_of
 from service.domain.fraud.account import Account, Step
+from service.domain.identifiers import canonical_asset, canonical_waybill
 
 STRONG: Final = ("device", "payment", "address")
 """What people share with few; an ip is shared with thousands, a region with millions."""
@@ -193,8 +194,8 @@ def _price(unit: str | None, amount: str | None, quantity: str | int) -> float:
 
 def _fulfilled(event: OrderFulfilled, context: Context) -> dict[str, Any]:
     packaging = event.packaging or Packaging()
-    assets = tuple(_hash(context.hash_key, f"asset:{asset}") for asset in packaging.assets[:MAX_ITEMS])
-    evidence = () if packaging.waybill is None else (f"sent:{packaging.waybill}",)
+    assets = tuple(_hash(context.hash_key, f"asset:{_canonical(canonical_asset, asset)}") for asset in packaging.assets[:MAX_ITEMS])
+    evidence = () if packaging.waybill is None else (f"sent:{_canonical(canonical_waybill, packaging.waybill)}",)
     return {
         "packaging": packaging.class_ or "", "shipped": assets, "parcels": packaging.parcels, "evidence": evidence,
         "shape": f"f:{packaging.class_}",
@@ -202,16 +203,8 @@ def _fulfilled(event: OrderFulfilled, context: Context) -> dict[str, Any]:
 
 
 def _came_back(event: PackagingReturned, context: Context) -> dict[str, Any]:
-    key = context.hash_key
-    returns = tuple(
-        Returned(
-            asset="" if item.asset is None else _hash(key, f"asset:{item.asset}"), class_=(item.class_ or "")[:64],
-            quantity=1.0 if item.asset is not None else float(item.quantity), mass_g=float(item.mass_g or 0),
-            station=(item.station or "")[:64], waybill="" if item.waybill is None else _hash(key, item.waybill),
-        )
-        for item in event.returns[:MAX_ITEMS]
-    )  # fmt: skip
-    evidence = [f"back:{item.waybill}:{item.class_}" for item in event.returns[:MAX_ITEMS] if item.waybill is not None]
+    returns = tuple(_item(item, context.hash_key) for item in event.returns[:MAX_ITEMS])
+    evidence = [f"back:{item.waybill}:{item.class_}" for item in returns if item.waybill]
     evidence += [f"token:{item.proof}" for item in event.returns[:MAX_ITEMS] if item.proof is not None]
     first = returns[0]
     units = sum(item.quantity for item in returns)
@@ -219,6 +212,22 @@ def _came_back(event: PackagingReturned, context: Context) -> dict[str, Any]:
         "returns": returns, "evidence": tuple(evidence), "code": _number(event.returns[0].asset or ""),
         "shape": f"r:{first.station}:{first.class_ or 'asset'}:{units:g}",
     }  # fmt: skip
+
+
+def _item(item: Return, key: bytes) -> Returned:
+    return Returned(
+        asset="" if item.asset is None else _hash(key, f"asset:{_canonical(canonical_asset, item.asset)}"),
+        class_=(item.class_ or "")[:64], quantity=1.0 if item.asset is not None else float(item.quantity), mass_g=float(item.mass_g or 0),
+        station=(item.station or "")[:64], waybill="" if item.waybill is None else _hash(key, _canonical(canonical_waybill, item.waybill)),
+    )  # fmt: skip
+
+
+def _canonical(form: Callable[[str], str], text: str) -> str:
+    """As a scanner, a shop or a person may write it; what has no canonical form stands for itself (the intake refuses it)."""
+    try:
+        return form(text)
+    except ValueError:
+        return text
 
 
 def _number(text: str) -> int:

@@ -206,8 +206,11 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            softly="A product's certificate is being checked."),
     # evidence
     Signal(name="reused", group="evidence", weight=8.0, look=lambda f: 1.0 if f.reused > 1 else 0.0,
-           says="The same waybill, serial or receipt was used by {f.reused} accounts or platforms.",
+           says="The same serial or receipt was used by {f.reused} accounts or platforms.",
            softly="A document or number was used before."),
+    Signal(name="reused_parcel", group="evidence", weight=4.0, look=lambda f: stepped(f.reused_parcel, 1.5, 1.5, 2, 3),
+           says="Packaging of the same waybill came back from {f.reused_parcel} accounts or platforms.",
+           softly="A parcel's packaging came back before."),
     Signal(name="impossible_asset", group="evidence", weight=4.0, look=_impossible,
            says="{f.impossible_assets} assets came back that had not been shipped.", softly="A box could not be matched to a shipment."),
     Signal(name="quick_trip", group="evidence", weight=3.0, look=lambda f: soon(f.trip_s or -1, 12 * HOUR, 6 * HOUR, 2 * HOUR, HOUR // 2),

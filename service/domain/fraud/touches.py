@@ -5,7 +5,7 @@ from typing import Final
 
 from service.domain.fraud.account import MAX_PATH, path_after
 from service.domain.fraud.observation import ENTITIES, STRONG, Observation
-from service.domain.fraud.windows import DAY, HOUR, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
+from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
 
 YOUNG_MOST_S: Final = 14 * DAY
 """Nobody is young after two weeks: by then the first hold (P14D in the contract's example) is over."""
@@ -77,9 +77,9 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
 def _assets(o: Observation) -> list[Touch]:
     out = (1.0, 0, 0, 0, 0, 0, 1.0, 0, 0)
     back = (1.0, 0, 0, 0, 0, 0, 0, 1.0, 0)
-    touches = [Touch(f"asset.{i}", f"as:{asset}", QUARTER, o.at, out, o.account_id) for i, asset in enumerate(o.shipped)]
+    touches = [Touch(f"asset.{i}", f"as:{asset}", LIFE, o.at, out, o.account_id) for i, asset in enumerate(o.shipped)]
     touches += [
-        Touch(f"asset.{i}", f"as:{item.asset}", QUARTER, o.at, back, o.account_id) for i, item in enumerate(o.returns) if item.asset
+        Touch(f"asset.{i}", f"as:{item.asset}", LIFE, o.at, back, o.account_id) for i, item in enumerate(o.returns) if item.asset
     ]  # fmt: skip
     return touches
 

@@ -17,6 +17,8 @@ DAY: Final = 86_400
 WEEK: Final = 7 * DAY
 MONTH: Final = 30 * DAY
 QUARTER: Final = 90 * DAY
+LIFE: Final = 3_650 * DAY
+"""Of a box: shipments and returns of one are compared, and must not fade apart. There are as many keys as boxes."""
 MAX_MEMBERS: Final = 64
 """More tell no more: what 64 share belongs to nobody."""
 MAX_BUCKETS: Final = 3
