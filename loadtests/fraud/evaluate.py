@@ -52,8 +52,8 @@ class Run(Struct):
     """Events so far, and events a second over the last PACE_EVERY."""
 
 
-def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[Row] | None = None, without: str | None = None) -> Run:
-    """Judge traffic in order of arrival. `rows` takes what may be tuned on, without the pattern `without`."""
+def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple[str | None, Row]] | None = None) -> Run:
+    """Judge traffic in order of arrival. `rows` takes what may be tuned on, each with its pattern."""
     result, pipeline = Run(), Pipeline(Judge(model))
     clock, since = time.process_time, 0.0
     for o, label in observations(traffic):
@@ -67,8 +67,8 @@ def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[Row] 
         if label.points <= 0:
             continue
         _count(result, judged, label, at=o.at + o.delay_s)
-        if rows is not None and (label.pattern is None or label.pattern != without):
-            rows.append(Row(strengths=judged.strengths, fraud=label.pattern is not None, points=label.points))
+        if rows is not None:
+            rows.append((label.pattern, Row(strengths=judged.strengths, fraud=label.pattern is not None, points=label.points)))
     return result
 
 

@@ -24,7 +24,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("crowded_device", {"device_accounts": 20, "device_spreads": 4}, {"device_accounts": 2, "device_spreads": 1}),  # a couple
     ("crowded_payment", {"payment_accounts": 20, "payment_spreads": 4}, {"payment_accounts": 2, "payment_spreads": 4}),  # a couple, where that is rare
     ("crowded_address", {"address_accounts": 40, "address_spreads": 4}, {"address_accounts": 40, "address_spreads": 1}),  # where dormitories are common
-    ("young_company", {"shared_nats": 8}, {"shared_nats": 1}),  # an office with a newcomer
+    ("young_company", {"shared_nats": 8, "shared_spreads": 2}, {"shared_nats": 9, "shared_spreads": 0.8}),  # a family that signs up
     ("young_ring", {"ring_size": 12, "ring_young": 1, "ring_spreads": 4}, {"ring_size": 12, "ring_young": 0.2, "ring_spreads": 4}),  # an old clan
     ("gain", {"gain_spreads": 3}, {"gain_spreads": 1}),
     ("month_gain", {"month_gain_spreads": 3}, {"month_gain_spreads": 1}),  # a customer of a green shop
@@ -45,7 +45,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("reused_parcel", {"reused_parcel": 2}, {"reused_parcel": 1}),
     ("impossible_asset", {"assets": 2, "impossible_assets": 2}, {"assets": 8, "impossible_assets": 0}),  # a volunteer's many boxes
     ("quick_trip", {"trip_s": 600}, {"trip_s": 86_400}),
-    ("sequential", {"code_run": 4}, {"code_run": 0}),
+    ("sequential", {"code_run": 4}, {"code_run": 1}),
     ("surplus", {"surplus_spreads": 3}, {"surplus_spreads": 1}),  # a generous neighbour
     ("odd_mass", {"mass_spreads": 3}, {"mass_spreads": 1}),  # a wet carton
     ("station_regular", {"station_each_spreads": 3}, {"station_each_spreads": 1}),

@@ -59,6 +59,7 @@ class Features(Struct, kw_only=True, gc=False):
     shared_nats: float = 0
     shared_kind: str = ""
     shared_young: float = 0
+    shared_spreads: float = 0
     ring_size: int = 1
     ring_spreads: float = 0
     ring_young: float = 0
@@ -207,7 +208,7 @@ def _linkage(f: Features, counts: Counts, ring: Ring, norms: Norms) -> None:
             f.address_accounts, f.address_spreads = count.members, spreads
         nats = _young_nats(count, norms)
         if nats > f.shared_nats:
-            f.shared_nats, f.shared_kind, f.shared_young = nats, kind, count.young / count.points
+            f.shared_nats, f.shared_kind, f.shared_young, f.shared_spreads = nats, kind, count.young / count.points, spreads
         if count.members >= MIN_SHARED:
             if count.free:
                 f.shared_free_points = max(f.shared_free_points, count.free)

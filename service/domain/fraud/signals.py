@@ -78,6 +78,11 @@ def _crowd(spreads: float, accounts: int) -> float:
     return unusual(spreads) if accounts >= 3 else 0.0
 
 
+def _young_company(f: Features) -> float:
+    """A family signs up together: below what many share here, new accounts are little surprise."""
+    return min(surprising(f.shared_nats), 0.25 if f.shared_spreads < 1 else 0.5 if f.shared_spreads < 1.5 else 1.0)
+
+
 def _young_ring(f: Features) -> float:
     return min(stepped(f.ring_size, 3, 5, 8, 12), stepped(f.ring_young, 0.5, 0.7, 0.8, 0.9), max(0.25, unusual(f.ring_spreads)))
 
@@ -162,7 +167,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            says="{f.payment_accounts} accounts pay by one means of payment.", softly="A means of payment was used by several accounts."),
     Signal(name="crowded_address", group="linkage", weight=1.0, look=lambda f: _crowd(f.address_spreads, f.address_accounts),
            says="{f.address_accounts} accounts have one address.", softly="An address was used by several accounts."),
-    Signal(name="young_company", group="linkage", weight=3.0, look=lambda f: surprising(f.shared_nats),
+    Signal(name="young_company", group="linkage", weight=3.0, look=_young_company,
            says="{f.shared_young:.0%} of the points of one {f.shared_kind} went to new accounts.",
            softly="Several new accounts were used together."),
     Signal(name="young_ring", group="linkage", weight=3.0, look=_young_ring,
@@ -215,7 +220,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            says="{f.impossible_assets} assets came back that had not been shipped.", softly="A box could not be matched to a shipment."),
     Signal(name="quick_trip", group="evidence", weight=3.0, look=lambda f: soon(f.trip_s or -1, 12 * HOUR, 6 * HOUR, 2 * HOUR, HOUR // 2),
            says="A box came back {f.trip_s} s after it was shipped.", softly="A box came back sooner than usual."),
-    Signal(name="sequential", group="evidence", weight=4.0, look=lambda f: stepped(f.code_run, 1, 2, 3, 4),
+    Signal(name="sequential", group="evidence", weight=4.0, look=lambda f: stepped(f.code_run, 2, 3, 4, 5),
            says="{f.code_run} numbers in a row, one after the other.", softly="The numbers of boxes or devices are unusual."),
     Signal(name="surplus", group="evidence", weight=2.5, look=lambda f: unusual(f.surplus_spreads),
            says="{f.surplus:.0f} units more came back than were shipped to this consumer within 30 days.",
