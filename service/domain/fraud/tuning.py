@@ -5,6 +5,7 @@ strengths are one row, and plain Python is fast enough: there are some ten thous
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from math import exp, log
 from typing import Final
 
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 from service.domain.fraud.model import BASIS, GROUPS, Judge, Model, basis_points, weight_of
 from service.domain.fraud.signals import NAMES, SIGNALS
 
-ROUNDS: Final = 300
+ROUNDS: Final = 100
 PRECISION: Final = 0.96
 """Asked for on the tuning data: the bar is 0.95, and other traffic is never quite the same."""
 HONEST_HELD: Final = 0.002
@@ -66,13 +67,18 @@ def tune(rows: Iterable[Row], *, start: Model, pull: float = PULL, rounds: int =
 
 def with_threshold(model: Model, rows: Sequence[Row], *, precision: float = PRECISION, honest_held: float = HONEST_HELD) -> Model:
     """The model with the lowest threshold for holds that keeps precision (by points) and the share of honest events held."""
-    best = BASIS
-    scored = _scored(model, rows)
-    for threshold in sorted({score for score, _ in scored}, reverse=True):
-        _, reached, held = _at(scored, threshold)
-        if held > honest_held:
+    best, scored = BASIS, sorted(_scored(model, rows), key=lambda item: -item[0])
+    honest = max(1, sum(row.events for row in rows if not row.fraud))
+    caught = wrong = wrong_events = 0
+    for threshold, group in groupby(scored, key=lambda item: item[0]):
+        for _, row in group:
+            if row.fraud:
+                caught += row.points
+            else:
+                wrong, wrong_events = wrong + row.points, wrong_events + row.events
+        if wrong_events > honest_held * honest:
             break
-        if reached >= precision:
+        if caught and caught >= precision * (caught + wrong):
             best = threshold
     return replace(model, hold_bp=max(1, best))
 
