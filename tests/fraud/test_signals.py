@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.fraud.features import Features, surprise
+from service.domain.fraud.features import Features
+from service.domain.fraud.norms import surprise
 from service.domain.fraud.signals import NAMES, SIGNALS
 
 LOOK = {signal.name: signal.look for signal in SIGNALS}

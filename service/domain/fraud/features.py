@@ -1,13 +1,12 @@
 """From counts to the numbers that signals look at."""
 
 from collections.abc import Mapping
-from math import log
 from typing import Final
 
 from msgspec import Struct
 
 from service.domain.fraud.account import is_steady, moved_at
-from service.domain.fraud.norms import YOUNG, Norms
+from service.domain.fraud.norms import YOUNG, Norms, surprise
 from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.touches import SUSPECTS, YOUNG_MOST_S
@@ -143,18 +142,6 @@ def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Fea
 def _measure(f: Features, norms: Norms, name: str, value: float) -> float:
     f.measures[name] = value
     return norms.spreads(name, value)
-
-
-def surprise(hits: float, trials: float, share: float) -> float:
-    """How surprising `hits` of `trials` are where `share` is usual: the log-likelihood ratio in nats (trials × KL divergence); 0 below.
-
-    3 nats are odds of 20 to 1, 7 of 1,000 to 1.
-    """
-    if trials <= 0 or hits <= share * trials:
-        return 0.0
-    rate = min(hits / trials, 1.0)
-    rest = trials * (1 - rate) * log((1 - rate) / (1 - share)) if rate < 1 else 0.0
-    return trials * rate * log(rate / share) + rest
 
 
 def _young_nats(count: Count, norms: Norms) -> float:

@@ -117,5 +117,17 @@ class MemoryNorms:
             found.learn(value)
 
 
+def surprise(hits: float, trials: float, share: float) -> float:
+    """How surprising `hits` of `trials` are where `share` is usual: the log-likelihood ratio in nats (trials × KL divergence); 0 below.
+
+    3 nats are odds of 20 to 1, 7 of 1,000 to 1.
+    """
+    if trials <= 0 or hits <= share * trials:
+        return 0.0
+    rate = min(hits / trials, 1.0)
+    rest = trials * (1 - rate) * log((1 - rate) / (1 - share)) if rate < 1 else 0.0
+    return trials * rate * log(rate / share) + rest
+
+
 def _bin(value: float) -> int:
     return 0 if value <= 0 else min(_BINS - 1, max(0, int((log2(value) - _LOWEST) * BINS_A_DOUBLING)))
