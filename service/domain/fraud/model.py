@@ -1,0 +1,122 @@
+"""Score and decision: a transparent sum of what signals say, as log-odds."""
+
+from collections.abc import Mapping, Sequence
+from math import exp
+from typing import Final, Literal
+
+from msgspec import Struct, field
+
+from service.domain.fraud.features import Features
+from service.domain.fraud.signals import SIGNALS, Group, Signal, explain
+
+Outcome = Literal["pass", "hold", "reject"]
+BASIS: Final = 10_000
+GROUPS: Final[tuple[Group, ...]] = ("effort", "linkage", "economics", "evidence", "place-and-time", "history")
+HISTORY: Final = GROUPS.index("history")
+_GROUP_OF: Final = tuple(GROUPS.index(signal.group) for signal in SIGNALS)
+CAPS: Final[Mapping[str, float]] = {
+    "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 7,
+}  # fmt: skip
+"""Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof."""
+MAX_REASONS: Final = 8
+_LEAST_REASON: Final = 0.2
+"""Log-odds: what adds less changed nothing."""
+
+
+class Model(Struct, frozen=True, kw_only=True):
+    """A version of weights and thresholds of one program. Logarithms of odds are natural."""
+
+    version: int = 0
+    intercept: float = -7.0
+    """Log-odds of fraud where no signal fires: 1 of 1,100."""
+    weights: Mapping[str, float] = {}
+    """By signal; one that is missing has its default weight. Negative ones count as 0."""
+    caps: Mapping[str, float] = field(default_factory=lambda: dict(CAPS))
+    """Most log-odds of a group: one kind of evidence alone does not convict, unless it is proof."""
+    off: frozenset[str] = frozenset()
+    """Signals that are switched off."""
+    hold_bp: int = 5_000
+    """Probability in basis points from which an event is held."""
+    reject_bp: int = 10_001
+    """… rejected; above 10,000: never without a person."""
+
+
+class Reason(Struct, frozen=True, kw_only=True, gc=False):
+    """What a signal added. `bp` is its share of all log-odds that were added."""
+
+    signal: str
+    strength: float
+    bp: int
+    says: str
+    softly: str
+
+
+class Verdict(Struct, frozen=True, kw_only=True, gc=False):
+    """`score_bp`: probability of fraud; `own_bp`: without what was inherited from others and from before."""
+
+    outcome: Outcome
+    score_bp: int
+    own_bp: int
+    model: int
+    fired: tuple[tuple[int, float], ...] = ()
+    """Signals that added something, by index of SIGNALS, and how much (log-odds before caps), the most first."""
+
+
+PASS: Final = Verdict(outcome="pass", score_bp=0, own_bp=0, model=0)
+
+
+class Judge:
+    """A model, ready to decide."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.weights = tuple(weight_of(model, signal) for signal in SIGNALS)
+        self._caps = tuple(model.caps.get(group, 0.0) for group in GROUPS)
+
+    def log_odds(self, strengths: Sequence[float]) -> tuple[float, float]:
+        """Of all signals, and of all but history."""
+        sums = [0.0] * len(GROUPS)
+        for group, weight, strength in zip(_GROUP_OF, self.weights, strengths, strict=True):
+            if strength:
+                sums[group] += weight * strength
+        capped = [min(cap, total) for cap, total in zip(self._caps, sums, strict=True)]
+        total = self.model.intercept + sum(capped)
+        return total, total - capped[HISTORY]
+
+    def decide(self, strengths: Sequence[float]) -> Verdict:
+        """The verdict on an event with these strengths (in the order of SIGNALS). Monotone in each of them."""
+        total, own = self.log_odds(strengths)
+        model, score = self.model, basis_points(total)
+        outcome: Outcome = "reject" if score >= model.reject_bp else "hold" if score >= model.hold_bp else "pass"
+        fired: tuple[tuple[int, float], ...] = ()
+        if outcome != "pass":
+            added = [(i, w * s) for i, (w, s) in enumerate(zip(self.weights, strengths, strict=True)) if w * s >= _LEAST_REASON]
+            fired = tuple(sorted(added, key=lambda item: -item[1])[:MAX_REASONS])
+        return Verdict(outcome=outcome, score_bp=score, own_bp=basis_points(own), model=model.version, fired=fired)
+
+
+def decide(model: Model, strengths: Sequence[float]) -> Verdict:
+    """The verdict of a model; for many events make one Judge."""
+    return Judge(model).decide(strengths)
+
+
+def reasons(verdict: Verdict, strengths: Sequence[float], features: Features) -> list[Reason]:
+    """The reasons of a verdict that is no pass, the heaviest first, with their sentences."""
+    total = sum(added for _, added in verdict.fired) or 1.0
+    return [
+        Reason(
+            signal=SIGNALS[i].name, strength=strengths[i], bp=round(BASIS * added / total), says=explain(features, SIGNALS[i]),
+            softly=SIGNALS[i].softly,
+        )
+        for i, added in verdict.fired
+    ]  # fmt: skip
+
+
+def weight_of(model: Model, signal: Signal) -> float:
+    """What the model gives this signal at full strength."""
+    return 0.0 if signal.name in model.off else max(0.0, model.weights.get(signal.name, signal.weight))
+
+
+def basis_points(log_odds: float) -> int:
+    """The probability of these log-odds, 0 to 10,000."""
+    return round(BASIS / (1 + exp(-log_odds))) if log_odds > -40 else 0

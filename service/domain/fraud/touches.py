@@ -1,0 +1,98 @@
+"""Which windows an event is counted in. All are known before any is read, so that a batch takes one round trip."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from service.domain.fraud.account import MAX_PATH, path_after
+from service.domain.fraud.observation import ENTITIES, STRONG, Observation
+from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
+
+YOUNG_MOST_S: Final = 14 * DAY
+"""Nobody is young after two weeks: by then the first hold (P14D in the contract's example) is over."""
+PATH_FROM: Final = 2
+"""Paths are compared from the third action on; before that most people look alike."""
+
+SUSPECTS: Final = ("device.month", "payment.month", "address.month", "ip.month", "merchant.month", "sku.week", "station.month",
+                   "attendant.month", "path.week", "behaviour.week", "tag.0", "tag.1")  # fmt: skip
+"""Slots whose keys several accounts share: suspicion of one falls on the others by its share."""
+
+
+def keys_of(o: Observation, *, young_s: int) -> list[Touch]:
+    """What the event adds, and where. `young_s`: accounts younger than this (seconds) are young in this program (Norms.young_s)."""
+    young = o.age_s < min(young_s, YOUNG_MOST_S)
+    sums = _sums(o, young=young)
+    at, me = o.at, o.account_id
+    touches = [
+        Touch("account.hour", f"a:{me}", HOUR, at, sums),
+        Touch("account.day", f"a:{me}", DAY, at, sums),
+        Touch("account.month", f"a:{me}", MONTH, at, sums),
+    ]
+    for kind in ENTITIES:
+        if value := o.entities.get(kind):
+            touches.append(Touch(f"{kind}.month", f"{kind}:{value}", MONTH, at, sums, me))
+            if o.points > 0 and kind in STRONG:
+                touches.append(Touch(f"{kind}.day", f"{kind}:{value}", DAY, at, sums, me))
+    if o.merchant:
+        touches.append(Touch("merchant.month", f"m:{o.platform}:{o.merchant}", MONTH, at, sums, me))
+    if o.shipped or o.returns:
+        touches += _assets(o)
+    if o.evidence:
+        touches += [Touch(f"evidence.{i}", f"e:{text}", QUARTER, at, sums, f"{o.platform}:{me}") for i, text in enumerate(o.evidence)]
+    if o.points > 0:
+        touches += _earning(o, sums)
+    return touches
+
+
+def _sums(o: Observation, *, young: bool) -> Sums:
+    earned, back = max(o.points, 0), max(-o.points, 0)
+    returned = sum(item.quantity for item in o.returns)
+    shipped = len(o.shipped) or o.parcels
+    return (1.0, earned, earned if young else 0.0, 0.0, back, o.money, shipped, returned, earned if o.activity else 0.0)
+
+
+def _earning(o: Observation, sums: Sums) -> list[Touch]:
+    """Only what earns: here the cost is, and here is what may be lost."""
+    at, me = o.at, o.account_id
+    touches = [Touch("behaviour.week", f"b:{o.platform}:{o.shape}:{o.points}", WEEK, at, sums, me)]
+    if PATH_FROM <= o.account.events < MAX_PATH:
+        touches.append(Touch("path.week", f"p:{path_after(o.account, o.step)}", WEEK, at, sums, me))
+    if o.money:
+        touches.append(Touch("amount.month", f"t:{me}:{o.money:.0f}", MONTH, at, sums))
+    if o.merchant:
+        touches.append(Touch("pair.month", f"ma:{o.platform}:{o.merchant}:{me}", MONTH, at, sums))
+        best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity))
+        if best.certificate:
+            touches.append(Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me))
+            touches.append(Touch("certificate.week", f"c:{best.certificate}", WEEK, at, sums, best.sku))
+    if o.returns and (station := o.returns[0].station):
+        touches.append(Touch("station.month", f"st:{station}", MONTH, at, sums, me))
+        touches.append(Touch("station.hour", f"sh:{station}:{at // HOUR % 24}", MONTH, at, sums, me))
+        touches.append(Touch("station.pair", f"sa:{station}:{me}", MONTH, at, sums))
+    if o.attendant:
+        touches.append(Touch("attendant.month", f"at:{o.attendant}", MONTH, at, sums, me))
+    touches += [Touch(f"tag.{i}", f"g:{tag}", MONTH, at, sums, me) for i, tag in enumerate(o.tags[:2])]
+    return touches
+
+
+def _assets(o: Observation) -> list[Touch]:
+    out = (1.0, 0, 0, 0, 0, 0, 1.0, 0, 0)
+    back = (1.0, 0, 0, 0, 0, 0, 0, 1.0, 0)
+    touches = [Touch(f"asset.{i}", f"as:{asset}", LIFE, o.at, out, o.account_id) for i, asset in enumerate(o.shipped)]
+    touches += [
+        Touch(f"asset.{i}", f"as:{item.asset}", LIFE, o.at, back, o.account_id) for i, item in enumerate(o.returns) if item.asset
+    ]  # fmt: skip
+    return touches
+
+
+def by_slot(touches: Sequence[Touch], counts: Sequence[Count]) -> Mapping[str, Count]:
+    """The counts of one event by what they are to it."""
+    return {touch.slot: count for touch, count in zip(touches, counts, strict=True)}
+
+
+def aftermath(touches: Sequence[Touch], *, suspicion: float) -> list[Touch]:
+    """What a verdict adds: the suspicion that the event itself raised (0 to 1), to its account and to all that it shares with others.
+
+    `suspicion` leaves out what was inherited, so that it does not feed itself. Add it after the verdict, with the next round trip.
+    """
+    adds = (*NOTHING[:3], suspicion, *NOTHING[4:])
+    return [Touch(t.slot, t.key, t.window, t.at, adds) for t in touches if t.slot in SUSPECTS or t.slot == "account.month"]

@@ -1,0 +1,1 @@
+"""The fraud checks: pure, so that no test here needs a server."""

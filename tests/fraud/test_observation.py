@@ -1,0 +1,118 @@
+"""From events to observations and touches: bounded, hashed, and the same for what is the same."""
+
+from typing import Any
+
+from service.domain.fraud.account import MAX_PATH, Account, Step, after
+from service.domain.fraud.observation import MAX_ITEMS, OrderBefore
+from service.domain.fraud.touches import SUSPECTS, aftermath, by_slot, keys_of
+from service.domain.fraud.windows import DAY, MemoryWindows
+from tests.fraud.making import T0, observation, observed
+
+PAID: dict[str, Any] = {
+    "type": "order.paid", "order": {"id": "1", "currency": "CNY", "total": "128.00"}, "packaging": {"class": "circular_box"},
+    "lines": [{"id": "1", "sku": "A", "quantity": "2", "unit_price": "39.00", "category": "paper", "merchant": "m-7"},
+              {"id": "2", "sku": "B", "unit_price": "50.00", "category": "soap", "merchant": "m-8"}],
+    "attributes": {"device": "h:d", "payment": "h:p", "ip": "h:i", "region": "h:r", "channel": "app", "address": 7},
+}  # fmt: skip
+
+
+def back(*assets: str, **more: Any) -> dict[str, Any]:
+    return {"type": "packaging.returned", "returns": [{"asset": asset, "station": "s"} for asset in assets], **more}
+
+
+def test_an_order_is_about_the_merchant_of_its_certified_lines() -> None:
+    o = observed(PAID, certificates={"2": "C1"})
+    assert (o.merchant, o.money, o.packaging, o.region, len(o.lines)) == ("m-8", 128.0, "circular_box", "h:r", 2)
+    assert observed(PAID, certificates={"1": "C1"}).merchant == "m-7"
+    assert o.entities == {"device": "h:d", "payment": "h:p", "ip": "h:i"}
+
+
+def test_what_could_name_somebody_is_hashed_with_the_key() -> None:
+    trade_in = {
+        "type": "activity.completed",
+        "activity": "trade_in",
+        "evidence": {"serial": "SN-12345"},
+        "attributes": {"referrer": "anna"},
+    }
+    one, other = (observed(trade_in, hash_key=key) for key in (b"1", b"2"))
+    assert len(one.evidence) == 1
+    assert one.evidence != other.evidence
+    assert one.tags != other.tags
+    assert "12345" not in one.evidence[0]
+    assert "anna" not in one.tags[0]
+
+
+def test_a_serial_written_another_way_is_the_same() -> None:
+    one, other = (
+        observed({"type": "activity.completed", "activity": "trade_in", "evidence": {"serial": text}}) for text in ("SN-12345", "sn 12345")
+    )
+    assert one.evidence == other.evidence
+
+
+def test_a_refund_without_attributes_is_about_its_orders_things() -> None:
+    refund = {"type": "order.refunded", "order": {"id": "1"}, "refund": {"id": "r", "amount": "1.00"}}
+    o = observed(refund, points=-5, order=OrderBefore(at=T0 - DAY, entities={"device": "h:d"}, merchant="m-7"))
+    assert (o.entities, o.merchant, o.order_age_s) == ({"device": "h:d"}, "m-7", DAY)
+
+
+def test_the_work_for_an_event_has_a_bound() -> None:
+    many = observed(back(*(f"box{i}" for i in range(200))) | {"attributes": {f"a{i}": "x" for i in range(50)} | PAID["attributes"]})
+    assert len(many.returns) == MAX_ITEMS
+    assert len(keys_of(many, young_s=DAY)) < 40
+
+
+def test_slots_are_told_apart() -> None:
+    for o in (observed(PAID, certificates={"1": "C"}), observed(back("box1", "box2")), observation(entities={"device": "d"})):
+        touches = keys_of(o, young_s=DAY)
+        assert len({touch.slot for touch in touches}) == len(touches)
+
+
+def test_only_what_earns_is_compared_with_others() -> None:
+    assert "behaviour.week" in {touch.slot for touch in keys_of(observed(PAID), young_s=DAY)}
+    assert "behaviour.week" not in {touch.slot for touch in keys_of(observed(PAID, points=0), young_s=DAY)}
+
+
+def test_points_of_the_young_are_counted_apart() -> None:
+    windows = MemoryWindows()
+    for age, young in ((0, 10), (2 * DAY, 0), (30 * DAY, 0)):
+        touches = keys_of(observation(entities={"device": f"d{age}"}, age_s=age), young_s=DAY)
+        assert by_slot(touches, windows.add(touches))["device.month"].young == young
+
+
+def test_suspicion_falls_on_what_is_shared_and_counts_no_event() -> None:
+    windows = MemoryWindows()
+    touches = keys_of(observation(entities={"device": "d"}), young_s=DAY)
+    windows.add(touches)
+    marks = aftermath(touches, suspicion=0.5)
+    windows.add(marks)
+    assert {mark.slot for mark in marks} <= {*SUSPECTS, "account.month"}
+    after_ = by_slot(touches, windows.add(touches))
+    assert (after_["device.month"].suspect, after_["device.month"].events) == (0.5, 2)
+    assert after_["account.day"].suspect == 0
+
+
+def walk(*steps: tuple[int, str]) -> Account:
+    account = Account(opened_at=T0)
+    for at, shape in steps:
+        account = after(account, Step(at=T0 + at, shape=shape))
+    return account
+
+
+def test_paths_are_the_same_for_the_same_steps_at_the_same_pace_only() -> None:
+    first = walk((0, "a"), (100, "b"), (200, "c")).path
+    assert walk((5_000, "a"), (5_110, "b"), (5_190, "c")).path == first
+    assert walk((0, "a"), (100, "b"), (200, "d")).path != first
+    assert walk((0, "a"), (100, "b"), (90_000, "c")).path != first
+
+
+def test_a_path_ends() -> None:
+    steps = [(i * 100, "a") for i in range(MAX_PATH + 3)]
+    assert walk(*steps[:MAX_PATH]).path == walk(*steps).path
+
+
+def test_equal_gaps_are_counted_and_a_late_event_does_not_turn_the_clock_back() -> None:
+    account = walk((0, "a"), (600, "a"), (1_200, "a"), (1_801, "a"))
+    assert account.steady == 2
+    late = after(account, Step(at=T0 + 10, shape="a"))
+    assert (late.last_at, late.events) == (account.last_at, 5)
+    assert walk((0, "a"), (600, "a"), (1_300, "a")).steady == 0

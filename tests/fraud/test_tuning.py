@@ -1,0 +1,77 @@
+"""Tuning: finds the weights that made the labels, keeps what it cannot judge, and holds its threshold to the bars."""
+
+import random
+from math import exp
+
+import pytest
+
+from service.domain.fraud.model import Judge, Model
+from service.domain.fraud.signals import NAMES, SIGNALS
+from service.domain.fraud.tuning import Row, tune, with_threshold
+
+CAPS = dict.fromkeys(["effort", "linkage", "economics", "evidence", "place-and-time", "history"], 100.0)
+TRUE = {"burst": 3.0, "gain": 1.0, "reused": 6.0, "odd_mass": 0.0}
+
+
+def strengths(**fired: float) -> tuple[float, ...]:
+    return tuple(fired.get(name, 0.0) for name in NAMES)
+
+
+def labelled(n: int) -> list[Row]:
+    """Decisions drawn from the model TRUE with an intercept of −3."""
+    rng = random.Random(1)
+    rows = []
+    for _ in range(n):
+        fired = {name: rng.choice((0.0, 0.0, 0.5, 1.0)) for name in TRUE}
+        odds = -3 + sum(TRUE[name] * strength for name, strength in fired.items())
+        rows.append(Row(strengths=strengths(**fired), fraud=rng.random() < 1 / (1 + exp(-odds)), points=10))
+    return rows
+
+
+def test_recovers_the_model_that_made_the_labels() -> None:
+    start = Model(caps=CAPS)
+    model, report = tune(labelled(20_000), start=start, pull=0.1)
+    for name, weight in TRUE.items():
+        assert model.weights[name] == pytest.approx(weight, abs=0.4), name
+    assert model.intercept == pytest.approx(-3, abs=0.3)
+    assert report.loss < report.loss_before
+    assert model.version == start.version + 1
+
+
+def test_signals_without_labels_keep_their_weights() -> None:
+    model, _ = tune(labelled(2_000), start=Model(caps=CAPS))
+    given = {signal.name: signal.weight for signal in SIGNALS}
+    assert all(model.weights[name] == given[name] for name in NAMES if name not in TRUE)
+
+
+def test_what_is_switched_off_stays_off() -> None:
+    model, _ = tune(labelled(2_000), start=Model(caps=CAPS, off=frozenset({"burst"})))
+    assert Judge(model).weights[NAMES.index("burst")] == 0
+
+
+def test_the_threshold_is_the_lowest_that_keeps_precision() -> None:
+    rows = [
+        Row(strengths=strengths(reused=1), fraud=True, points=100),
+        Row(strengths=strengths(crowded_device=0.5, gain=0.5), fraud=True, points=100),
+        Row(strengths=strengths(gain=0.5), fraud=False, events=1_000, points=10_000),
+        Row(strengths=strengths(gain=0.5), fraud=True, points=100),
+    ]
+    model = with_threshold(Model(), rows)
+    held = [Judge(model).decide(row.strengths).outcome for row in rows]
+    assert held == ["hold", "hold", "pass", "pass"]
+
+
+def test_the_threshold_keeps_the_share_of_honest_events_held() -> None:
+    rows = [
+        Row(strengths=strengths(reused=1), fraud=True, points=1_000_000),
+        Row(strengths=strengths(burst=1), fraud=True, points=1_000_000),
+        Row(strengths=strengths(burst=1), fraud=False, events=3, points=3),
+        Row(strengths=strengths(), fraud=False, events=997, points=997),
+    ]
+    assert Judge(with_threshold(Model(), rows)).decide(strengths(burst=1)).outcome == "pass"
+    assert Judge(with_threshold(Model(), rows, honest_held=0.01)).decide(strengths(burst=1)).outcome == "hold"
+
+
+def test_needs_both_labels() -> None:
+    with pytest.raises(ValueError, match="frauds and honest"):
+        tune([Row(strengths=strengths(), fraud=False)], start=Model())
