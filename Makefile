@@ -12,10 +12,10 @@ STAMP := .venv/.installed
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test test-long check audit bench faults guards lock clean
+.PHONY: help setup run demo test test-long check audit bench faults guards fraud-eval lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  variables: PORT=$(PORT) DATA_DIR=$(DATA_DIR) ARGS='…' (passed on), PYTHON=$(PYTHON)"
 
 $(STAMP): requirements.txt pyproject.toml
@@ -60,6 +60,9 @@ faults: $(STAMP) ## kill, pause and empty what can be, under load, and compare w
 
 guards: $(STAMP) ## take out one guard of the ledger at a time and see which test goes red (ARGS='--only NAME')
 	@exec $(BIN)/python -m tests.guards $(ARGS)
+
+fraud-eval: $(STAMP) ## judge simulated traffic with fraud in it, and say what was found (ARGS='--seed 1002 --without'); exit code 1: a bar was missed
+	@exec $(BIN)/python -m loadtests.fraud --events 200000 --seed 1000 --model loadtests/fraud/model.json $(ARGS)
 
 lock: $(STAMP) ## compile requirements.txt anew from the .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
