@@ -133,6 +133,14 @@ WHERE {_WHOSE.format("l")} AND b.award IS NULL AND (NOT $5 OR l.remaining + coal
 _KNOWN: Final = """
 ($1::integer IS NULL OR a.program = $1) AND $5::boolean IS NOT NULL
 AND ($4::integer IS NULL OR EXISTS (SELECT FROM consumer_reference k WHERE k.bucket = a.bucket AND k.account = a.account AND k.platform = $4))"""
+# Of an account that has left out versions (it was linked) the one before is looked for.
+_BEFORE: Final = """
+SELECT coalesce(max(x.version), 0) FROM (
+    SELECT version FROM event e WHERE e.bucket = a.bucket AND e.account = a.account AND e.home IS NULL
+    UNION ALL SELECT version FROM event e WHERE e.home = a.account
+    UNION ALL SELECT version FROM entry e WHERE e.bucket = a.bucket AND e.account = a.account
+    UNION ALL SELECT version FROM transfer t WHERE t.bucket = a.bucket AND t.account = a.account
+) x WHERE x.version < s.version"""
 BALANCES: Final = f"""{_CUT}, change AS (
     SELECT cut.bucket, cut.account, e.version, e.points AS pending, 0::bigint AS available, 0::bigint AS reserved, 0::bigint AS debt
     FROM (SELECT {_PURSE}, version, points FROM event e) e JOIN cut USING (bucket, account) WHERE e.version >= cut.version
@@ -150,12 +158,15 @@ BALANCES: Final = f"""{_CUT}, change AS (
 )
 SELECT a.account, g.code AS program, r.reference AS consumer, a.pending - coalesce(s.pending, 0) AS pending,
        a.available - coalesce(s.available, 0) AS available, a.reserved - coalesce(s.reserved, 0) AS reserved,
-       a.debt - coalesce(s.debt, 0) AS debt, coalesce(s.version - 1, a.version) AS version
-FROM (SELECT bucket, id AS account, program, pending, available, reserved, debt, version FROM account) a
+       a.debt - coalesce(s.debt, 0) AS debt, v.version
+FROM (SELECT bucket, id AS account, program, pending, available, reserved, debt, version, skipped FROM account) a
 JOIN program g ON g.id = a.program
 LEFT JOIN since s ON s.bucket = a.bucket AND s.account = a.account
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN s.version IS NULL THEN a.version WHEN a.skipped = 0 THEN s.version - 1 ELSE ({_BEFORE}) END AS version
+) v
 {_REFERENCE.format("a", "coalesce($4, 0)")}
-WHERE {_KNOWN} AND coalesce(s.version - 1, a.version) > 0
+WHERE {_KNOWN} AND v.version > 0
 """
 
 EVENTS: Final = f"""{_CUT}
