@@ -74,7 +74,7 @@ async def test_all_is_well(client: httpx.AsyncClient) -> None:
 
 
 async def test_postgresql_goes_hangs_and_comes_back(settings: Settings, postgres: Postgres) -> None:
-    settings = msgspec.structs.replace(settings, database_url=postgres.url())
+    settings = msgspec.structs.replace(settings, database_url=postgres.url(), redis_wait_ms=2_000)  # a busy machine hesitates for 100 ms
     async with serving(settings) as (_, client):
         assert (await ready(client))[:2] == (200, {})
         postgres.stop_immediately()
