@@ -6,12 +6,12 @@ from typing import Final
 import msgspec
 
 from loadtests.traffic.format import Label, Sent
+from loadtests.traffic.reckoning import MAX_ORDER, MAX_RETURN, certificate_of
 from schemas.events import Event, OrderPaid
 from service.domain.fraud.account import Account, after
 from service.domain.fraud.observation import Context, Observation, OrderBefore, observe
 
-GREEN: Final = "G-"
-MOST: Final = {"order.paid": 500, "packaging.returned": 100}
+MOST: Final = {"order.paid": MAX_ORDER, "packaging.returned": MAX_RETURN}
 """The caps of the reckoning in docs/fraud-traffic.md, without the packaging choice."""
 _decode = msgspec.json.Decoder(Event).decode
 
@@ -43,7 +43,7 @@ def observations(traffic: Iterable[tuple[Sent, Label]]) -> Iterator[tuple[Observ
 
 
 def _certificates(event: Event) -> dict[str, str]:
-    """Simulated SKUs of certified products are `G-CERTIFICATE-…`."""
+    """The certificate of each certified line, as the registry would tell it."""
     if not isinstance(event, OrderPaid):
         return {}
-    return {line.id: line.sku.split("-", 2)[1] for line in event.lines if line.sku is not None and line.sku.startswith(GREEN)}
+    return {line.id: certificate for line in event.lines if line.sku and (certificate := certificate_of(line.sku))}

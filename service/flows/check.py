@@ -81,8 +81,7 @@ RULES: Final = (
         7, "counted_once",
         "Every event is registered under its id, and stored once; an order belongs to one account, is awarded once, and each line once "
         "per campaign; a claim is held by an award that stands, a trip earned once, and no more packaging counts as given back than was "
-        "sent; "
-        "every reward that is taken, and every code, is of one redemption in its state.",
+        "sent; every reward that is taken, and every code, is of one redemption in its state.",
         (
             store.EVENT_KEYS, store.STORED_ONCE, store.ORDER_KEYS, store.LINES, store.CLAIMS, store.TRIPS, store.RETURNS, store.SENT,
             check_rewards.REWARD_USES, check_rewards.REWARD_STOCKS, check_rewards.VOUCHERS,

@@ -98,16 +98,19 @@ async def waiting(connection: Connection, since: dict[AssetKey, datetime], *, lo
     """The earliest returns that wait for each asset and happened from that time on; those that are parked are locked until COMMIT.
 
     A return may wait for several assets, and each of their shipments lets it count: who has waited for another reads what that has left.
-    `lock=False`: only read, for a dry run. The rows: program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer, named:
-    whether it names somebody) or stored (stored_facts).
+    `lock=False`: only read, for a dry run.
+
+    The rows: program, asset, number, item, platform, code, occurred_at, account, and what is parked of them (received_at, facts, answer,
+    named: whether it names somebody) or stored (stored_facts).
     """
-    arguments = [k[0] for k in since], [k[1] for k in since], list(since.values())
-    rows = await connection.fetch(WAITING, *arguments)
-    parked = {(r["program"], r["number"]) for r in rows if r["facts"] is not None}
-    if not lock or not parked:
-        return rows
-    await lock_parked(connection, parked)
-    return await connection.fetch(WAITING, *arguments)
+    locked: set[tuple[int, int]] = set()
+    while True:
+        rows = await connection.fetch(WAITING, [k[0] for k in since], [k[1] for k in since], list(since.values()))
+        parked = {(r["program"], r["number"]) for r in rows if r["facts"] is not None} - locked
+        if not lock or not parked:
+            return rows
+        await lock_parked(connection, parked)
+        locked |= parked
 
 
 async def lock_parked(connection: Connection, events: Collection[tuple[int, int]]) -> None:

@@ -324,7 +324,7 @@ GUARDS: Final = (
     Guard(
         name="waiting-return-lock",
         row="a return that waits for several packages is picked up once",
-        changes=(Change("service/store/packaging.py", "    await lock_parked(connection, parked)\n", ""),),
+        changes=(Change("service/store/packaging.py", "        await lock_parked(connection, parked)\n", ""),),
         tests=(
             "tests/flows/test_packaging_locks.py::test_two_boxes_of_one_return_are_picked_up_one_after_the_other",
             "tests/flows/test_packaging_locks.py::test_a_return_of_both_kinds_is_picked_up_once",
