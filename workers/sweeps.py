@@ -22,7 +22,7 @@ async def settle(resources: Resources) -> None:
     settings = resources.settings
     await settle_due(
         resources.pool, resources.projection, stripe=resources.knowledge.stripe, buckets=settings.settle_buckets,
-        batch_events=settings.settle_batch_events,
+        batch_events=settings.settle_batch_events, screened=settings.fraud_mode != "off",
     )  # fmt: skip
 
 

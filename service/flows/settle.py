@@ -15,8 +15,8 @@ from service.telemetry import metrics, tallies, traces
 PUSH_WAIT_S = 1.0
 
 
-async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets: int, batch_events: int) -> int:
-    """Settle until nothing is due; returns the number of due rows that went.
+async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets: int, batch_events: int, screened: bool = False) -> int:
+    """Settle until nothing is due; returns the number of due rows that went. `screened`: only what has its verdict; what is held never does.
 
     Safe to repeat and to run side by side: a due row is deleted once, under its account's lock. Killed at any moment it
     leaves a whole batch settled or not begun.
@@ -24,23 +24,25 @@ async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets
     done = 0
     async with pool.acquire() as connection:
         await plan_by_index(connection)
-        waiting = await store.buckets_with_due(connection)
+        waiting = await store.buckets_with_due(connection, screened=screened)
         if not waiting:
             return 0
         groups = [waiting[i : i + buckets] for i in range(0, len(waiting), buckets)]
         random.shuffle(groups)  # so that several workers meet less often
         for group in groups:
-            while settled := await _settle_batch(connection, projection, group, stripe, batch_events):
+            while settled := await _settle_batch(connection, projection, group, stripe, batch_events, screened=screened):
                 done += settled
                 if settled < batch_events:
                     break
     return done
 
 
-async def _settle_batch(connection: Connection, projection: Projection, group: list[int], stripe: int, batch_events: int) -> int:
+async def _settle_batch(
+    connection: Connection, projection: Projection, group: list[int], stripe: int, batch_events: int, *, screened: bool
+) -> int:
     begun = time.perf_counter()
     with traces.span("settle batch") as span:
-        settled = await _settle(connection, group, stripe, batch_events)
+        settled = await _settle(connection, group, stripe, batch_events, screened=screened)
         if settled is None:
             return 0
         failpoints.at("settle.committed")
@@ -53,19 +55,19 @@ async def _settle_batch(connection: Connection, projection: Projection, group: l
     return settled.due_rows
 
 
-async def _settle(connection: Connection, group: list[int], stripe: int, batch_events: int) -> Settled | None:
+async def _settle(connection: Connection, group: list[int], stripe: int, batch_events: int, *, screened: bool) -> Settled | None:
     """One transaction; None when nothing is due or another worker is at it."""
     async with connection.transaction():
         mine, now = await store.try_group(connection, group[0])
         if not mine:
             return None
-        accounts = await store.lock_due_accounts(connection, group, now, batch_events)
+        accounts = await store.lock_due_accounts(connection, group, now, batch_events, screened=screened)
         if not accounts:
             return None
         failpoints.at("settle.locked")
         zones = await store.program_zones(connection)
         hours = {program: start_of_hour(now, ZoneInfo(zone)) for program, zone in zones.items()}
-        settled = await store.settle(connection, accounts, now, stripe, hours)
+        settled = await store.settle(connection, accounts, now, stripe, hours, screened=screened)
         failpoints.at("settle.settled")
         return settled
 

@@ -431,6 +431,7 @@ WHERE coalesce(s.returned, 0) <> coalesce(b.units, 0)
 OVERDUE = """
 SELECT format('account %s: event %s was due at %s and is not settled', account, event, due_at) AS words
 FROM due WHERE due_at < now() - interval '60 seconds'
+  AND NOT EXISTS (SELECT FROM screening s WHERE s.bucket = due.bucket AND s.event = due.event AND s.state = 1)
 """
 # A worker looks once a minute; a second one later it should have.
 OVERDUE_PARKED = """

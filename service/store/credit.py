@@ -381,6 +381,10 @@ WITH event AS (
 ), due AS (
     INSERT INTO due (bucket, due_at, account, event) SELECT DISTINCT bucket, coalesce(due_at, $25), account, event FROM unnest($2::new_award_2[])
     RETURNING 1
+), screening AS (
+    -- Nothing settles before its verdict.
+    INSERT INTO screening (bucket, account, event, program) SELECT bucket, account, number, program FROM unnest($1::new_event[])
+    RETURNING 1
 ), account AS (
     UPDATE account a
     SET pending = w.pending, available = w.available, debt = w.debt, version = w.version, last_seq = w.last_seq
@@ -403,8 +407,8 @@ WITH event AS (
     ON CONFLICT DO NOTHING
     RETURNING 1
 ), written AS MATERIALIZED (
-    SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM award) + (SELECT count(*) FROM due) + (SELECT count(*) FROM account)
-         + (SELECT count(*) FROM new_cap) + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
+    SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM award) + (SELECT count(*) FROM due) + (SELECT count(*) FROM screening)
+         + (SELECT count(*) FROM account) + (SELECT count(*) FROM new_cap) + (SELECT count(*) FROM cap) + (SELECT count(*) FROM consumer) AS rows
 ), wanted AS MATERIALIZED (
     -- Asking for `written` makes all the above come first: the rows that others wait for are locked last.
     SELECT w.* FROM unnest($7::int[], $8::date[], $9::bigint[], $10::bigint[]) AS w (campaign, day, change, most), written WHERE written.rows >= 0

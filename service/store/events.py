@@ -8,12 +8,14 @@ from msgspec import Struct
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
 
-# The status now: on hold while a due row is left; voided when all was taken back; else what it was from the start.
+# The status now: on hold while a due row is left (held, where a person or the checks at the door say so); voided when all was taken back
+# (rejected, where a review did); else what it was from the start.
 _STATUS = """
 CASE WHEN e.points < 0 THEN 'settled'
      WHEN w.points IS NULL THEN 'ignored'
-     WHEN w.points = w.reversed THEN 'voided'
-     WHEN EXISTS (SELECT FROM due d WHERE d.bucket = e.bucket AND d.account = e.account AND d.event = e.number) THEN 'pending'
+     WHEN w.points = w.reversed THEN CASE WHEN g.state = 2 THEN 'rejected' ELSE 'voided' END
+     WHEN EXISTS (SELECT FROM due d WHERE d.bucket = e.bucket AND d.account = e.account AND d.event = e.number)
+     THEN CASE WHEN g.state = 1 OR g.hint > 0 THEN 'held' ELSE 'pending' END
      ELSE 'settled' END
 """
 _CURRENT = f"""
@@ -24,6 +26,7 @@ LEFT JOIN LATERAL (
     SELECT sum(a.points)::bigint AS points, sum(a.reversed)::bigint AS reversed, array_agg(a.points - a.reversed ORDER BY a.n) AS kept
     FROM award a WHERE a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
 ) w ON true
+LEFT JOIN screening g ON g.bucket = e.bucket AND g.event = e.number
 """
 
 

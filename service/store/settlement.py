@@ -9,15 +9,20 @@ from schemas.events import Balance
 from service.store.connection import Connection
 from service.store.locks import SETTLEMENT_LOCK
 
-BUCKETS_WITH_DUE = """
+_FREE = """
+NOT EXISTS (SELECT FROM screening s WHERE s.bucket = {due}.bucket AND s.event = {due}.event AND (s.state = 1 OR (s.state = 0 AND {screened})))
+"""
+"""Nobody holds it, and its verdict is there, where one is waited for."""
+
+BUCKETS_WITH_DUE = f"""
 SELECT b::smallint AS bucket FROM generate_series(0, 1023) b
-WHERE EXISTS (SELECT FROM due d WHERE d.bucket = b::smallint AND d.due_at <= now())
+WHERE EXISTS (SELECT FROM due d WHERE d.bucket = b::smallint AND d.due_at <= now() AND {_FREE.format(due="d", screened="$1::boolean")})
 """
 
 
-async def buckets_with_due(connection: Connection) -> list[int]:
-    """Buckets in which something is due."""
-    return [r["bucket"] for r in await connection.fetch(BUCKETS_WITH_DUE)]
+async def buckets_with_due(connection: Connection, *, screened: bool) -> list[int]:
+    """Buckets in which something is due that may settle. `screened`: only what has its verdict may."""
+    return [r["bucket"] for r in await connection.fetch(BUCKETS_WITH_DUE, screened)]
 
 
 # One worker settles a group of buckets at a time. This only spares the others the wait: what makes a repeat
@@ -33,11 +38,13 @@ async def try_group(connection: Connection, first_bucket: int) -> tuple[bool, da
 
 
 # What is due of a linked account becomes its home's: both are locked.
-LOCK_DUE_ACCOUNTS = """
+LOCK_DUE_ACCOUNTS = f"""
 WITH found AS MATERIALIZED (
     SELECT d.bucket, d.account FROM unnest($1::smallint[]) AS b (bucket)
     CROSS JOIN LATERAL (
-        SELECT bucket, account FROM due WHERE due.bucket = b.bucket AND due.due_at <= $2 ORDER BY due_at LIMIT $3
+        SELECT bucket, account FROM due
+        WHERE due.bucket = b.bucket AND due.due_at <= $2 AND {_FREE.format(due="due", screened="$4::boolean")}
+        ORDER BY due_at LIMIT $3
     ) d
     LIMIT $3
 )
@@ -52,20 +59,22 @@ FOR NO KEY UPDATE
 """
 
 
-async def lock_due_accounts(connection: Connection, buckets: Sequence[int], now: datetime, limit: int) -> list[tuple[int, int, int]]:
+async def lock_due_accounts(
+    connection: Connection, buckets: Sequence[int], now: datetime, limit: int, *, screened: bool = False
+) -> list[tuple[int, int, int]]:
     """(bucket, account, home) of at most `limit` due events, locked in order of their ids.
 
     One that was linked while this waited for it is left to the next look: its home is not locked.
     """
-    rows = await connection.fetch(LOCK_DUE_ACCOUNTS, buckets, now, limit)
+    rows = await connection.fetch(LOCK_DUE_ACCOUNTS, buckets, now, limit, screened)
     locked = {r["id"] for r in rows}
     return [(r["bucket"], r["id"], r["home"] or r["id"]) for r in rows if r["home"] is None or r["home"] in locked]
 
 
-SETTLE = """
+SETTLE = f"""
 WITH gone AS (
     DELETE FROM due d USING unnest($1::smallint[], $2::bigint[], $7::bigint[]) AS w (bucket, account, home)
-    WHERE d.bucket = w.bucket AND d.account = w.account AND d.due_at <= $3
+    WHERE d.bucket = w.bucket AND d.account = w.account AND d.due_at <= $3 AND {_FREE.format(due="d", screened="$8::boolean")}
     RETURNING d.bucket, d.account, d.event, d.due_at, w.home
 ), kept AS MATERIALIZED (
     -- From here on `account` is the one that has the points.
@@ -140,11 +149,25 @@ class Settled(Struct, kw_only=True):
 
 
 async def settle(
-    connection: Connection, accounts: Sequence[tuple[int, int, int]], now: datetime, stripe: int, hours: dict[int, datetime]
+    connection: Connection,
+    accounts: Sequence[tuple[int, int, int]],
+    now: datetime,
+    stripe: int,
+    hours: dict[int, datetime],
+    *,
+    screened: bool = False,
 ) -> Settled:
-    """Settle all that is due of locked accounts (bucket, id, home). `hours`: program → start of its current hour."""
+    """Settle all that is due of locked accounts (bucket, id, home) and may settle. `hours`: program → start of its current hour."""
     rows = await connection.fetch(
-        SETTLE, [a[0] for a in accounts], [a[1] for a in accounts], now, stripe, list(hours), list(hours.values()), [a[2] for a in accounts]
+        SETTLE,
+        [a[0] for a in accounts],
+        [a[1] for a in accounts],
+        now,
+        stripe,
+        list(hours),
+        list(hours.values()),
+        [a[2] for a in accounts],
+        screened,
     )
     balances = [
         (r["id"], Balance(pending=r["pending"], available=r["available"], reserved=r["reserved"], debt=r["debt"], version=r["version"]))

@@ -13,7 +13,10 @@ VITALS = """
 SELECT (SELECT coalesce(array_agg(name), '{}') FROM schema_migration) AS migrations,
        (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1) AS worker_connections,
        (SELECT min(d.due_at) FROM generate_series(0, 1023) b
-        CROSS JOIN LATERAL (SELECT due_at FROM due WHERE due.bucket = b::smallint ORDER BY due_at LIMIT 1) d) AS next_due,
+        CROSS JOIN LATERAL (
+            SELECT due_at FROM due WHERE due.bucket = b::smallint
+              AND NOT EXISTS (SELECT FROM screening s WHERE s.bucket = due.bucket AND s.event = due.event AND s.state = 1)
+            ORDER BY due_at LIMIT 1) d) AS next_due,
        now() AS now
 """
 
