@@ -35,6 +35,9 @@ Permission = Literal[
     "adjustments:write",
     "points-policy:read",
     "points-policy:write",
+    "fraud-models:read",
+    "fraud-models:write",
+    "fraud-policy:write",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -75,6 +78,10 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # How points live and die, and up to how many somebody may give alone.
     "points-policy:read": ROLES,
     "points-policy:write": ("admin",),
+    # What the fraud checks look at and how it adds up, their monitors; how long holds last and what comes then.
+    "fraud-models:read": ("analyst", "fraud", "admin"),
+    "fraud-models:write": ("fraud", "admin"),
+    "fraud-policy:write": ("admin",),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
