@@ -556,7 +556,7 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 READING = {
     "check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures",
-    "seals lines", "seals verify",
+    "seals lines", "seals verify", "fraud status", "fraud models", "fraud labels export",
 }  # fmt: skip
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
 RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate", "seals now"}
@@ -567,7 +567,7 @@ RECORDED = {
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
     "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
-    "import vouchers": "voucher.load",
+    "import vouchers": "voucher.load", "fraud tune": "fraud_model.tune", "fraud labels import": "fraud_label.import",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 
