@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -189,6 +190,14 @@ async def test_versions_follow_each_other_however_many_draft_at_once(operators: 
     assert {answer.status_code for answer in answers} <= {200, 409}
     found = list((await states(operators)).values())
     assert (found.count("running"), found.count("shadow") <= 1) == (1, True)
+
+
+@pytest.mark.parametrize("state", ["running", "shadow"])
+async def test_not_even_the_database_lets_two_have_one_place(operators: Operators, state: str) -> None:
+    insert = "INSERT INTO fraud_model (program, version, body, state) VALUES ($1, $2, '{}', $3)"
+    await operators.fetch(insert, operators.program, 1, state)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await operators.fetch(insert, operators.program, 2, state)
 
 
 async def test_at_most_so_many_versions(operators: Operators, monkeypatch: pytest.MonkeyPatch) -> None:

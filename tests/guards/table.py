@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.guards.backups import BACKUPS
 from tests.guards.guard import Change, Guard
+from tests.guards.models import MODELS
 from tests.guards.moves import MOVES
 from tests.guards.points import POINTS
 
@@ -556,5 +557,6 @@ GUARDS: Final = (
     ),
     *POINTS,
     *MOVES,
+    *MODELS,
     *BACKUPS,
 )
