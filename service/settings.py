@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["json", "console"] = "console"
     """`json` for machines."""
     fraud_mode: Literal["enforce", "shadow", "off"] = "enforce"
-    """What verdicts do; the checks themselves come with a later release, until then every event passes."""
+    """What verdicts do: `enforce` holds what is suspicious for a person, `shadow` only notes it, `off` asks nobody."""
     batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 256
     """Most events in one transaction of the single lane."""
     batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0

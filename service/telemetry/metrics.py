@@ -94,6 +94,13 @@ SETTLEMENT_LAG: Final = _spread("settlement_lag_seconds", "How late after their 
 SETTLEMENT_SECONDS: Final = _spread("settlement_batch_duration_seconds", "Time of one settling transaction", _FAST_S)
 EXPIRED_LOTS: Final = _counter("expired_lots_total", "Lots whose last day was over: expired, or moved on because their consumer is active")
 EXPIRED_POINTS: Final = _counter("expired_points_total", "Points that expired")
+VERDICTS: Final = _counter("fraud_verdicts_total", "Verdicts of the fraud checks", "outcome")
+HELD_POINTS: Final = _counter("fraud_held_points_total", "Points that fraud checks held")
+CASES_OPENED: Final = _counter("fraud_cases_opened_total", "Cases of the fraud checks that were opened")
+JUDGE_SECONDS: Final = _spread("fraud_judge_batch_duration_seconds", "Time of judging one batch, without reading and writing", _FAST_S)
+WAITING_OLDEST: Final = _latest(
+    "fraud_waiting_oldest_age_seconds", "How long the oldest event without a verdict has waited; 0 when none does"
+)
 LEASES_LOST: Final = _counter("leases_lost_total", "Work that a worker gave up because another had taken it meanwhile")
 DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
 SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")

@@ -642,7 +642,40 @@ def sealed(stage: Stage, account: int) -> Done:
     return done
 
 
+async def a_verdict(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            "SELECT (SELECT count(*) FROM verdict v WHERE v.event = e.number) AS verdicts, "
+            "(SELECT count(*) FROM screening s WHERE s.event = e.number AND s.state = 0) AS waiting FROM event e WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        assert row["verdicts"] <= 1, "once"
+        return row == {"verdicts": 1, "waiting": 0}  # the one at which judges ended three times is held, whatever they ended of
+
+    return done
+
+
+async def a_hold(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    await stage.world.rows("UPDATE screening s SET hint = 1 FROM event e WHERE e.number = s.event AND e.id = $1", paid["id"])
+
+    async def done() -> bool:
+        rows = await stage.world.rows(
+            "SELECT c.state, s.state AS screened FROM fraud_case_event c JOIN screening s USING (bucket, event) "
+            "JOIN event e ON e.number = c.event WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        return rows == [{"state": "held", "screened": 1}]
+
+    return done
+
+
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
+    a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
+    "judge.freed judge.written judge.committed",
+    a_hold: "judge.kept",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
     scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",

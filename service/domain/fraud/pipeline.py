@@ -23,6 +23,8 @@ class Judged(Struct, frozen=True, kw_only=True, gc=False):
     verdict: Verdict
     strengths: tuple[float, ...] = ()
     features: Features | None = None
+    ring: int = 0
+    """An account that stands for the ring that the event's account is in; 0: not judged."""
 
 
 _UNJUDGED: Final = Judged(verdict=PASS)
@@ -54,4 +56,4 @@ class Pipeline:
             self._windows.add(aftermath(touches, suspicion=suspicion))
             self._rings.suspect(o.account_id, suspicion)
         self._norms.learn(features.measures, young=young)
-        return Judged(verdict=verdict, strengths=strengths, features=features)
+        return Judged(verdict=verdict, strengths=strengths, features=features, ring=ring.root)
