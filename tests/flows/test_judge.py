@@ -68,7 +68,7 @@ async def test_what_is_held_does_not_settle_and_goes_to_a_case(bench: Bench) -> 
         "SELECT c.number, count(*) AS events, sum(points) AS points, bool_and(deadline - held_at = '7 days' AND at_deadline = 'release') AS due "
         "FROM fraud_case c JOIN fraud_case_event e ON e.fraud_case = c.number WHERE e.state = 'held' AND c.status = 'open' GROUP BY 1 ORDER BY 1"
     )
-    assert [(c["events"], c["points"], c["due"]) for c in cases] == [(2, 20, True), (1, 10, True)], "one for each ring"
+    assert sorted((c["events"], c["points"], c["due"]) for c in cases) == [(1, 10, True), (2, 20, True)], "one for each ring"
     told = await bench.world.rows("SELECT type, data::json ->> 'event' AS event FROM outbox ORDER BY number")
     assert sorted(t["event"] for t in told)[:2] == ["a-1:paid", "a-2:paid"]
     assert {t["type"] for t in told} == {"event.held"}
