@@ -105,7 +105,7 @@ class Memory:
                 raise Overtaken("somebody else has saved at this moment") from None
 
 
-def _queue(pipe: Any, key: str, records: Iterable[Record]) -> None:
+def _queue(pipe: Any, key: str, records: Iterable[Record]) -> None:  # noqa: ANN401 - as above
     for part in _parts(records):
         if mapping := {name: value for name, value in part if value is not None}:
             pipe.hset(key, mapping=mapping)
