@@ -57,6 +57,17 @@ async def test_nothing_settles_before_its_verdict(bench: Bench) -> None:
     assert [(v["seq"], v["outcome"], v["points"]) for v in await bench.verdicts()] == [(1, 1, 10)]
 
 
+async def test_what_is_free_settles_without_what_is_not(bench: Bench) -> None:
+    """Of one account."""
+    await bench.world.campaign()
+    await bench.world.credit(order_paid())
+    await bench.judging().judge_waiting()
+    await bench.world.credit(order_paid())
+    assert await bench.settle() == 1
+    (account,) = await bench.world.rows("SELECT pending, available FROM account")
+    assert account == {"pending": 10, "available": 10}
+
+
 async def test_what_is_held_does_not_settle_and_goes_to_a_case(bench: Bench) -> None:
     await bench.world.campaign()
     for order in ("a-1", "a-2"):

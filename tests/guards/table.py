@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.guards.backups import BACKUPS
 from tests.guards.guard import Change, Guard
+from tests.guards.judging import JUDGING
 from tests.guards.moves import MOVES
 from tests.guards.points import POINTS
 
@@ -557,4 +558,5 @@ GUARDS: Final = (
     *POINTS,
     *MOVES,
     *BACKUPS,
+    *JUDGING,
 )
