@@ -82,7 +82,9 @@ CREATE TABLE fraud_case (
     opened_at  timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     closed_at  timestamptz,
-    CHECK ((status = 'closed') = (closed_at IS NOT NULL))
+    merged_into bigint REFERENCES fraud_case,          -- two rings turned out to be one: its events are there
+    CHECK ((status = 'closed') = (closed_at IS NOT NULL)),
+    CHECK (merged_into IS NULL OR status = 'closed')
 );
 CREATE INDEX fraud_case_program ON fraud_case (program, number);
 CREATE INDEX fraud_case_ring ON fraud_case (program, ring) WHERE status <> 'closed';

@@ -80,16 +80,22 @@ async def hold(connection: Connection, program: int, suspected: Sequence[Suspect
     return found
 
 
-OPEN_CASE: Final = """
-SELECT c.number FROM fraud_case c
+MAX_MERGED: Final = 20
+"""Cases that one event shows to be about one ring; more are merged by the next ones."""
+OPEN_CASES: Final = """
+SELECT c.number, c.status FROM fraud_case c
 WHERE c.program = $1 AND c.status <> 'closed' AND (c.ring = ANY($2::bigint[]) OR c.number IN (
     SELECT fraud_case FROM fraud_case_event WHERE (bucket, account) IN (SELECT * FROM unnest($3::smallint[], $2::bigint[])) AND state IN ('held', 'settled')
 ))
-ORDER BY c.number LIMIT 1 FOR NO KEY UPDATE
+ORDER BY c.number LIMIT $4 FOR NO KEY UPDATE
 """
 NEW_CASE: Final = """
 INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at)
 VALUES (nextval('number'), $1, $2, 'open', $3, now(), now()) RETURNING number
+"""
+MERGE_EVENTS: Final = "UPDATE fraud_case_event SET fraud_case = $1 WHERE fraud_case = ANY($2::bigint[])"
+MERGE_CASES: Final = """
+UPDATE fraud_case SET status = 'closed', closed_at = now(), updated_at = now(), merged_into = $1 WHERE number = ANY($2::bigint[])
 """
 TOUCH_CASE: Final = "UPDATE fraud_case SET score = greatest(score, $2), updated_at = now() WHERE number = $1"
 ADD: Final = """
@@ -135,7 +141,7 @@ async def file(connection: Connection, program: int, held: Sequence[Held], polic
     for ring, events in sorted(rings.items()):
         accounts = sorted({ring, *(h.suspected.account for h in events)})
         score = max(h.suspected.score for h in events)
-        case = await connection.fetchval(OPEN_CASE, program, accounts, [bucket_of(a) for a in accounts])
+        case = await _open_case(connection, program, accounts)
         if case is None:
             case = await connection.fetchval(NEW_CASE, program, ring, score)
             opened += 1
@@ -154,6 +160,21 @@ async def file(connection: Connection, program: int, held: Sequence[Held], polic
             [h.suspected.event for h in told], [h.platform for h in told], [h.points for h in told],
         )  # fmt: skip
     return opened
+
+
+async def _open_case(connection: Connection, program: int, accounts: Sequence[int]) -> int | None:
+    """The open case about any of these accounts; where there are several, the oldest, which the others become part of.
+
+    A case whose decision waits for a second operator stays as it was proposed.
+    """
+    found = await connection.fetch(OPEN_CASES, program, accounts, [bucket_of(a) for a in accounts], MAX_MERGED)
+    cases: list[int] = [r["number"] for r in found if r["status"] == "open"]
+    if not cases:
+        return found[0]["number"] if found else None
+    if others := cases[1:]:
+        await connection.execute(MERGE_EVENTS, cases[0], others)
+        await connection.execute(MERGE_CASES, cases[0], others)
+    return cases[0]
 
 
 ALERT: Final = """

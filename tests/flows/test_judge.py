@@ -89,6 +89,24 @@ async def test_what_is_held_does_not_settle_and_goes_to_a_case(bench: Bench) -> 
     assert account == {"pending": 20, "available": 0}
 
 
+async def test_cases_become_one_when_their_rings_do(bench: Bench) -> None:
+    await bench.world.campaign()
+    judging = bench.judging(model=EVERYTHING)
+    for consumer, card in (("c-1", "p-1"), ("c-2", "p-2")):
+        await bench.world.credit(order_paid(consumer, attributes={"payment": card}))
+    await judging.judge_waiting()
+    assert len(await bench.world.rows("SELECT FROM fraud_case WHERE status = 'open'")) == 2
+    await bench.world.credit(order_paid("c-1", attributes={"payment": "p-2"}))
+    await judging.judge_waiting()
+    await bench.world.credit(order_paid("c-2", attributes={"payment": "p-2"}))
+    await judging.judge_waiting()
+    cases = await bench.world.rows(
+        "SELECT c.status, c.merged_into IS NOT NULL AS merged, count(e.event) AS events FROM fraud_case c "
+        "LEFT JOIN fraud_case_event e ON e.fraud_case = c.number GROUP BY c.number ORDER BY c.number"
+    )
+    assert cases == [{"status": "open", "merged": False, "events": 4}, {"status": "closed", "merged": True, "events": 0}]
+
+
 async def test_in_shadow_mode_verdicts_are_told_and_nothing_is_held(bench: Bench) -> None:
     await bench.world.campaign()
     await bench.world.credit(order_paid())
