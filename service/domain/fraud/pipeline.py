@@ -43,17 +43,18 @@ class Pipeline:
         """Count the event in, judge it if it earns, and let its suspicion fall on what it shares."""
         young_s = self._norms.young_s()
         touches = keys_of(o, young_s=young_s)
-        counts = self._windows.add(touches)
         young = o.age_s < min(young_s, YOUNG_MOST_S)
         ring = self._rings.join(o, young=young)
         if o.points <= 0:
+            self._windows.note(touches)
             return _UNJUDGED
+        counts = self._windows.add(touches)
         features = features_of(o, by_slot(touches, counts), ring, self._norms)
         strengths = strengths_of(features)
         verdict = self.judged_by.decide(strengths)
         suspicion = verdict.own_bp / BASIS
         if suspicion >= LEAST_SUSPICION:
-            self._windows.add(aftermath(touches, suspicion=suspicion))
+            self._windows.note(aftermath(touches, suspicion=suspicion))
             self._rings.suspect(o.account_id, suspicion)
         self._norms.learn(features.measures, young=young)
         return Judged(verdict=verdict, strengths=strengths, features=features, ring=ring.root)
