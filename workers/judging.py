@@ -2,8 +2,14 @@
 
 import asyncio
 
-from service.flows.judge import Judging, drain
+from redis.asyncio import Redis
+
+from service.flows.judge import Judges, drain
+from service.fraud_memory import Memory
 from service.runtime import Resources
+
+REDIS_WAIT_S = 5.0
+"""A snapshot is megabytes; nobody waits for it."""
 
 
 class Judge:
@@ -13,7 +19,7 @@ class Judge:
         """`settle` is set when something may settle that could not before."""
         self._resources = resources
         self._settle = settle
-        self._judging: Judging | None = None
+        self._judges: Judges | None = None
 
     async def __call__(self) -> None:
         """Judge what waits."""
@@ -22,9 +28,11 @@ class Judge:
         if mode == "off":
             await drain(resources.pool)
             return
-        if self._judging is None:
+        if self._judges is None:
             if not resources.is_synced:
                 return  # the key of the hashes is not known yet
-            self._judging = Judging(resources.pool, resources.knowledge, mode=mode, hash_key=resources.hash_key)
-        if await self._judging.judge_waiting():
+            redis = Redis.from_url(resources.settings.balance_redis_url, socket_timeout=REDIS_WAIT_S, socket_connect_timeout=REDIS_WAIT_S)
+            memory = Memory(redis, epoch=resources.projection.epoch)
+            self._judges = Judges(resources.pool, resources.knowledge, memory, mode=mode, hash_key=resources.hash_key)
+        if await self._judges.judge_waiting():
             self._settle.set()

@@ -1,8 +1,9 @@
 """Judge: each event gets a verdict before it settles; one judge a program, under a lease, in batches.
 
-The judge remembers what it has seen: that is what tells a burst from an order. Its memory is of this process; what it rests on is in
-PostgreSQL (`verdict` says in which order events were taken in), so that another judge can rebuild it. A batch is announced before it is
-judged (`judge.taking`): an event at which judges end, again and again, is found, and held for a person.
+The judge remembers what it has seen: that is what tells a burst from an order. Its memory is of this process; a snapshot in Redis spares
+the next one most of the work, and what all of it rests on is in PostgreSQL (`verdict` says in which order events were taken in): without
+Redis a judge looks at those events again before it judges another. A batch is announced before it is judged (`judge.taking`): an event at
+which judges end, again and again, is found, and held for a person.
 """
 
 import asyncio
@@ -11,19 +12,22 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final, Literal, cast
 
 import msgspec
 import structlog
 
-from schemas.events import StoredEvent
+from schemas.events import Event, StoredEvent
 from service import failpoints
 from service.domain.catalogue import Catalogue
-from service.domain.fraud.mind import Case, Mind
+from service.domain.fraud.judging import Facts, Judging
 from service.domain.fraud.model import BASIS, Judge, Model, Reason, reasons
 from service.domain.fraud.pipeline import Judged
 from service.domain.fraud.signals import SIGNALS
+from service.domain.fraud.state import OtherFormat, State
 from service.flows.knowledge import Knowledge
+from service.fraud_memory import Memory, Overtaken, Record
+from service.projection import REDIS_UNREACHABLE
 from service.store import fraud_holds as holds
 from service.store import leases
 from service.store import screening as store
@@ -43,6 +47,8 @@ MEMORY: Final = timedelta(days=120)
 MAX_TRIES: Final = 3
 """How often an event may end its judge: once in a batch, twice alone. Then it is held unjudged."""
 CHECK_TIMEOUT_S: Final = 5.0
+SAVE_EVERY_S: Final = 5.0
+"""What was judged since the snapshot in Redis is looked at again by the next judge: as many events as fit in there."""
 
 _events = msgspec.json.Decoder(StoredEvent)
 _ACTIONS: Final = {
@@ -64,26 +70,35 @@ class JudgeStuck(Exception):
     """A batch took longer than it may; what was being judged is under suspicion now."""
 
 
-class Judging:
-    """The judges of one process: a mind for each program that it has judged, as long as nobody else judges it."""
+class _Mind:
+    """The judge of one program in this process, up to the verdict with the place `seq`."""
+
+    def __init__(self, judge: Judge, state: State, *, hash_key: bytes, seq: int) -> None:
+        self.judging = Judging(judge, state, hash_key=hash_key[:64])
+        self.seq = seq
+        self.saved: int | None = None
+        """Up to where the snapshot in Redis goes; None: there is none of this memory."""
+        self.unsaved: list[Record] = []
+        """What changed, and could not be saved."""
+        self.save_at = time.monotonic() + SAVE_EVERY_S
+
+
+class Judges:
+    """The judges of one process: one for each program that it has judged, as long as nobody else judges it."""
 
     def __init__(
-        self,
-        pool: Pool,
-        knowledge: Knowledge,
-        *,
-        mode: Literal["enforce", "shadow"],
-        hash_key: bytes,
-        check_timeout_s: float = CHECK_TIMEOUT_S,
-    ) -> None:
+        self, pool: Pool, knowledge: Knowledge, memory: Memory, *, mode: Literal["enforce", "shadow"], hash_key: bytes,
+        check_timeout_s: float = CHECK_TIMEOUT_S, save_every_s: float = SAVE_EVERY_S,
+    ) -> None:  # fmt: skip
         self._pool = pool
         self._knowledge = knowledge
+        self._memory = memory
         self._mode = mode
         self._hash_key = hash_key
         self._timeout_s = check_timeout_s
+        self._save_every_s = save_every_s
         self.model = Model()
-        self._minds: dict[int, tuple[int, Mind]] = {}
-        """Program → place of the last verdict that the mind knows of, and the mind."""
+        self.minds: dict[int, _Mind] = {}
 
     async def judge_waiting(self) -> int:
         """Judge until nothing waits, or for a while; the number of events.
@@ -104,57 +119,97 @@ class Judging:
         failpoints.at("judge.leased")
         done = 0
         try:
-            mind, seq = await self._mind(connection, program, lease)
+            mind = await self._mind(connection, program, lease)
             failpoints.at("judge.remembered")
             for _ in range(MAX_BATCHES):
-                judged, last = await self._batch(connection, program, lease, mind, seq)
-                seq = last
-                self._minds[program] = (seq, mind)
+                judged = await self._batch(connection, program, lease, mind)
                 done += judged
                 if not judged:
                     break
+            self.minds[program] = mind
+            if time.monotonic() >= mind.save_at:
+                await self._save(program, lease, mind)
+                failpoints.at("judge.saved")
             await leases.give_back(connection, lease)
         except LeaseLost:
-            self._minds.pop(program, None)
+            self.minds.pop(program, None)  # it may have taken in what was not written
             tallies.count(metrics.LEASES_LOST).add()
         except BaseException:
-            self._minds.pop(program, None)  # it may have taken in what was not written
+            self.minds.pop(program, None)
             raise
         return done
 
     # Memory
 
-    async def _mind(self, connection: Connection, program: int, lease: Lease) -> tuple[Mind, int]:
-        """What this process remembers, if nobody has judged meanwhile; else rebuilt."""
-        known = self._minds.pop(program, None)
+    async def _mind(self, connection: Connection, program: int, lease: Lease) -> _Mind:
+        """What this process remembers, if nobody has judged meanwhile; else what another one saved, and what was judged since."""
+        mind = self.minds.pop(program, None)
         progress = await store.progress(connection, program)
         failpoints.at("judge.asked")
-        if known is not None and known[0] == progress.seq:
-            return known[1], progress.seq
-        return await self._rebuild(connection, program, lease, progress.seq)
-
-    async def _rebuild(self, connection: Connection, program: int, lease: Lease, last: int) -> tuple[Mind, int]:
+        if mind is not None and mind.seq == progress.seq:
+            return mind
         began = time.monotonic()
-        mind = Mind(Judge(self.model), hash_key=self._hash_key)
         now, version = await store.now_and_catalogue(connection)
         catalogue = await self._knowledge.catalogue_at(connection, version)
-        seq = first = await store.place_at(connection, program, now - MEMORY, last)
-        while seq < last:
-            page = await store.replay(connection, program, seq, PAGE)
-            if not page:
-                break
-            cases = [self._case(w, catalogue, program) for _, w in page]
-            await asyncio.to_thread(_take_in, mind, cases)
-            seq = page[-1][0]
+        mind = await self._saved(program, progress.seq)
+        if mind is None:
+            first = await store.place_at(connection, program, now - MEMORY, progress.seq)
+            mind = _Mind(Judge(self.model), State(tracked=True), hash_key=self._hash_key, seq=first)
+        start = mind.seq
+        while mind.seq < progress.seq:
+            page = await store.replay(connection, program, mind.seq, PAGE)
+            await asyncio.to_thread(_take_in, mind.judging, [self._case(w, catalogue, program) for _, w in page])
+            mind.seq = page[-1][0] if page else progress.seq
             await leases.still_mine(connection, lease)
-        if last > first:
-            log.info("rebuilt what the judge remembers", program=program, events=last - first, took_s=round(time.monotonic() - began, 1))
-        return mind, last
+        if start < progress.seq:
+            log.info(
+                "a judge looked at what was judged before it", program=program, events=progress.seq - start,
+                of_snapshot=mind.saved is not None, took_s=round(time.monotonic() - began, 1),
+            )  # fmt: skip
+        return mind
+
+    async def _saved(self, program: int, last: int) -> _Mind | None:
+        try:
+            snapshot = await self._memory.load(program)
+        except REDIS_UNREACHABLE as error:
+            log.warning("Redis does not answer; looking at PostgreSQL instead", program=program, error=type(error).__name__)
+            return None
+        if snapshot is None or snapshot.seq > last:
+            return None
+        try:
+            state = await asyncio.to_thread(State.restored, snapshot.records)
+        except (OtherFormat, msgspec.DecodeError) as error:
+            log.warning("the snapshot cannot be read; looking at PostgreSQL instead", program=program, error=str(error))
+            return None
+        mind = _Mind(Judge(self.model), state, hash_key=self._hash_key, seq=snapshot.seq)
+        mind.saved = snapshot.seq
+        return mind
+
+    async def _save(self, program: int, lease: Lease, mind: _Mind) -> None:
+        """Save what changed, or everything where Redis has no snapshot to add it to. What cannot be saved now comes with the next time."""
+        mind.save_at = time.monotonic() + self._save_every_s
+        state, seq = mind.judging.state, mind.seq
+        if mind.saved == seq:
+            return
+        mind.unsaved += await asyncio.to_thread(state.changed)
+        try:
+            if mind.saved is not None and await self._memory.save(program, lease.token, mind.unsaved, before=mind.saved, seq=seq):
+                mind.saved, mind.unsaved = seq, []
+                return
+            mind.saved, mind.unsaved = None, []  # Redis was lost, or has somebody else's
+            await self._memory.save_everything(program, lease.token, await asyncio.to_thread(_everything, state), seq=seq)
+            mind.saved = seq
+        except Overtaken:
+            mind.saved = None
+        except REDIS_UNREACHABLE as error:
+            mind.saved, mind.unsaved = None, []  # whether it was written nobody knows
+            tallies.count(metrics.FRAUD_REDIS_FAILURES).add()
+            log.warning("what the judge remembers cannot be saved; trying again", program=program, error=type(error).__name__)
 
     # One batch
 
-    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: Mind, seq: int) -> tuple[int, int]:
-        """Judge a batch in one transaction after announcing it; how many events, and the place of the last verdict."""
+    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: _Mind) -> int:
+        """Judge a batch in one transaction after announcing it; how many events."""
         progress = await store.progress(connection, program)
         failpoints.at("judge.looked")
         alone = bool(progress.taking)
@@ -164,24 +219,24 @@ class Judging:
             if head is None:
                 rest = progress.taking[1:]
                 await store.reset(connection, program, taking=rest, tries=1 if rest else 0)
-                return 1, seq  # look again
+                return 1  # look again
         else:
             waiting = await store.waiting(connection, program, BATCH)
         if not waiting:
-            return 0, seq
+            return 0
         rest = progress.taking[1:] if alone else []
         unjudged = alone and progress.tries >= MAX_TRIES
         if not unjudged:
             await store.begin(connection, program, progress.taking if alone else [w.event for w in waiting])
         failpoints.at("judge.begun")
-        verdicts = await self._judge(connection, program, mind, waiting, skip=unjudged)
+        verdicts = await self._judge(connection, program, mind.judging, waiting, skip=unjudged)
         failpoints.at("judge.judged")
-        last = await self._write(connection, program, lease, waiting, verdicts, seq, rest)
+        mind.seq = await self._write(connection, program, lease, waiting, verdicts, mind.seq, rest)
         failpoints.at("judge.committed")
-        return len(waiting), last
+        return len(waiting)
 
     async def _judge(
-        self, connection: Connection, program: int, mind: Mind, waiting: Sequence[Waiting], *, skip: bool
+        self, connection: Connection, program: int, judging: Judging, waiting: Sequence[Waiting], *, skip: bool
     ) -> list[Judged | Exception]:
         if skip:
             return [JudgeStuck("the checks ended or hung at this event, again and again") for _ in waiting]
@@ -191,13 +246,13 @@ class Judging:
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                verdicts = await asyncio.to_thread(_judge_all, mind, cases)
+                verdicts = await asyncio.to_thread(_judge_all, judging, cases)
         except TimeoutError:
             raise JudgeStuck(f"judging {len(waiting)} events took longer than {self._timeout_s} s") from None
         tallies.spread(metrics.JUDGE_SECONDS).add(time.perf_counter() - began)
         return verdicts
 
-    def _case(self, w: Waiting, catalogue: Catalogue, program: int) -> Case:
+    def _case(self, w: Waiting, catalogue: Catalogue, program: int) -> tuple[StoredEvent, Facts]:
         event = _events.decode(w.facts)
         known = catalogue.programs.get(program)
         caps = 0
@@ -206,10 +261,11 @@ class Judging:
                 if campaign.body.caps is not None and campaign.body.caps.order is not None:
                     caps += campaign.body.caps.order
         certificates: dict[str, str] = {} if w.certificates is None else json.loads(w.certificates)
-        return Case(
-            event=event, number=w.event, platform=w.platform_code, account=w.account, points=w.points, received_at=w.received_at,
-            certificates=certificates, most=caps, **({} if known is None else {"kinds": known.activity_kinds}),
+        facts = Facts(
+            number=w.event, platform=w.platform_code, account_id=w.account, opened_at=event.occurred_at, points=w.points,
+            received_at=w.received_at, certificates=certificates, most=caps, kinds={} if known is None else known.activity_kinds,
         )  # fmt: skip
+        return event, facts
 
     async def _write(
         self, connection: Connection, program: int, lease: Lease, waiting: Sequence[Waiting], verdicts: Sequence[Judged | Exception],
@@ -266,21 +322,28 @@ class Judging:
         )  # fmt: skip
 
 
-def _take_in(mind: Mind, cases: Sequence[Case]) -> None:
-    for case in cases:
+Case = tuple[StoredEvent, Facts]
+
+
+def _take_in(judging: Judging, cases: Sequence[Case]) -> None:
+    for event, facts in cases:
         with contextlib.suppress(Exception):  # it was held when it was judged; what it left is as it was then
-            mind.take(case)
+            judging.judge_event(cast("Event", event), facts)
 
 
-def _judge_all(mind: Mind, cases: Sequence[Case]) -> list[Judged | Exception]:
+def _judge_all(judging: Judging, cases: Sequence[Case]) -> list[Judged | Exception]:
     """Judge one after the other; an event whose check raises does not stop the others."""
     verdicts: list[Judged | Exception] = []
-    for case in cases:
+    for event, facts in cases:
         try:
-            verdicts.append(mind.take(case))
+            verdicts.append(judging.judge_event(cast("Event", event), facts))
         except Exception as error:  # noqa: BLE001 - whatever it is: the event is held, and somebody is told
             verdicts.append(error)
     return verdicts
+
+
+def _everything(state: State) -> list[Record]:
+    return state.changed(everything=True)
 
 
 def _suspected(w: Waiting, v: Judged | Exception) -> Suspected | None:

@@ -98,6 +98,7 @@ VERDICTS: Final = _counter("fraud_verdicts_total", "Verdicts of the fraud checks
 HELD_POINTS: Final = _counter("fraud_held_points_total", "Points that fraud checks held")
 CASES_OPENED: Final = _counter("fraud_cases_opened_total", "Cases of the fraud checks that were opened")
 JUDGE_SECONDS: Final = _spread("fraud_judge_batch_duration_seconds", "Time of judging one batch, without reading and writing", _FAST_S)
+FRAUD_REDIS_FAILURES: Final = _counter("fraud_redis_failures_total", "What judges remember could not be saved in Redis")
 WAITING_OLDEST: Final = _latest(
     "fraud_waiting_oldest_age_seconds", "How long the oldest event without a verdict has waited; 0 when none does"
 )

@@ -1,15 +1,18 @@
 """Verdicts: what waits for one does not settle, what is held goes to a case, and a judge that ends does not leave a gap."""
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
-from service.domain.fraud.mind import Mind
+from service.domain.fraud.judging import Judging
 from service.domain.fraud.model import Model
 from service.flows import judge as flow
-from service.flows.judge import Judging
+from service.flows.judge import Judges
 from service.flows.settle import settle_due
+from service.fraud_memory import Memory
 from service.projection import Projection
 from tests.worlds import HASH_KEY, World, order_paid
 
@@ -25,8 +28,11 @@ class Bench:
         self.world = world
         self.projection = projection
 
-    def judging(self, *, mode: Any = "enforce", model: Model | None = None, timeout_s: float = 5.0) -> Judging:
-        made = Judging(self.world.pool, self.world.knowledge, mode=mode, hash_key=HASH_KEY, check_timeout_s=timeout_s)
+    def judging(self, *, mode: Any = "enforce", model: Model | None = None, timeout_s: float = 5.0, redis: Redis | None = None) -> Judges:
+        memory = Memory(redis or self.projection.redis, epoch=1)
+        made = Judges(
+            self.world.pool, self.world.knowledge, memory, mode=mode, hash_key=HASH_KEY, check_timeout_s=timeout_s, save_every_s=0
+        )  # fmt: skip
         if model is not None:
             made.model = model
         return made
@@ -131,14 +137,14 @@ async def test_a_check_that_raises_holds_its_event_and_alerts(bench: Bench, monk
     await bench.world.campaign()
     for order in ("o-1", "o-2", "o-3"):
         await bench.world.credit(order_paid(order, order=order))
-    take = Mind.take
+    take = Judging.judge_event
 
-    def broken(mind: Mind, case: Any) -> Any:
-        if case.event.order_id == "o-2":
+    def broken(judging: Judging, event: Any, facts: Any) -> Any:
+        if event.order_id == "o-2":
             raise ZeroDivisionError("a signal")
-        return take(mind, case)
+        return take(judging, event, facts)
 
-    monkeypatch.setattr(Mind, "take", broken)
+    monkeypatch.setattr(Judging, "judge_event", broken)
     assert await bench.judging().judge_waiting() == 3
     assert [v["outcome"] for v in await bench.verdicts()] == [1, 4, 1]
     assert await bench.settle() == 2
@@ -153,15 +159,15 @@ async def test_a_check_that_hangs_holds_its_event_after_three_attempts(bench: Be
     await bench.world.campaign()
     for order in ("o-1", "o-2", "o-3"):
         await bench.world.credit(order_paid(order, order=order))
-    take, hanging = Mind.take, asyncio.Event()
+    take, hanging = Judging.judge_event, asyncio.Event()
 
-    def hangs(mind: Mind, case: Any) -> Any:
-        if case.event.order_id == "o-2":
+    def hangs(judging: Judging, event: Any, facts: Any) -> Any:
+        if event.order_id == "o-2":
             while not hanging.is_set():  # until the test is over
-                pass
-        return take(mind, case)
+                time.sleep(0.01)
+        return take(judging, event, facts)
 
-    monkeypatch.setattr(Mind, "take", hangs)
+    monkeypatch.setattr(Judging, "judge_event", hangs)
     judging = bench.judging(timeout_s=0.3)
     try:
         for _ in range(6):
@@ -179,28 +185,42 @@ async def test_a_check_that_hangs_holds_its_event_after_three_attempts(bench: Be
     assert (await bench.judge())["taking"] == []
 
 
-async def test_another_judge_goes_on_with_the_same_memory(bench: Bench) -> None:
-    """What the second one knows is what the first one saw: it is rebuilt from PostgreSQL."""
+async def credited(bench: Bench, first: int, last: int) -> None:
+    for n in range(first, last):
+        await bench.world.credit(order_paid(f"c-{n % 7}", order=f"o-{n}", attributes={"device": f"d-{n % 5}"}))
+
+
+@pytest.mark.parametrize("redis_is", ["there", "flushed", "gone"])
+async def test_another_judge_goes_on_with_the_same_memory(bench: Bench, redis_is: str) -> None:
+    """From the snapshot in Redis or, without it, from PostgreSQL; and nobody's event passes meanwhile."""
     await bench.world.campaign()
-    for n in range(30):
-        await bench.world.credit(order_paid("c-1", order=f"o-{n}"))
-    first = bench.judging()
-    await first.judge_waiting()
-    for n in range(30, 40):
-        await bench.world.credit(order_paid("c-1", order=f"o-{n}"))
-    second = bench.judging()
+    await credited(bench, 0, 30)
+    one = bench.judging()
+    await one.judge_waiting()
+    await credited(bench, 30, 40)
+    redis = None
+    if redis_is == "flushed":
+        await bench.projection.redis.flushdb()
+    elif redis_is == "gone":
+        redis = Redis.from_url("redis://127.0.0.1:1", socket_connect_timeout=0.5)
+    second = bench.judging(redis=redis)
     await second.judge_waiting()
-    alone = bench.judging()
+    await one.judge_waiting()
+    verdicts = await bench.verdicts()
+    assert [v["seq"] for v in verdicts] == list(range(1, 41))
+    snapshot = await Memory(bench.projection.redis, epoch=1).load(1)
+    if redis_is == "gone":
+        assert snapshot is not None
+        assert snapshot.seq == 30, "what could not be saved"
+    else:
+        assert snapshot is not None
+        assert snapshot.seq == 40
     await bench.world.rows("DELETE FROM verdict RETURNING 1")
     await bench.world.rows("UPDATE judge SET seq = 0 RETURNING 1")
+    await bench.projection.redis.flushdb()
     await bench.world.rows("INSERT INTO screening SELECT bucket, account, number, program FROM event RETURNING 1")
-    before = first._minds, second._minds
-    assert before[0] is not before[1]
-    await alone.judge_waiting()
-    ((_, mind),) = alone._minds.values()
-    ((_, rebuilt),) = second._minds.values()
-    assert rebuilt._accounts == mind._accounts
-    assert (await bench.judge())["seq"] == 40
+    await bench.judging().judge_waiting()
+    assert await bench.verdicts() == verdicts, "who never was interrupted judges the same"
 
 
 async def test_two_judges_never_give_two_verdicts(bench: Bench) -> None:
