@@ -76,7 +76,8 @@ class Tally(Struct, gc=False):
             self.only, self.floor = None, min(at, self.last_at)
         seen = members.get(member)
         if seen is None and len(members) >= MAX_MEMBERS:
-            self.evict(at - window)
+            if at - window >= self.floor:
+                self.evict(at - window)
             if len(members) >= MAX_MEMBERS:
                 return
         if seen is None or seen < at:

@@ -11,8 +11,9 @@ from typing import Final, Protocol
 
 from msgspec import Struct
 
+from service.domain.fraud.panes import MAX_MEMBERS as MAX_MEMBERS  # noqa: PLC0414 - part of this interface
 from service.domain.fraud.panes import Member, Once, Pane
-from service.domain.fraud.panes import Sums as Sums  # noqa: PLC0414 - part of this interface
+from service.domain.fraud.panes import Sums as Sums  # noqa: PLC0414 - likewise
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
