@@ -57,6 +57,7 @@ NAMES: Final = (
     "judge.freed",
     "judge.written",
     "judge.committed",
+    "judge.saved",
     # Settling:
     "settle.locked",
     "settle.settled",

@@ -80,7 +80,8 @@ class _Mind:
         """Up to where the snapshot in Redis goes; None: there is none of this memory."""
         self.unsaved: list[Record] = []
         """What changed, and could not be saved."""
-        self.save_at = time.monotonic() + SAVE_EVERY_S
+        self.save_at = 0.0
+        """The first time at once: everything there is, if there is no snapshot."""
 
 
 class Judges:
