@@ -122,11 +122,7 @@ async def test_entries_are_found_by_what_they_are(shop: Shop) -> None:
 )  # fmt: skip
 async def test_a_bad_entry_is_refused_where_it_is_bad(shop: Shop, body: dict[str, Any], pointer: str) -> None:
     status, code, pointers = problem(await shop.call("POST", "/v1/fraud/lists", "fraud", json=body))
-    assert (status, code, [p for p in pointers if p]) == (
-        422,
-        "invalid_request",
-        [pointer] if pointer != "/value" or pointers != [""] else [],
-    )
+    assert (status, code, pointers) == (422, "invalid_request", [pointer])
     assert await listed(shop) == []
     assert await shop.world.rows("SELECT FROM deployment WHERE fraud_version > 0") == []
 
@@ -149,7 +145,7 @@ async def test_who_may_and_whose_it_is(shop: Shop) -> None:
         assert problem(await shop.call("DELETE", path, who)) == (403, "forbidden", [])
     for who in ("viewer", "campaigns"):
         assert (await shop.call("GET", "/v1/fraud/lists", who)).status_code == 403
-    assert (await shop.call("GET", "/v1/fraud/lists", "shop")).status_code == 401
+    assert (await shop.call("GET", "/v1/fraud/lists", "shop")).status_code == 403
     assert await listed(shop, "foreign") == []
     unknown = [await shop.call("DELETE", f"/v1/fraud/lists/{number}", "foreign") for number in (made["id"], "1", "x", "9" * 30)]
     assert {(answer.status_code, answer.json()["detail"]) for answer in unknown} == {(404, "There is no such entry.")}
@@ -172,7 +168,8 @@ async def test_held_by_api_in_bulk_by_hook_and_tried_out(shop: Shop) -> None:
     assert delivered["events"] == [{"id": "by-hook", "status": "held", "points": 10}]
     for name in ("by-api", "in-bulk", "by-hook"):
         assert (await shop.call("GET", f"/v1/events/{name}", "shop")).json()["status"] == "held"
-    assert await credit(shop, first_sent := on("tablet", "again")) | {"id": ""} == await credit(shop, first_sent) | {"id": ""}
+    again = on("tablet", "again")
+    assert await credit(shop, again) == await credit(shop, again)
     held = (await shop.call("GET", "/v1/events", "shop", params={"status": "held"})).json()["items"]
     assert sorted(item["id"] for item in held) == ["again", "by-api", "by-hook", "in-bulk"]
     balance = (await shop.call("GET", "/v1/consumers/ada/balance", "shop")).json()
