@@ -25,6 +25,7 @@ NAMES: Final = (
     "receive.decided",
     "receive.stored",
     "receive.homes_set",
+    "receive.hinted",
     "receive.reversed",
     "receive.posted",
     "receive.lots_used",
@@ -85,6 +86,7 @@ NAMES: Final = (
     "scrub.noted",
     "scrub.parked",
     "scrub.reasons",
+    "scrub.lists",
     "scrub.forgotten",
     "scrub.finished",
     # What is too old:

@@ -35,6 +35,8 @@ Permission = Literal[
     "adjustments:write",
     "points-policy:read",
     "points-policy:write",
+    "fraud:read",
+    "fraud:write",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -75,6 +77,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # How points live and die, and up to how many somebody may give alone.
     "points-policy:read": ROLES,
     "points-policy:write": ("admin",),
+    # What the fraud checks hold, and what they are told; without persons' names, which take personal:read.
+    "fraud:read": ("analyst", "fraud", "admin"),
+    "fraud:write": ("fraud", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 

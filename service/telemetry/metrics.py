@@ -85,6 +85,9 @@ LANE_TIMED_OUT: Final = _counter("lane_timed_out_total", "Requests answered 503 
 LANE_ISOLATED: Final = _counter("lane_isolated_total", "Events that could not be credited by themselves: a defect", "lane")
 LANE_CONFLICTS: Final = _counter("lane_conflicts_total", "Batches tried again after a deadlock or serialisation failure", "lane")
 EVENTS: Final = _counter("events_total", "Events answered, by type and by what came of them", "type", "status")
+FRAUD_DOOR: Final = _counter(
+    "fraud_door_total", "Events that the checks at the door found something of, by what and by mode", "found", "mode"
+)
 REDEMPTIONS: Final = _counter("redemptions_total", "Requests to spend points, by step and by what came of them", "step", "outcome")
 HOOK_DELIVERIES: Final = _counter("hook_deliveries_total", "Inbound webhooks, by connector and outcome", "connector", "outcome")
 

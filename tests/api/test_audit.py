@@ -351,6 +351,21 @@ for _step in ("approve", "reject", "withdraw"):
     RECIPES["POST", f"/v1/adjustments/{{adjustment}}/{_step}"] = _decision(_step)
 
 
+LISTED, DEVICE = "a-person-who-is-listed", "the-telephone-of-a-person"
+LISTING = {"list": "block", "reason": REASON}
+
+
+@recipe("POST", "/v1/fraud/lists")
+async def _list(shop: Shop) -> tuple[str, Any]:
+    await _consumer(shop, LISTED)
+    return "/v1/fraud/lists", LISTING | {"kind": "consumer", "platform": "shop", "consumer": LISTED}
+
+
+@recipe("DELETE", "/v1/fraud/lists/{entry}")
+async def _take_off(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/lists/{(await made(shop, '/v1/fraud/lists', LISTING | {'kind': 'device', 'value': DEVICE}))['id']}", None
+
+
 async def _consumer(shop: Shop, consumer: str) -> str:
     """The path of a consumer who has points, for an administrator."""
     assert (await shop.call("POST", "/v1/events", "shop", json=refill(f"refill-of-{consumer}", consumer))).status_code == 201
@@ -456,6 +471,8 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         UNHELD,
         IMPORTED,
         ADJUSTED,
+        LISTED,
+        DEVICE,
         LINKED,
         OTHER,
         UNLINKED,

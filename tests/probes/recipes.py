@@ -36,6 +36,7 @@ PATHS: dict[str, str] = {
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
     "/v1/adjustments/{adjustment}": "adjustment",
+    "/v1/fraud/lists/{entry}": "fraud_list_entry",
     "/v1/redemptions/{redemption}": "redemption",
     "/v1/me/redemptions/{redemption}": "redemption",
 }
@@ -107,6 +108,8 @@ PLAIN_QUERIES = {
     "verdict",
     "topic",
     "period",
+    "list",
+    "kind",
 }
 """Query parameters that name no object."""
 
@@ -193,6 +196,10 @@ def _adjustment(t: Tenant) -> dict[str, Any]:
     return {"platform": t.platform, "consumer": t.objects["consumer"], "points": 5, "reason": "said sorry"}
 
 
+def _listing(t: Tenant) -> dict[str, Any]:
+    return {"list": "allow", "kind": "consumer", "platform": t.platform, "consumer": t.objects["receiver"], "reason": "known to us"}
+
+
 def _transfer(t: Tenant) -> dict[str, Any]:
     return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
 
@@ -230,6 +237,7 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/adjustments"): Body(
         _adjustment, refers={("platform",): "platform", ("consumer",): "consumer"}, headers={"Idempotency-Key": "probe"}
     ),
+    ("POST", "/v1/fraud/lists"): Body(_listing, refers={("platform",): "platform", ("consumer",): "consumer"}),
     ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
     ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
@@ -328,6 +336,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/operators/sign-out"),
     ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
     ("POST", "/v1/plastics/periods/{period}/close"),
+    ("DELETE", "/v1/fraud/lists/{entry}"),
 }
 """Routes that change something and take no body."""
 

@@ -22,9 +22,10 @@ from redis.asyncio import Redis
 from schemas.adjustments import AdjustmentBody
 from schemas.bounds import MAX_BALANCE
 from schemas.causes import CauseBody
+from schemas.fraud_lists import ListEntryBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import adjustments, causes, erase, links
+from service.flows import adjustments, causes, erase, fraud_lists, links
 from service.flows.administer import Change
 from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
@@ -210,6 +211,21 @@ def somebody() -> str:
 
 async def a_purchase(stage: Stage) -> Sent:
     return stage.event(order_paid(somebody(), quantity=2))
+
+
+async def an_order_of_a_blocked_consumer(stage: Stage) -> Sent:
+    await stage.world.credit(order_paid(consumer := somebody()))
+    body = ListEntryBody(list_="block", kind="consumer", platform="shop", consumer=consumer, reason="farmed")
+    async with stage.world.pool.acquire() as conn:
+        await fraud_lists.add(conn, body, program=stage.world.program, operator=stage.operators[0], hash_key=b"", change=BY_SHOP)
+    paid = order_paid(consumer)
+
+    async def right(again: httpx.Response) -> None:
+        assert again.json()["status"] == "held"
+        hint = "SELECT s.hint FROM screening s JOIN event e ON e.bucket = s.bucket AND e.number = s.event WHERE e.id = $1"
+        assert await stage.world.rows(hint, paid["id"]) == [{"hint": 1}]
+
+    return Sent(path="/v1/events", json=paid, token=stage.world.keys["shop"], right=right)
 
 
 async def packaging(stage: Stage) -> Sent:
@@ -451,6 +467,7 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_link: "links.code_taken links.referenced links.outrun links.posted links.pending_moved links.home_set links.caps_merged links.noted "
     "links.committed links.pushed",
     an_order_of_a_linked_consumer: "receive.homes_set",
+    an_order_of_a_blocked_consumer: "receive.hinted",
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
     an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
     an_approval: "adjustments.decided",
@@ -487,6 +504,10 @@ async def a_settlement(stage: Stage) -> Done:
 async def scrubbing(stage: Stage) -> Done:
     await stage.world.credit(order_paid(consumer := somebody(), attributes={"note": "for Ada"}))
     await stage.proposed(consumer, 5, reason="for Ada")
+    await stage.world.rows(
+        "INSERT INTO fraud_list (number, program, list, kind, value, reason) VALUES (nextval('number'), $1, 'allow', 'account', $2, 'for Ada')",
+        stage.world.program, str(await stage.account(consumer)),
+    )  # fmt: skip
     await stage.world.credit(refund(order_paid(consumer), "r", 1))
     await stage.settle()
     await stage.erase(consumer)
@@ -496,7 +517,8 @@ async def scrubbing(stage: Stage) -> Done:
             """
             SELECT (SELECT count(*) FROM erasure WHERE state <> 'done') AS running,
                    (SELECT count(*) FROM event WHERE facts::text LIKE '%Ada%')
-                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%') AS seen
+                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%')
+                   + (SELECT count(*) FROM fraud_list WHERE reason LIKE '%Ada%') AS seen
             """
         )
         return row == {"running": 0, "seen": 0}
@@ -677,7 +699,7 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     "judge.freed judge.written judge.committed judge.saved",
     a_hold: "judge.kept",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
-    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.forgotten scrub.finished",
+    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
     a_missed_push: "mend.read mend.pushed",
