@@ -102,6 +102,13 @@ MAX_EMAIL_CHARS: Final = 254
 MAX_LIMIT_REQUESTS: Final = 10**9
 MAX_LIMIT_S: Final = 86_400
 
+# Fraud checks
+MAX_FRAUD_LOG_ODDS: Final = 100
+MAX_FRAUD_SIGNALS: Final = 200
+MAX_FRAUD_MODELS: Final = 10_000
+MAX_REVIEWS_A_DAY: Final = 1_000_000
+MAX_MONITOR_DAYS: Final = 92
+
 # Packaging classes and activities
 MAX_OWN_CLASSES: Final = 500
 MAX_OWN_KINDS: Final = 200

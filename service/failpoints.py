@@ -56,6 +56,7 @@ NAMES: Final = (
     "judge.kept",
     "judge.filed",
     "judge.freed",
+    "judge.counted",
     "judge.written",
     "judge.committed",
     "judge.saved",

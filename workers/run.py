@@ -39,6 +39,7 @@ from workers.sweeps import (
     seal_entries,
     settle,
     warn,
+    watch_fraud_checks,
 )
 
 JOB_TIMEOUT_S = 300
@@ -58,6 +59,7 @@ PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0
 ADJUSTMENTS_INTERVAL_S = 60.0
+FRAUD_WATCH_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -87,6 +89,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every("seal", settings.seal_interval_s, lambda: seal_entries(resources))),
             asyncio.create_task(_every("check_recent", settings.check_recent_interval_s, lambda: check_changed(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
+            asyncio.create_task(_every("fraud_watch", FRAUD_WATCH_INTERVAL_S, lambda: watch_fraud_checks(resources))),
             asyncio.create_task(keep_checking(resources)),
             asyncio.create_task(metrics.keep_flushing()),
             asyncio.create_task(keep_showing(settings.worker_metrics_port)),

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import adjustments, check_recent, privacy_requests, retention, seal
+from service.flows import adjustments, check_recent, fraud_monitor, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
@@ -102,3 +102,8 @@ async def look(resources: Resources) -> None:
     async with resources.pool.acquire() as connection:
         metrics.DUE_OLDEST.set((await vitals(connection)).overdue_s)
         metrics.WAITING_OLDEST.set((await oldest_waiting(connection))[1].total_seconds())
+
+
+async def watch_fraud_checks(resources: Resources) -> None:
+    """See whether scores drift, and how much is held."""
+    await fraud_monitor.watch(resources.pool)

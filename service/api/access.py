@@ -144,6 +144,16 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/points-policy"): _operator("points-policy:read"),
     ("PATCH", "/v1/points-policy"): _operator("points-policy:write"),
     ("GET", "/v1/points-policy/versions"): _operator("points-policy:read"),
+    # Fraud checks: models and policy
+    ("GET", "/v1/fraud/models"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/models"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/models/{version}"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/models/{version}/activate"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/signals"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/signals/{signal}"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/monitor"): _operator("fraud-models:read"),
+    ("GET", "/v1/fraud/policy"): _operator("fraud-models:read"),
+    ("PUT", "/v1/fraud/policy"): _operator("fraud-policy:write"),
     # Plastics
     ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
     ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),

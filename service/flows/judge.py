@@ -16,12 +16,14 @@ from typing import Final, Literal, cast
 
 import msgspec
 import structlog
+from msgspec import Struct
 
 from schemas.events import Event, StoredEvent
 from service import failpoints
 from service.domain.catalogue import Catalogue
 from service.domain.fraud.judging import Facts, Judging
-from service.domain.fraud.model import BASIS, Judge, Model, Reason, reasons
+from service.domain.fraud.lists import ListName, Lists
+from service.domain.fraud.model import BASIS, Judge, Model, Reason, Verdict, reasons
 from service.domain.fraud.pipeline import Judged
 from service.domain.fraud.signals import SIGNALS
 from service.domain.fraud.state import OtherFormat, State
@@ -29,10 +31,12 @@ from service.flows.knowledge import Knowledge
 from service.fraud_memory import Memory, Overtaken, Record
 from service.projection import REDIS_UNREACHABLE
 from service.store import fraud_holds as holds
-from service.store import leases
+from service.store import fraud_hours, fraud_lists, fraud_models, fraud_policy, leases
 from service.store import screening as store
 from service.store.connection import Connection, Pool, plan_by_index
 from service.store.fraud_holds import Suspected
+from service.store.fraud_models import Active
+from service.store.fraud_policy import Policy
 from service.store.leases import Lease, LeaseLost
 from service.store.screening import VerdictRow, Waiting
 from service.telemetry import metrics, tallies
@@ -84,6 +88,42 @@ class _Mind:
         """The first time at once: everything there is, if there is no snapshot."""
 
 
+class _Rules:
+    """What a program says at the moment: models, policy, lists."""
+
+    def __init__(self, models: Active, policy: Policy, lists: Lists) -> None:
+        self.judge = Judge(models.running)
+        self.shadow = None if models.shadow is None else Judge(models.shadow)
+        self.policy = policy
+        self.lists = lists
+
+
+class _Told(Struct, kw_only=True):
+    """An event with what came of it."""
+
+    waiting: Waiting
+    judged: Judged | None
+    """None: it could not be judged."""
+    error: Exception | None = None
+    says: ListName | None = None
+    shadow: Verdict | None = None
+
+    @property
+    def outcome(self) -> int:
+        """As table `verdict` has it."""
+        if self.judged is None:
+            return store.UNJUDGED
+        if not self.judged.strengths:
+            return store.EARNS_NOTHING
+        found = _OUTCOMES[self.judged.verdict.outcome]
+        return store.HOLD if found == store.PASS and self.at_door else found
+
+    @property
+    def at_door(self) -> bool:
+        """Whether the checks at the door, or a block list, hold it."""
+        return self.says == "block" or (self.waiting.hint > 0 and self.says != "allow")
+
+
 class Judges:
     """The judges of one process: one for each program that it has judged, as long as nobody else judges it."""
 
@@ -98,7 +138,8 @@ class Judges:
         self._hash_key = hash_key
         self._timeout_s = check_timeout_s
         self._save_every_s = save_every_s
-        self.model = Model()
+        self.model: Model | None = None
+        """In place of what the program has; for tests."""
         self.minds: dict[int, _Mind] = {}
 
     async def judge_waiting(self) -> int:
@@ -120,10 +161,11 @@ class Judges:
         failpoints.at("judge.leased")
         done = 0
         try:
-            mind = await self._mind(connection, program, lease)
+            rules = await self._rules(connection, program)
+            mind = await self._mind(connection, program, lease, rules)
             failpoints.at("judge.remembered")
             for _ in range(MAX_BATCHES):
-                judged = await self._batch(connection, program, lease, mind)
+                judged = await self._batch(connection, program, lease, mind, rules)
                 done += judged
                 if not judged:
                     break
@@ -140,22 +182,29 @@ class Judges:
             raise
         return done
 
+    async def _rules(self, connection: Connection, program: int) -> _Rules:
+        models = await fraud_models.active(connection, program)
+        if self.model is not None:
+            models = Active(running=self.model)
+        return _Rules(models, await fraud_policy.policy(connection, program), await fraud_lists.active(connection, program))
+
     # Memory
 
-    async def _mind(self, connection: Connection, program: int, lease: Lease) -> _Mind:
+    async def _mind(self, connection: Connection, program: int, lease: Lease, rules: _Rules) -> _Mind:
         """What this process remembers, if nobody has judged meanwhile; else what another one saved, and what was judged since."""
         mind = self.minds.pop(program, None)
         progress = await store.progress(connection, program)
         failpoints.at("judge.asked")
         if mind is not None and mind.seq == progress.seq:
+            mind.judging.use(rules.judge)
             return mind
         began = time.monotonic()
         now, version = await store.now_and_catalogue(connection)
         catalogue = await self._knowledge.catalogue_at(connection, version)
-        mind = await self._saved(program, progress.seq)
+        mind = await self._saved(program, progress.seq, rules)
         if mind is None:
             first = await store.place_at(connection, program, now - MEMORY, progress.seq)
-            mind = _Mind(Judge(self.model), State(tracked=True), hash_key=self._hash_key, seq=first)
+            mind = _Mind(rules.judge, State(tracked=True), hash_key=self._hash_key, seq=first)
         start = mind.seq
         while mind.seq < progress.seq:
             page = await store.replay(connection, program, mind.seq, PAGE)
@@ -169,7 +218,7 @@ class Judges:
             )  # fmt: skip
         return mind
 
-    async def _saved(self, program: int, last: int) -> _Mind | None:
+    async def _saved(self, program: int, last: int, rules: _Rules) -> _Mind | None:
         try:
             snapshot = await self._memory.load(program)
         except REDIS_UNREACHABLE as error:
@@ -182,7 +231,7 @@ class Judges:
         except (OtherFormat, msgspec.DecodeError) as error:
             log.warning("the snapshot cannot be read; looking at PostgreSQL instead", program=program, error=str(error))
             return None
-        mind = _Mind(Judge(self.model), state, hash_key=self._hash_key, seq=snapshot.seq)
+        mind = _Mind(rules.judge, state, hash_key=self._hash_key, seq=snapshot.seq)
         mind.saved = snapshot.seq
         return mind
 
@@ -209,7 +258,7 @@ class Judges:
 
     # One batch
 
-    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: _Mind) -> int:
+    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: _Mind, rules: _Rules) -> int:
         """Judge a batch in one transaction after announcing it; how many events."""
         progress = await store.progress(connection, program)
         failpoints.at("judge.looked")
@@ -230,28 +279,29 @@ class Judges:
         if not unjudged:
             await store.begin(connection, program, progress.taking if alone else [w.event for w in waiting])
         failpoints.at("judge.begun")
-        verdicts = await self._judge(connection, program, mind.judging, waiting, skip=unjudged)
+        told = await self._judge(connection, program, mind.judging, waiting, rules, skip=unjudged)
         failpoints.at("judge.judged")
-        mind.seq = await self._write(connection, program, lease, waiting, verdicts, mind.seq, rest)
+        mind.seq = await self._write(connection, program, lease, told, mind.seq, rest, rules.policy)
         failpoints.at("judge.committed")
         return len(waiting)
 
     async def _judge(
-        self, connection: Connection, program: int, judging: Judging, waiting: Sequence[Waiting], *, skip: bool
-    ) -> list[Judged | Exception]:
+        self, connection: Connection, program: int, judging: Judging, waiting: Sequence[Waiting], rules: _Rules, *, skip: bool
+    ) -> list[_Told]:
         if skip:
-            return [JudgeStuck("the checks ended or hung at this event, again and again") for _ in waiting]
+            stuck = JudgeStuck("the checks ended or hung at this event, again and again")
+            return [_Told(waiting=w, judged=None, error=stuck) for w in waiting]
         _, version = await store.now_and_catalogue(connection)
         catalogue = await self._knowledge.catalogue_at(connection, version)
         cases = [self._case(w, catalogue, program) for w in waiting]
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                verdicts = await asyncio.to_thread(_judge_all, judging, cases)
+                told = await asyncio.to_thread(_judge_all, judging, waiting, cases, rules)
         except TimeoutError:
             raise JudgeStuck(f"judging {len(waiting)} events took longer than {self._timeout_s} s") from None
         tallies.spread(metrics.JUDGE_SECONDS).add(time.perf_counter() - began)
-        return verdicts
+        return told
 
     def _case(self, w: Waiting, catalogue: Catalogue, program: int) -> tuple[StoredEvent, Facts]:
         event = _events.decode(w.facts)
@@ -269,16 +319,17 @@ class Judges:
         return event, facts
 
     async def _write(
-        self, connection: Connection, program: int, lease: Lease, waiting: Sequence[Waiting], verdicts: Sequence[Judged | Exception],
-        seq: int, rest: Sequence[int],
-    ) -> int:  # fmt: skip
+        self, connection: Connection, program: int, lease: Lease, told: Sequence[_Told], seq: int, rest: Sequence[int], policy: Policy
+    ) -> int:
         """One transaction: verdicts, what is held, and what may settle. Raises LeaseLost: nothing has changed."""
-        rows = [self._row(w, v) for w, v in zip(waiting, verdicts, strict=True)]
-        suspected = [s for w, v in zip(waiting, verdicts, strict=True) if (s := _suspected(w, v)) is not None]
+        enforces = self._mode == "enforce"
+        rows = [_row(t, enforces=enforces) for t in told]
+        suspected = [s for t in told if (s := _suspected(t)) is not None]
         last = seq + len(rows)
+        held: list[holds.Held] = []
+        opened = 0
         async with connection.transaction():
-            held: list[holds.Held] = []
-            if suspected and self._mode == "enforce":
+            if suspected and enforces:
                 await holds.lock(connection, sorted({s.account for s in suspected}))
             await leases.still_mine(connection, lease)
             failpoints.at("judge.held")
@@ -287,40 +338,23 @@ class Judges:
             failpoints.at("judge.moved")
             await store.insert_verdicts(connection, program, seq, rows)
             failpoints.at("judge.told")
-            opened = 0
-            if suspected and self._mode == "enforce":
+            if suspected and enforces:
                 held = await holds.hold(connection, program, suspected)
                 failpoints.at("judge.kept")
-                opened = await holds.file(connection, program, held, await holds.terms(connection, program))
+                opened = await holds.file(connection, program, held, policy)
             failpoints.at("judge.filed")
             stays = {h.suspected.event for h in held if h.state == "held"}
-            await store.free(connection, [(w.bucket, w.event) for w in waiting if w.event not in stays])
+            await store.free(connection, [(t.waiting.bucket, t.waiting.event) for t in told if t.waiting.event not in stays])
             failpoints.at("judge.freed")
-            for w, v in zip(waiting, verdicts, strict=True):
-                if isinstance(v, Exception):
-                    await holds.alert(
-                        connection, program, w.event, f"Event {w.event} could not be judged and is held: {type(v).__name__}: {v}"
-                    )
-                    log.error("an event could not be judged; it is held", number=w.event, error=repr(v))
+            await fraud_hours.add(connection, program, rows, reasons={s.event: s.reasons for s in suspected})
+            failpoints.at("judge.counted")
+            for t in told:
+                if t.error is not None:
+                    await holds.alert(connection, program, t.waiting.event, _alert(t.waiting.event, t.error))
+                    log.error("an event could not be judged; it is held", number=t.waiting.event, error=repr(t.error))
             failpoints.at("judge.written")
         _count(rows, held, opened)
         return last
-
-    def _row(self, w: Waiting, v: Judged | Exception) -> VerdictRow:
-        if isinstance(v, Exception):
-            return VerdictRow(
-                bucket=w.bucket, account=w.account, event=w.event, points=w.points, outcome=store.UNJUDGED,
-                enforced=self._mode == "enforce", model=0, score=0, own=0,
-            )  # fmt: skip
-        earns = bool(v.strengths)
-        outcome = (
-            store.EARNS_NOTHING if not earns else store.HOLD if w.hint and v.verdict.outcome == "pass" else _OUTCOMES[v.verdict.outcome]
-        )
-        return VerdictRow(
-            bucket=w.bucket, account=w.account, event=w.event, points=w.points, outcome=outcome,
-            enforced=self._mode == "enforce", model=v.verdict.model, score=v.verdict.score_bp, own=v.verdict.own_bp,
-            strengths=strengths_json(v.strengths) if earns else None,
-        )  # fmt: skip
 
 
 Case = tuple[StoredEvent, Facts]
@@ -332,44 +366,69 @@ def _take_in(judging: Judging, cases: Sequence[Case]) -> None:
             judging.judge_event(cast("Event", event), facts)
 
 
-def _judge_all(judging: Judging, cases: Sequence[Case]) -> list[Judged | Exception]:
+def _judge_all(judging: Judging, waiting: Sequence[Waiting], cases: Sequence[Case], rules: _Rules) -> list[_Told]:
     """Judge one after the other; an event whose check raises does not stop the others."""
-    verdicts: list[Judged | Exception] = []
-    for event, facts in cases:
+    told: list[_Told] = []
+    for w, (event, facts) in zip(waiting, cases, strict=True):
         try:
-            verdicts.append(judging.judge_event(cast("Event", event), facts))
+            judged = judging.judge_event(cast("Event", event), facts)
+            says = rules.lists.says(w.account, event.attributes) if judged.strengths else None
+            shadow = rules.shadow.decide(judged.strengths) if rules.shadow is not None and judged.strengths else None
+            told.append(_Told(waiting=w, judged=judged, says=says, shadow=shadow))
         except Exception as error:  # noqa: BLE001 - whatever it is: the event is held, and somebody is told
-            verdicts.append(error)
-    return verdicts
+            told.append(_Told(waiting=w, judged=None, error=error))
+    return told
 
 
 def _everything(state: State) -> list[Record]:
     return state.changed(everything=True)
 
 
-def _suspected(w: Waiting, v: Judged | Exception) -> Suspected | None:
-    if isinstance(v, Exception):
+def _row(t: _Told, *, enforces: bool) -> VerdictRow:
+    w, v, shadow = t.waiting, t.judged, t.shadow
+    if v is None:
+        return VerdictRow(
+            bucket=w.bucket,
+            account=w.account,
+            event=w.event,
+            points=w.points,
+            outcome=t.outcome,
+            enforced=enforces,
+            model=0,
+            score=0,
+            own=0,
+        )
+    return VerdictRow(
+        bucket=w.bucket, account=w.account, event=w.event, points=w.points, outcome=t.outcome, enforced=enforces and t.says != "allow",
+        model=v.verdict.model, score=v.verdict.score_bp, own=v.verdict.own_bp, strengths=strengths_json(v.strengths),
+        shadow_model=None if shadow is None else shadow.model, shadow_score=None if shadow is None else shadow.score_bp,
+        shadow_outcome=None if shadow is None else _OUTCOMES[shadow.outcome],
+    )  # fmt: skip
+
+
+def _suspected(t: _Told) -> Suspected | None:
+    """What is to be held of it, and why; None: it passes."""
+    w, v = t.waiting, t.judged
+    if v is None:
         if w.points <= 0:
             return None
-        reason = Reason(
-            signal="unchecked",
-            strength=1,
-            bp=BASIS,
-            says=f"The checks could not judge it ({type(v).__name__}).",
-            softly="A check is not finished.",
-        )
+        says = f"The checks could not judge it ({type(t.error).__name__})."
+        reason = Reason(signal="unchecked", strength=1, bp=BASIS, says=says, softly="A check is not finished.")
         return Suspected(account=w.account, event=w.event, ring=w.account, score=0, reasons=_json([reason]), found="unchecked")
-    if w.hint and v.strengths:
-        signal, says, softly = _DOOR[w.hint]
-        reason = Reason(signal=signal, strength=1, bp=BASIS, says=says, softly=softly)
-        return Suspected(account=w.account, event=w.event, ring=w.account, score=v.verdict.score_bp, reasons=_json([reason]), found="door")
-    if v.verdict.outcome == "pass" or v.features is None:
+    if t.outcome in (store.EARNS_NOTHING, store.PASS) or t.says == "allow":
         return None
-    why = _json(reasons(v.verdict, v.strengths, v.features))
+    why = [] if v.features is None or v.verdict.outcome == "pass" else reasons(v.verdict, v.strengths, v.features)
+    if t.at_door:
+        signal, says, softly = _DOOR[1 if t.says == "block" else w.hint]
+        why.insert(0, Reason(signal=signal, strength=1, bp=BASIS, says=says, softly=softly))
     return Suspected(
-        account=w.account, event=w.event, ring=v.ring, score=v.verdict.score_bp, reasons=why, found="arrival",
-        at_once=v.verdict.outcome == "reject",
+        account=w.account, event=w.event, ring=v.ring or w.account, score=v.verdict.score_bp, reasons=_json(why),
+        found="door" if t.at_door else "arrival", at_once=v.verdict.outcome == "reject",
     )  # fmt: skip
+
+
+def _alert(event: int, error: Exception) -> str:
+    return f"Event {event} could not be judged and is held: {type(error).__name__}: {error}"[:500]
 
 
 def _json(why: Sequence[Reason]) -> str:

@@ -1,16 +1,15 @@
 """SQL of holds: what the judge suspects stays unsettled, in the case of its ring. Call under the locks of the accounts."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.fraud_policy import Policy
 
 Found = Literal["arrival", "door", "look_back", "unchecked"]
-AtDeadline = Literal["release", "reject"]
 
 
 class Suspected(Struct, frozen=True, kw_only=True):
@@ -116,23 +115,7 @@ JOIN event e ON e.bucket = w.bucket AND e.account = w.account AND e.number = w.e
 """
 
 
-class Terms(Struct, frozen=True, kw_only=True):
-    """How long somebody has to decide, and what comes then."""
-
-    hold_for: timedelta = timedelta(days=7)
-    at_deadline: AtDeadline = "release"
-
-
-TERMS: Final = "SELECT hold_for, at_deadline FROM fraud_policy WHERE program = $1"
-
-
-async def terms(connection: Connection, program: int) -> Terms:
-    """The program's policy about holds."""
-    row = await connection.fetchrow(TERMS, program)
-    return Terms() if row is None else Terms(hold_for=row["hold_for"], at_deadline=row["at_deadline"])
-
-
-async def file(connection: Connection, program: int, held: Sequence[Held], policy: Terms) -> int:
+async def file(connection: Connection, program: int, held: Sequence[Held], policy: Policy) -> int:
     """Put what is held into the cases of its rings, open ones or new ones, and note what platforms are to be told. The number of new cases."""
     opened = 0
     rings: dict[int, list[Held]] = {}

@@ -107,6 +107,9 @@ WAITING_OLDEST: Final = _latest(
 )
 LEASES_LOST: Final = _counter("leases_lost_total", "Work that a worker gave up because another had taken it meanwhile")
 DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
+FRAUD_WAITING: Final = _latest("fraud_waiting_events", "Events without a verdict; at most 100,000 are counted")
+FRAUD_HELD: Final = _latest("fraud_held_events", "Events that are held for a person; at most 100,000 are counted")
+FRAUD_OPEN_CASES: Final = _latest("fraud_open_cases", "Cases of the fraud checks that are not closed; at most 100,000 are counted")
 SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")
 
 FENCE_MISSES: Final = _counter("balance_fence_misses_total", "Pushed balances that were not newer than what Redis had")

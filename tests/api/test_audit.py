@@ -127,6 +127,12 @@ plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": 
 plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
 plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
 plain("PATCH", "/v1/points-policy", "/v1/points-policy", {"expiry": {"kind": "activity", "months": 18}})
+plain("POST", "/v1/fraud/models", "/v1/fraud/models", {"weights": {"burst": 3}, "note": REASON})
+plain(
+    "PUT", "/v1/fraud/policy", "/v1/fraud/policy",
+    {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9},
+)  # fmt: skip
+plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/delayed", {"on": False, "reason": REASON})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
@@ -155,6 +161,11 @@ async def _close_plastics(shop: Shop) -> tuple[str, Any]:
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("POST", "/v1/fraud/models/{version}/activate")
+async def _activate_fraud_model(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/models/{(await made(shop, '/v1/fraud/models', {}))['version']}/activate", {"as": "shadow"}
 
 
 @recipe("PATCH", "/v1/rewards/{code}")
@@ -562,7 +573,7 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 READING = {
     "check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures",
-    "seals lines", "seals verify",
+    "seals lines", "seals verify", "fraud status", "fraud models", "fraud labels export",
 }  # fmt: skip
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
 RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate", "seals now"}
@@ -573,7 +584,7 @@ RECORDED = {
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
     "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
-    "import vouchers": "voucher.load",
+    "import vouchers": "voucher.load", "fraud tune": "fraud_model.tune", "fraud labels import": "fraud_label.import",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

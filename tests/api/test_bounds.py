@@ -34,6 +34,8 @@ from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
 from schemas.fraud_lists import ListEntryBody
+from schemas.fraud_models import FraudModelBody, SignalSwitch
+from schemas.fraud_policy import FraudPolicyBody
 from schemas.impact import FactorBody
 from schemas.links import LinkBody
 from schemas.openings import OpeningBody
@@ -65,6 +67,7 @@ from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
 from service.flows import fraud_lists
+from service.flows.fraud_monitor import days_of
 from service.flows.jwks import UnusableUrl, check_url
 from tests.api.operators import Operators, _token
 
@@ -286,7 +289,17 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(AssetStep, "reason", lambda n: "a" * n), field(AdjustmentBody, "reason", lambda n: "a" * n, **ADJUSTMENT),
         field(AdjustmentBody, "note", lambda n: "a" * n, reason="r", **ADJUSTMENT), field(DecisionBody, "note", lambda n: "a" * n),
         field(ListEntryBody, "reason", lambda n: "a" * n, **LISTING),
+        field(FraudModelBody, "note", lambda n: "a" * n), field(SignalSwitch, "reason", lambda n: "a" * n, on=True),
     ),
+    "MAX_FRAUD_LOG_ODDS": both(
+        field(FraudModelBody, "intercept", int), field(FraudModelBody, "weights", lambda n: {"burst": n}), field(FraudModelBody, "caps", lambda n: {"effort": n}),
+    ),
+    "MAX_FRAUD_SIGNALS": both(
+        listed(FraudModelBody, "off", "burst"), field(FraudModelBody, "weights", lambda n: {f"s{i}": 1 for i in range(n)}),
+        field(FraudModelBody, "caps", lambda n: {f"s{i}": 1 for i in range(n)}),
+    ),
+    "MAX_REVIEWS_A_DAY": field(FraudPolicyBody, "reviews_a_day", int, hold_for="P7D", at_deadline="release", alone_points=1),
+    "MAX_MONITOR_DAYS": lambda n: days_of(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
     "MAX_PLASTIC_LINES": plastic_lines,
@@ -419,7 +432,7 @@ def test_a_page_of_a_replay_is_bounded_like_others(name: str, bound: int) -> Non
 
 
 def test_every_bound_is_tried() -> None:
-    """That of request ids is in test_visits, of versions in test_impact, of what a program declares in test_vocabulary, of forms' parameters
+    """That of request ids is in test_visits, of versions in test_impact and test_fraud_models, of what a program declares in test_vocabulary, of forms' parameters
     above, of balances in flows/test_openings.
     """
     elsewhere = {
@@ -427,6 +440,7 @@ def test_every_bound_is_tried() -> None:
         "MAX_FORM_FIELDS",
         "MAX_BALANCE",
         "MAX_FACTOR_VERSIONS",
+        "MAX_FRAUD_MODELS",
         "MAX_POLICY_VERSIONS",
         "MAX_OWN_CLASSES",
         "MAX_OWN_KINDS",

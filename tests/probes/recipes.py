@@ -37,6 +37,8 @@ PATHS: dict[str, str] = {
     "/v1/plastics/periods/{period}": "plastic_period",
     "/v1/adjustments/{adjustment}": "adjustment",
     "/v1/fraud/lists/{entry}": "fraud_list_entry",
+    "/v1/fraud/models/{version}": "fraud_model",
+    "/v1/fraud/signals/{signal}": "signal",
     "/v1/redemptions/{redemption}": "redemption",
     "/v1/me/redemptions/{redemption}": "redemption",
 }
@@ -53,8 +55,8 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
 
-OWN_NAMES = {("POST", "/v1/consumers/{ref}/link")}
-"""Routes whose path names something in the caller's own namespace, which they make if it is not there: nobody else's is meant."""
+OWN_NAMES = {("POST", "/v1/consumers/{ref}/link"), ("POST", "/v1/fraud/signals/{signal}")}
+"""Routes whose path names something in the caller's own namespace, which they make if it is not there, or that all have: nobody else's is meant."""
 
 QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
@@ -284,6 +286,12 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
     ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
     ("PATCH", "/v1/points-policy"): Body(lambda _: {"expiry": {"kind": "fixed", "on": "12-31"}, "warn_before_days": None}),
+    ("POST", "/v1/fraud/models"): Body(
+        lambda t: {"base": t.objects["fraud_model"], "weights": {"burst": 3}}, refers={("base",): "fraud_model"}
+    ),
+    ("POST", "/v1/fraud/models/{version}/activate"): Body(lambda _: {"as": "shadow"}),
+    ("POST", "/v1/fraud/signals/{signal}"): Body(lambda _: {"on": False, "reason": "a campaign day"}),
+    ("PUT", "/v1/fraud/policy"): Body(lambda _: {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9}),
     ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
     ("PATCH", "/v1/packaging/classes/{code}"): Body(
         lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}

@@ -23,6 +23,7 @@ from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.causes import CauseBody
 from schemas.fraud_lists import ListEntryBody
+from schemas.fraud_models import FraudModelBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.points_policy import PointsPolicy, TransferPolicy
@@ -31,6 +32,7 @@ from schemas.rewards import RewardBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
+from service.domain.fraud.signals import NAMES
 from service.domain.links import new_code
 from service.domain.redeeming import new_id
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
@@ -43,6 +45,7 @@ from service.flows import (
     client_credentials,
     erase,
     fraud_lists,
+    fraud_models,
     impact,
     passwords,
     privacy_requests,
@@ -451,6 +454,28 @@ async def _audit_request(t: Tenant) -> str:
     return request
 
 
+_versions = itertools.cycle(range(1_000, 9_000, 500))
+"""Where the versions of a program's fraud model begin: each program of a deployment has numbers of its own."""
+
+
+async def _fraud_model(t: Tenant) -> int:
+    if not await t.fetch("SELECT FROM fraud_model WHERE program = $1 LIMIT 1", t.program):
+        await t.fetch(
+            "INSERT INTO fraud_model (program, version, body, state) VALUES ($1, $2, '{}', 'retired')", t.program, next(_versions)
+        )
+    body = FraudModelBody(note=f"{t.mark} note")
+    made = await t.flow(fraud_models.draft, body, program=t.program, operator=t.latest_operator, change=Change())
+    return int(made.version)
+
+
+_signals = itertools.cycle(NAMES)
+
+
+async def _signal(t: Tenant) -> str:
+    """Everybody has the same ones."""
+    return next(_signals)
+
+
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
@@ -463,6 +488,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "fraud_list_entry": _fraud_list_entry, "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
     "redemption": _redemption, "captured_redemption": _captured_redemption,
     "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
+    "fraud_model": _fraud_model, "signal": _signal,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 

@@ -696,7 +696,7 @@ async def a_hold(stage: Stage) -> Done:
 
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
-    "judge.freed judge.written judge.committed judge.saved",
+    "judge.freed judge.counted judge.written judge.committed judge.saved",
     a_hold: "judge.kept",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
     scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",

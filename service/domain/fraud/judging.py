@@ -45,6 +45,10 @@ class Judging:
         self._hash_key = hash_key
         self._pipeline = Pipeline(judge, windows=state.windows, rings=state.rings, norms=state.norms)
 
+    def use(self, judge: Judge) -> None:
+        """Decide with another model from now on."""
+        self._pipeline.judged_by = judge
+
     def judge_event(self, event: Event, facts: Facts) -> Judged:
         """The verdict on an event as it is stored (attributes hashed; see intake.minimised); the state then includes the event."""
         return self._pipeline.judge(self.observed(event, facts))
