@@ -56,10 +56,14 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("other_hands", {"moved_s": 3_600, "hour_spreads": 3}, {"moved_s": 30 * 86_400, "hour_spreads": 3}),  # moved house a month ago
     ("closed", {"station_events": 1_000, "hour_share": 0.0005}, {"station_events": 20, "hour_share": 0.0005}),  # a new station
     ("delayed", {"delay_spreads": 3}, {"delay_spreads": 1}),  # a station that uploads at night
-    ("flagged", {"flagged": 2, "flagged_share": 0.5}, {"flagged": 2, "flagged_share": 0.01}),  # a busy account with one odd day
-    ("suspect_company", {"others_suspicion": 5, "others_share": 0.6}, {"others_suspicion": 5, "others_share": 0.01}),  # a carrier's NAT
-    ("suspect_ring", {"ring_suspicion": 5, "ring_share": 0.6}, {"ring_suspicion": 0.2, "ring_share": 0.6}),
+    ("flagged", {"account_odds": 2}, {"account_odds": 0.3}),  # a busy account with one odd day
+    ("flagged_kind", {"kind_odds": 2}, {"kind_odds": 0.3}),
+    ("suspect_company", {"company_odds": 2}, {"company_odds": 0.1}),  # a carrier's NAT
+    ("suspect_ring", {"ring_odds": 2}, {"ring_odds": 0.3}),
+    ("convicted", {"convicted_share": 0.4}, {"convicted_share": 0.04}),  # one of a large ring
 ]  # fmt: skip
+
+EIGHTHS = {"flagged", "flagged_kind", "suspect_company", "suspect_ring"}
 
 
 @pytest.mark.parametrize(("name", "fraud", "honest"), EXAMPLES, ids=[name for name, _, _ in EXAMPLES])
@@ -78,10 +82,10 @@ def test_nothing_fires_on_nothing() -> None:
     assert [name for name, look in LOOK.items() if look(Features()) > 0] == []
 
 
-def test_strengths_are_quarters() -> None:
+def test_strengths_are_quarters_or_eighths() -> None:
     for name, fraud, honest in EXAMPLES:
         for given in (fraud, honest):
-            assert LOOK[name](Features(**given)) in {0, 0.25, 0.5, 0.75, 1}
+            assert LOOK[name](Features(**given)) in {i / (8 if name in EIGHTHS else 4) for i in range(9)}
 
 
 def test_surprise_is_the_log_likelihood_ratio_against_chance() -> None:

@@ -9,7 +9,7 @@ from service.domain.fraud.account import is_steady, moved_at
 from service.domain.fraud.norms import YOUNG, Norms, surprise
 from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
-from service.domain.fraud.touches import SUSPECTS, YOUNG_MOST_S
+from service.domain.fraud.touches import YOUNG_MOST_S
 from service.domain.fraud.windows import DAY, EMPTY, HOUR, Count
 
 Counts = Mapping[str, Count]
@@ -107,20 +107,32 @@ class Features(Struct, kw_only=True, gc=False):
     hour_share: float = 1
     station_events: float = 0
     delay_spreads: float = 0
-    # history
-    flagged: float = 0
-    flagged_share: float = 0
-    others_suspicion: float = 0
-    others_share: float = 0
-    ring_suspicion: float = 0
-    ring_share: float = 0
+    # history: see history.inherit
+    account_odds: float = 0
+    account_events: float = 0
+    account_odd: float = 0
+    kind: str = ""
+    kind_odds: float = 0
+    kind_events: float = 0
+    kind_odd: float = 0
+    ring_odds: float = 0
+    ring_events: float = 0
+    ring_odd: float = 0
+    company_odds: float = 0
+    company_events: float = 0
+    company: str = ""
+    convicted: int = 0
+    convicted_share: float = 0
 
     measures: dict[str, float] = {}
     """What the program's norms learn from this event."""
 
 
 def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Features:
-    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict."""
+    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict.
+
+    What is inherited is not in them: history.inherit adds that.
+    """
     f = Features(points=o.points, age_days=o.age_s / 86_400, measures={})
     f.young = o.age_s < min(norms.young_s(), YOUNG_MOST_S)
     f.measures[YOUNG] = o.age_s + 1
@@ -135,7 +147,6 @@ def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Fea
     else:
         f.reused = reused
     _place(f, o, norms)
-    _history(f, counts, ring)
     return f
 
 
@@ -274,19 +285,3 @@ def _place(f: Features, o: Observation, norms: Norms) -> None:
     if station and account.station and station != account.station:
         f.station_s = abs(o.at - account.station_at)
     f.delay_spreads = _measure(f, norms, f"delay.{o.type}", max(o.delay_s, 0) + HOUR)
-
-
-def _history(f: Features, counts: Counts, ring: Ring) -> None:
-    """Suspicion of others: what the account raised itself is left out, at most all that it raised anywhere."""
-    own = counts["account.month"].suspect
-    f.flagged, f.flagged_share = own, own / max(counts["account.month"].events, 1)
-    for slot in SUSPECTS:
-        count = counts.get(slot)
-        if count is None or count.suspect <= own:
-            continue
-        others = count.suspect - own
-        share = min(1.0, others / max(count.events, 1))
-        if others * share > f.others_suspicion * f.others_share:
-            f.others_suspicion, f.others_share = others, share
-    others = max(0.0, ring.suspicion - own)
-    f.ring_suspicion, f.ring_share = others, min(1.0, others / max(ring.events, 1))
