@@ -31,6 +31,8 @@ class Row(Struct, frozen=True, kw_only=True, gc=False):
 
     strengths: tuple[float, ...]
     fraud: bool
+    kind: int = 0
+    """Of the events: index of records.KINDS."""
     events: int = 1
     points: int = 0
 
@@ -84,11 +86,12 @@ def with_threshold(model: Model, rows: Sequence[Row], *, precision: float = PREC
 
 
 def _grouped(rows: Iterable[Row]) -> list[Row]:
-    sums: dict[tuple[tuple[float, ...], bool], tuple[int, int]] = {}
+    sums: dict[tuple[tuple[float, ...], int, bool], tuple[int, int]] = {}
     for row in rows:
-        events, points = sums.get((row.strengths, row.fraud), (0, 0))
-        sums[row.strengths, row.fraud] = events + row.events, points + row.points
-    return [Row(strengths=s, fraud=fraud, events=e, points=p) for (s, fraud), (e, p) in sums.items()]
+        key = row.strengths, row.kind, row.fraud
+        events, points = sums.get(key, (0, 0))
+        sums[key] = events + row.events, points + row.points
+    return [Row(strengths=s, kind=kind, fraud=fraud, events=e, points=p) for (s, kind, fraud), (e, p) in sums.items()]
 
 
 def _fit(rows: Sequence[Row], start: Model, *, pull: float, rounds: int) -> Model:
@@ -128,7 +131,7 @@ def _sparse(strengths: Sequence[float]) -> list[tuple[int, float]]:
 
 def _scored(model: Model, rows: Sequence[Row]) -> list[tuple[int, Row]]:
     judge = Judge(model)
-    return [(basis_points(judge.log_odds(row.strengths)[0]), row) for row in rows]
+    return [(basis_points(judge.log_odds(row.strengths, kind=row.kind)[0]), row) for row in rows]
 
 
 def _at(scored: Sequence[tuple[int, Row]], threshold: int) -> tuple[float, float, float]:
@@ -144,7 +147,7 @@ def _at(scored: Sequence[tuple[int, Row]], threshold: int) -> tuple[float, float
 def _loss(rows: Sequence[Row], judge: Judge) -> float:
     total = 0.0
     for row in rows:
-        odds = judge.log_odds(row.strengths)[0]
+        odds = judge.log_odds(row.strengths, kind=row.kind)[0]
         total += row.events * _softplus(-odds if row.fraud else odds)
     return total / sum(row.events for row in rows)
 

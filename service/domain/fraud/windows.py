@@ -27,7 +27,7 @@ MAX_BUCKETS: Final = 3
 FIELDS: Final = ("events", "points", "young", "suspect", "reversed", "money", "shipped", "returned", "free")
 NOTHING: Final = (0.0,) * len(FIELDS)
 Sums = tuple[float, ...]
-"""In the order of FIELDS: events; points earned; points of young accounts; Σ of suspicion (0 to 1 an event); points taken back;
+"""In the order of FIELDS: events; points earned; points of young accounts; Σ of suspicion (nats, own); points taken back;
 money in major units; units of packaging that were shipped, and that came back; points of what costs nothing (activities)."""
 
 
