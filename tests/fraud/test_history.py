@@ -15,14 +15,14 @@ from service.domain.fraud.windows import DAY, HOUR
 from tests.fraud.making import T0, observation
 
 ODDS = st.floats(0, 4)
-MODEL = Model(weights={"reused_parcel": 3.2, "suspect_ring": 6.0}, intercept=-6.0, hold_bp=5_000)
+MODEL = Model(weights={"foreign_parcels": 4.8, "suspect_ring": 6.0}, intercept=-6.0, hold_bp=5_000)
 """An odd event raises 2.4 nats by itself and is held from 6 on: only together with what the account or its ring did."""
 
 
 def odd(account: int, at: int, number: int, **more: str) -> list[Observation]:
-    """A claim that somebody else has made already: an event that raises suspicion by itself, and the one before that makes it so."""
-    evidence = (f"back:w{number}:bag",)
-    returns = {"type": "packaging.returned", "activity": "", "shape": f"r:{number}", "evidence": evidence}
+    """Parcels that came back from somebody else already: an event that raises suspicion by itself, and the one before that makes it so."""
+    waybills = (f"w{number}", f"v{number}")
+    returns = {"type": "packaging.returned", "activity": "", "shape": f"r:{number}", "waybills": waybills}
     others = observation(account=10_000 + number, at=at - 1, number=-number, points=0, **returns)
     return [others, observation(account=account, at=at, number=number, entities=dict(more), returns=(Returned(class_="bag"),), **returns)]
 
