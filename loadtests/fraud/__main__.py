@@ -24,7 +24,7 @@ UNKNOWN_RECALL: Final = 0.5
 UNKNOWN_ROUNDS: Final = 40
 Labelled = list[tuple[str | None, Row]]
 PARTS: Final = 2
-"""Rings of a world are smaller where it is small and has many patterns: half of them each make rings as large as those of 300,000 events."""
+"""A small world of many patterns has small rings: with half of the patterns and twice the fraud they are four times as large."""
 PASSES: Final = 2
 """Of tuning: what an event inherits depends on the verdicts before it, so that the rows of the tuned model differ from the first ones."""
 
