@@ -53,6 +53,7 @@ NAMES: Final = (
     "judge.held",
     "judge.moved",
     "judge.told",
+    "judge.learnt",
     "judge.kept",
     "judge.filed",
     "judge.freed",

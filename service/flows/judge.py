@@ -7,38 +7,30 @@ which judges end, again and again, is found, and held for a person.
 """
 
 import asyncio
-import contextlib
-import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 import structlog
-from msgspec import Struct
 
-from schemas.events import Event, StoredEvent
 from service import failpoints
-from service.domain.catalogue import Catalogue
-from service.domain.fraud.judging import Facts, Judging
-from service.domain.fraud.lists import ListName, Lists
-from service.domain.fraud.model import BASIS, Judge, Model, Reason, Verdict, reasons
-from service.domain.fraud.pipeline import Judged
-from service.domain.fraud.signals import SIGNALS
+from service.domain.fraud.judging import Judging
+from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.state import OtherFormat, State
 from service.flows.knowledge import Knowledge
+from service.flows.verdicts import Rules, Told, Written, alert_words, all_suspected, case_of, count, judge_all, row_of, take_in, tell
 from service.fraud_memory import Memory, Overtaken, Record
 from service.projection import REDIS_UNREACHABLE
 from service.store import fraud_holds as holds
 from service.store import fraud_hours, fraud_lists, fraud_models, fraud_policy, leases
 from service.store import screening as store
 from service.store.connection import Connection, Pool, plan_by_index
-from service.store.fraud_holds import Suspected
 from service.store.fraud_models import Active
 from service.store.fraud_policy import Policy
 from service.store.leases import Lease, LeaseLost
-from service.store.screening import VerdictRow, Waiting
+from service.store.screening import Waiting
 from service.telemetry import metrics, tallies
 
 BATCH: Final = 500
@@ -53,19 +45,6 @@ MAX_TRIES: Final = 3
 CHECK_TIMEOUT_S: Final = 5.0
 SAVE_EVERY_S: Final = 5.0
 """What was judged since the snapshot in Redis is looked at again by the next judge: as many events as fit in there."""
-
-_events = msgspec.json.Decoder(StoredEvent)
-_ACTIONS: Final = {
-    "order.paid": "purchase",
-    "order.fulfilled": "packaging",
-    "packaging.returned": "return",
-    "activity.completed": "activity",
-}
-_DOOR: Final = {
-    1: ("block_list", "On a block list.", "An earlier review concerns this account or what it used."),
-    2: ("door_burst", "Far more events within an hour than people make.", "Unusually many actions in a short time."),
-}
-_OUTCOMES: Final = {"pass": store.PASS, "hold": store.HOLD, "reject": store.REJECT}
 
 log = structlog.get_logger("greenpoints.judge")
 
@@ -86,42 +65,6 @@ class _Mind:
         """What changed, and could not be saved."""
         self.save_at = 0.0
         """The first time at once: everything there is, if there is no snapshot."""
-
-
-class _Rules:
-    """What a program says at the moment: models, policy, lists."""
-
-    def __init__(self, models: Active, policy: Policy, lists: Lists) -> None:
-        self.judge = Judge(models.running)
-        self.shadow = None if models.shadow is None else Judge(models.shadow)
-        self.policy = policy
-        self.lists = lists
-
-
-class _Told(Struct, kw_only=True):
-    """An event with what came of it."""
-
-    waiting: Waiting
-    judged: Judged | None
-    """None: it could not be judged."""
-    error: Exception | None = None
-    says: ListName | None = None
-    shadow: Verdict | None = None
-
-    @property
-    def outcome(self) -> int:
-        """As table `verdict` has it."""
-        if self.judged is None:
-            return store.UNJUDGED
-        if not self.judged.strengths:
-            return store.EARNS_NOTHING
-        found = _OUTCOMES[self.judged.verdict.outcome]
-        return store.HOLD if found == store.PASS and self.at_door else found
-
-    @property
-    def at_door(self) -> bool:
-        """Whether the checks at the door, or a block list, hold it."""
-        return self.says == "block" or (self.waiting.hint > 0 and self.says != "allow")
 
 
 class Judges:
@@ -182,15 +125,15 @@ class Judges:
             raise
         return done
 
-    async def _rules(self, connection: Connection, program: int) -> _Rules:
+    async def _rules(self, connection: Connection, program: int) -> Rules:
         models = await fraud_models.active(connection, program)
         if self.model is not None:
             models = Active(running=self.model)
-        return _Rules(models, await fraud_policy.policy(connection, program), await fraud_lists.active(connection, program))
+        return Rules(models, await fraud_policy.policy(connection, program), await fraud_lists.active(connection, program))
 
     # Memory
 
-    async def _mind(self, connection: Connection, program: int, lease: Lease, rules: _Rules) -> _Mind:
+    async def _mind(self, connection: Connection, program: int, lease: Lease, rules: Rules) -> _Mind:
         """What this process remembers, if nobody has judged meanwhile; else what another one saved, and what was judged since."""
         mind = self.minds.pop(program, None)
         progress = await store.progress(connection, program)
@@ -206,11 +149,18 @@ class Judges:
             first = await store.place_at(connection, program, now - MEMORY, progress.seq)
             mind = _Mind(rules.judge, State(tracked=True), hash_key=self._hash_key, seq=first)
         start = mind.seq
+        decisions = await store.told_since(connection, program, start)
         while mind.seq < progress.seq:
             page = await store.replay(connection, program, mind.seq, PAGE)
-            await asyncio.to_thread(_take_in, mind.judging, [self._case(w, catalogue, program) for _, w in page])
-            mind.seq = page[-1][0] if page else progress.seq
+            through = page[-1][0] if page else progress.seq
+            now_told = [d for d in decisions if d.told < through]
+            decisions = decisions[len(now_told) :]
+            cases = [(seq, case_of(w, catalogue, program)) for seq, w in page]
+            await asyncio.to_thread(take_in, mind.judging, cases, now_told)
+            mind.seq = through
             await leases.still_mine(connection, lease)
+        for decided in decisions:
+            tell(mind.judging, decided)
         if start < progress.seq:
             log.info(
                 "a judge looked at what was judged before it", program=program, events=progress.seq - start,
@@ -218,7 +168,7 @@ class Judges:
             )  # fmt: skip
         return mind
 
-    async def _saved(self, program: int, last: int, rules: _Rules) -> _Mind | None:
+    async def _saved(self, program: int, last: int, rules: Rules) -> _Mind | None:
         try:
             snapshot = await self._memory.load(program)
         except REDIS_UNREACHABLE as error:
@@ -258,7 +208,7 @@ class Judges:
 
     # One batch
 
-    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: _Mind, rules: _Rules) -> int:
+    async def _batch(self, connection: Connection, program: int, lease: Lease, mind: _Mind, rules: Rules) -> int:
         """Judge a batch in one transaction after announcing it; how many events."""
         progress = await store.progress(connection, program)
         failpoints.at("judge.looked")
@@ -272,59 +222,46 @@ class Judges:
                 return 1  # look again
         else:
             waiting = await store.waiting(connection, program, BATCH)
-        if not waiting:
+        decisions = await store.untold(connection, program)
+        if not waiting and not decisions:
             return 0
         rest = progress.taking[1:] if alone else []
         unjudged = alone and progress.tries >= MAX_TRIES
-        if not unjudged:
+        if waiting and not unjudged:
             await store.begin(connection, program, progress.taking if alone else [w.event for w in waiting])
         failpoints.at("judge.begun")
+        again = [s for decided in decisions for s in tell(mind.judging, decided)]
         told = await self._judge(connection, program, mind.judging, waiting, rules, skip=unjudged)
         failpoints.at("judge.judged")
-        mind.seq = await self._write(connection, program, lease, told, mind.seq, rest, rules.policy)
+        written = Written(told=told, again=again, decisions=[d.number for d in decisions], rest=rest)
+        mind.seq = await self._write(connection, program, lease, written, mind.seq, rules.policy)
         failpoints.at("judge.committed")
         return len(waiting)
 
     async def _judge(
-        self, connection: Connection, program: int, judging: Judging, waiting: Sequence[Waiting], rules: _Rules, *, skip: bool
-    ) -> list[_Told]:
+        self, connection: Connection, program: int, judging: Judging, waiting: Sequence[Waiting], rules: Rules, *, skip: bool
+    ) -> list[Told]:
         if skip:
             stuck = JudgeStuck("the checks ended or hung at this event, again and again")
-            return [_Told(waiting=w, judged=None, error=stuck) for w in waiting]
+            return [Told(waiting=w, judged=None, error=stuck) for w in waiting]
         _, version = await store.now_and_catalogue(connection)
         catalogue = await self._knowledge.catalogue_at(connection, version)
-        cases = [self._case(w, catalogue, program) for w in waiting]
+        cases = [case_of(w, catalogue, program) for w in waiting]
         began = time.perf_counter()
         try:
             async with asyncio.timeout(self._timeout_s):
-                told = await asyncio.to_thread(_judge_all, judging, waiting, cases, rules)
+                told = await asyncio.to_thread(judge_all, judging, waiting, cases, rules)
         except TimeoutError:
             raise JudgeStuck(f"judging {len(waiting)} events took longer than {self._timeout_s} s") from None
         tallies.spread(metrics.JUDGE_SECONDS).add(time.perf_counter() - began)
         return told
 
-    def _case(self, w: Waiting, catalogue: Catalogue, program: int) -> tuple[StoredEvent, Facts]:
-        event = _events.decode(w.facts)
-        known = catalogue.programs.get(program)
-        caps = 0
-        if (action := _ACTIONS.get(w.type)) is not None:
-            for campaign in catalogue.candidates(program, action, w.platform_code, event.occurred_at):
-                if campaign.body.caps is not None and campaign.body.caps.order is not None:
-                    caps += campaign.body.caps.order
-        certificates: dict[str, str] = {} if w.certificates is None else json.loads(w.certificates)
-        facts = Facts(
-            number=w.event, platform=w.platform_code, account_id=w.account, opened_at=event.occurred_at, points=w.points,
-            received_at=w.received_at, certificates=certificates, most=caps, kinds={} if known is None else known.activity_kinds,
-        )  # fmt: skip
-        return event, facts
-
-    async def _write(
-        self, connection: Connection, program: int, lease: Lease, told: Sequence[_Told], seq: int, rest: Sequence[int], policy: Policy
-    ) -> int:
+    async def _write(self, connection: Connection, program: int, lease: Lease, w: Written, seq: int, policy: Policy) -> int:
         """One transaction: verdicts, what is held, and what may settle. Raises LeaseLost: nothing has changed."""
         enforces = self._mode == "enforce"
-        rows = [_row(t, enforces=enforces) for t in told]
-        suspected = [s for t in told if (s := _suspected(t)) is not None]
+        told, rest = w.told, w.rest
+        rows = [row_of(t, enforces=enforces) for t in told]
+        suspected = all_suspected(w)
         last = seq + len(rows)
         held: list[holds.Held] = []
         opened = 0
@@ -338,6 +275,9 @@ class Judges:
             failpoints.at("judge.moved")
             await store.insert_verdicts(connection, program, seq, rows)
             failpoints.at("judge.told")
+            if w.decisions:
+                await store.tell(connection, w.decisions, seq)
+                failpoints.at("judge.learnt")
             if suspected and enforces:
                 held = await holds.hold(connection, program, suspected)
                 failpoints.at("judge.kept")
@@ -346,119 +286,15 @@ class Judges:
             stays = {h.suspected.event for h in held if h.state == "held"}
             await store.free(connection, [(t.waiting.bucket, t.waiting.event) for t in told if t.waiting.event not in stays])
             failpoints.at("judge.freed")
-            await fraud_hours.add(connection, program, rows, reasons={s.event: s.reasons for s in suspected})
+            await fraud_hours.add(connection, program, rows, reasons={s.event: s.reasons for s in suspected if s.found != "look_back"})
             failpoints.at("judge.counted")
             for t in told:
                 if t.error is not None:
-                    await holds.alert(connection, program, t.waiting.event, _alert(t.waiting.event, t.error))
+                    await holds.alert(connection, program, t.waiting.event, alert_words(t.waiting.event, t.error))
                     log.error("an event could not be judged; it is held", number=t.waiting.event, error=repr(t.error))
             failpoints.at("judge.written")
-        _count(rows, held, opened)
+        count(rows, held, opened)
         return last
-
-
-Case = tuple[StoredEvent, Facts]
-
-
-def _take_in(judging: Judging, cases: Sequence[Case]) -> None:
-    for event, facts in cases:
-        with contextlib.suppress(Exception):  # it was held when it was judged; what it left is as it was then
-            judging.judge_event(cast("Event", event), facts)
-
-
-def _judge_all(judging: Judging, waiting: Sequence[Waiting], cases: Sequence[Case], rules: _Rules) -> list[_Told]:
-    """Judge one after the other; an event whose check raises does not stop the others."""
-    told: list[_Told] = []
-    for w, (event, facts) in zip(waiting, cases, strict=True):
-        try:
-            judged = judging.judge_event(cast("Event", event), facts)
-            says = rules.lists.says(w.account, event.attributes) if judged.strengths else None
-            shadow = rules.shadow.decide(judged.strengths) if rules.shadow is not None and judged.strengths else None
-            told.append(_Told(waiting=w, judged=judged, says=says, shadow=shadow))
-        except Exception as error:  # noqa: BLE001 - whatever it is: the event is held, and somebody is told
-            told.append(_Told(waiting=w, judged=None, error=error))
-    return told
-
-
-def _everything(state: State) -> list[Record]:
-    return state.changed(everything=True)
-
-
-def _row(t: _Told, *, enforces: bool) -> VerdictRow:
-    w, v, shadow = t.waiting, t.judged, t.shadow
-    if v is None:
-        return VerdictRow(
-            bucket=w.bucket,
-            account=w.account,
-            event=w.event,
-            points=w.points,
-            outcome=t.outcome,
-            enforced=enforces,
-            model=0,
-            score=0,
-            own=0,
-        )
-    return VerdictRow(
-        bucket=w.bucket, account=w.account, event=w.event, points=w.points, outcome=t.outcome, enforced=enforces and t.says != "allow",
-        model=v.verdict.model, score=v.verdict.score_bp, own=v.verdict.own_bp, strengths=strengths_json(v.strengths),
-        shadow_model=None if shadow is None else shadow.model, shadow_score=None if shadow is None else shadow.score_bp,
-        shadow_outcome=None if shadow is None else _OUTCOMES[shadow.outcome],
-    )  # fmt: skip
-
-
-def _suspected(t: _Told) -> Suspected | None:
-    """What is to be held of it, and why; None: it passes."""
-    w, v = t.waiting, t.judged
-    if v is None:
-        if w.points <= 0:
-            return None
-        says = f"The checks could not judge it ({type(t.error).__name__})."
-        reason = Reason(signal="unchecked", strength=1, bp=BASIS, says=says, softly="A check is not finished.")
-        return Suspected(account=w.account, event=w.event, ring=w.account, score=0, reasons=_json([reason]), found="unchecked")
-    if t.outcome in (store.EARNS_NOTHING, store.PASS) or t.says == "allow":
-        return None
-    why = [] if v.features is None or v.verdict.outcome == "pass" else reasons(v.verdict, v.strengths, v.features)
-    if t.at_door:
-        signal, says, softly = _DOOR[1 if t.says == "block" else w.hint]
-        why.insert(0, Reason(signal=signal, strength=1, bp=BASIS, says=says, softly=softly))
-    return Suspected(
-        account=w.account, event=w.event, ring=v.ring or w.account, score=v.verdict.score_bp, reasons=_json(why),
-        found="door" if t.at_door else "arrival", at_once=v.verdict.outcome == "reject",
-    )  # fmt: skip
-
-
-def _alert(event: int, error: Exception) -> str:
-    return f"Event {event} could not be judged and is held: {type(error).__name__}: {error}"[:500]
-
-
-def _json(why: Sequence[Reason]) -> str:
-    return msgspec.json.encode(why).decode()
-
-
-def strengths_json(strengths: Sequence[float]) -> str | None:
-    """Strengths above 0 as JSON {signal: quarters}; None: there is none."""
-    fired: Mapping[str, int] = {SIGNALS[i].name: round(4 * s) for i, s in enumerate(strengths) if s}
-    return json.dumps(fired, separators=(",", ":")) if fired else None
-
-
-def _count(rows: Sequence[VerdictRow], held: Sequence[holds.Held], opened: int) -> None:
-    for outcome, n in _tally(rows).items():
-        tallies.count(metrics.VERDICTS, outcome).add(n)
-    if held:
-        tallies.count(metrics.HELD_POINTS).add(sum(h.points for h in held if h.state == "held"))
-    if opened:
-        tallies.count(metrics.CASES_OPENED).add(opened)
-
-
-_NAMES: Final = {0: "earns nothing", 1: "pass", 2: "hold", 3: "reject", 4: "unjudged"}
-
-
-def _tally(rows: Sequence[VerdictRow]) -> dict[str, int]:
-    sums: dict[str, int] = {}
-    for row in rows:
-        name = _NAMES[row.outcome]
-        sums[name] = sums.get(name, 0) + 1
-    return sums
 
 
 async def drain(pool: Pool) -> int:
@@ -470,3 +306,7 @@ async def drain(pool: Pool) -> int:
             if went < PAGE:
                 break
     return done
+
+
+def _everything(state: State) -> list[Record]:
+    return state.changed(everything=True)

@@ -36,11 +36,13 @@ WITH RECURSIVE p AS (
     SELECT (SELECT s.program FROM screening s WHERE s.state = 0 AND s.program > p.program ORDER BY s.program LIMIT 1) FROM p WHERE p.program IS NOT NULL
 )
 SELECT program FROM p WHERE program IS NOT NULL
+UNION
+SELECT program FROM fraud_decision WHERE status = 'done' AND told_seq IS NULL
 """
 
 
 async def programs(connection: Connection) -> list[int]:
-    """Programs that have events without a verdict; a look per program, however many events wait."""
+    """Programs that have events without a verdict, or decisions that no judge knows of; a look per program, however many events wait."""
     return [r["program"] for r in await connection.fetch(PROGRAMS)]
 
 
@@ -121,6 +123,48 @@ async def now_and_catalogue(connection: Connection) -> tuple[datetime, int]:
     return row["now"], row["catalogue_version"]
 
 
+# What persons decided --------------------------------------------------------------------------------------
+
+
+class Decided(Struct, frozen=True, kw_only=True):
+    """What a person decided of these accounts' events. `told`: the judge knew of it after this verdict; -1: it does not know yet."""
+
+    number: int
+    approves: bool
+    accounts: list[int]
+    told: int
+
+
+_DECIDED = """
+SELECT d.number, d.decision, coalesce(d.told_seq, -1) AS told, array_agg(DISTINCT e.account) AS accounts
+FROM fraud_decision d JOIN fraud_case_event e ON e.fraud_case = d.fraud_case AND e.event = ANY(d.events)
+"""
+UNTOLD: Final = (
+    f"{_DECIDED} WHERE d.program = $1 AND d.status = 'done' AND d.told_seq IS NULL GROUP BY d.number ORDER BY d.number LIMIT 100"
+)
+TOLD: Final = f"{_DECIDED} WHERE d.program = $1 AND d.status = 'done' AND d.told_seq >= $2 GROUP BY d.number ORDER BY d.told_seq, d.number"
+TELL: Final = "UPDATE fraud_decision SET told_seq = $2 WHERE number = ANY($1::bigint[]) AND told_seq IS NULL"
+
+
+async def untold(connection: Connection, program: int) -> list[Decided]:
+    """Decisions that the judge does not know of yet."""
+    return [_decided(r) for r in await connection.fetch(UNTOLD, program)]
+
+
+async def told_since(connection: Connection, program: int, seq: int) -> list[Decided]:
+    """Decisions that the judge knew of after the verdict with this place, in the same order."""
+    return [_decided(r) for r in await connection.fetch(TOLD, program, seq)]
+
+
+async def tell(connection: Connection, numbers: Sequence[int], seq: int) -> None:
+    """The judge knows of these decisions, and all its verdicts after that place rest on them."""
+    await connection.execute(TELL, numbers, seq)
+
+
+def _decided(r: Record) -> Decided:
+    return Decided(number=r["number"], approves=r["decision"] == "approve", accounts=r["accounts"], told=r["told"])
+
+
 # How far the judge has come ------------------------------------------------------------------------------
 
 
@@ -166,7 +210,7 @@ async def finish(connection: Connection, program: int, *, before: int, seq: int,
 
 
 class VerdictRow(Struct, frozen=True, kw_only=True):
-    """A row of `verdict`; scores in basis points; `strengths` is JSON {signal: quarters}."""
+    """A row of `verdict`; `score` in basis points, `own` in thousandths of a nat; `strengths` is JSON {signal: quarters}."""
 
     bucket: int
     account: int
@@ -188,7 +232,7 @@ INSERT INTO verdict (program, seq, bucket, account, event, points, outcome, enfo
                      strengths, judged_at)
 SELECT $1, $2 + v.n, v.bucket, v.account, v.event, v.points, v.outcome, v.enforced, v.model, v.score, v.own, v.shadow_model, v.shadow_score,
        v.shadow_outcome, v.strengths, now()
-FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::smallint[], $8::boolean[], $9::int[], $10::smallint[], $11::smallint[],
+FROM unnest($3::smallint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::smallint[], $8::boolean[], $9::int[], $10::smallint[], $11::integer[],
             $12::int[], $13::smallint[], $14::smallint[], $15::text[])
      WITH ORDINALITY AS v (bucket, account, event, points, outcome, enforced, model, score, own, shadow_model, shadow_score, shadow_outcome, strengths, n)
 """

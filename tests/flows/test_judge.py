@@ -4,11 +4,13 @@ import asyncio
 import time
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
+from service.domain.fraud.history import Again
 from service.domain.fraud.judging import Judging
-from service.domain.fraud.model import Model
+from service.domain.fraud.model import Model, Verdict
 from service.flows import judge as flow
 from service.flows.judge import Judges
 from service.flows.settle import settle_due
@@ -215,7 +217,8 @@ async def test_another_judge_goes_on_with_the_same_memory(bench: Bench, redis_is
     else:
         assert snapshot is not None
         assert snapshot.seq == 40
-    await bench.world.rows("DELETE FROM verdict RETURNING 1")
+    for table in ("verdict", "screening", "outbox", "fraud_case_event", "fraud_case"):
+        await bench.world.rows(f"DELETE FROM {table}")
     await bench.world.rows("UPDATE judge SET seq = 0 RETURNING 1")
     await bench.projection.redis.flushdb()
     await bench.world.rows("INSERT INTO screening SELECT bucket, account, number, program FROM event RETURNING 1")
@@ -247,3 +250,99 @@ async def test_who_lost_its_lease_writes_no_verdict(bench: Bench, monkeypatch: p
     monkeypatch.setattr(slow, "_judge", paused)
     assert await slow.judge_waiting() == 0
     assert [v["seq"] for v in await bench.verdicts()] == [1]
+
+
+async def numbers(bench: Bench) -> dict[str, tuple[int, int]]:
+    """Account and number of each event, by its id."""
+    return {r["id"]: (r["account"], r["number"]) for r in await bench.world.rows("SELECT id, account, number FROM event")}
+
+
+def shows(monkeypatch: pytest.MonkeyPatch, event: str, earlier: list[tuple[int, int]]) -> None:
+    """When this event is judged, these earlier ones (account, number) look different."""
+    judge = Judging.judge_event
+
+    def found(judging: Judging, of: Any, facts: Any) -> Any:
+        judged = judge(judging, of, facts)
+        if of.id != event:
+            return judged
+        verdict = Verdict(outcome="hold", score_bp=9_000, own=1.0, model=0, fired=((0, 3.0),))
+        again = tuple(Again(account_id=a, number=n, verdict=verdict, strengths=judged.strengths) for a, n in earlier)
+        return msgspec.structs.replace(judged, again=again)
+
+    monkeypatch.setattr(Judging, "judge_event", found)
+
+
+async def test_what_came_before_is_held_or_listed_when_its_ring_is_found(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    await bench.world.campaign(hold="P14D")
+    await bench.world.credit(order_paid(order="o-pending"))
+    await bench.world.credit(order_paid(order="o-settled"))
+    judges = bench.judging()
+    await judges.judge_waiting()
+    known = await numbers(bench)
+    for table in ("due", "award"):
+        await bench.world.rows(f"UPDATE {table} SET due_at = '2026-01-01T00:00Z' WHERE event = $1", known["o-settled:paid"][1])
+    assert await bench.settle() == 1
+    shows(monkeypatch, "o-odd:paid", [known["o-pending:paid"], known["o-settled:paid"]])
+    await bench.world.credit(order_paid(order="o-odd"))
+    await judges.judge_waiting()
+    found = await bench.world.rows(
+        "SELECT e.id, c.state, c.found, c.deadline IS NOT NULL AS due, s.state AS screened FROM fraud_case_event c "
+        "JOIN event e ON e.number = c.event LEFT JOIN screening s ON s.event = c.event ORDER BY e.id"
+    )
+    assert found == [
+        {"id": "o-pending:paid", "state": "held", "found": "look_back", "due": True, "screened": 1},
+        {"id": "o-settled:paid", "state": "settled", "found": "look_back", "due": False, "screened": None},
+    ]
+    told = await bench.world.rows("SELECT data::json ->> 'event' AS event FROM outbox")
+    assert told == [{"event": "o-pending:paid"}]
+
+
+async def test_what_settles_at_this_moment_is_not_held(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The account's lock: a settlement that has begun is waited for."""
+    await bench.world.campaign(hold="P14D")
+    await bench.world.credit(order_paid(order="o-1"))
+    judges = bench.judging()
+    await judges.judge_waiting()
+    known = await numbers(bench)
+    account, number = known["o-1:paid"]
+    shows(monkeypatch, "o-2:paid", [(account, number)])
+    await bench.world.credit(order_paid("c-2", order="o-2"))
+    async with bench.world.pool.acquire() as settling:
+        transaction = settling.transaction()
+        await transaction.start()
+        await settling.execute("SELECT FROM account WHERE id = $1 FOR NO KEY UPDATE", account)
+        await settling.execute("DELETE FROM due WHERE event = $1", number)
+        judged = asyncio.create_task(judges.judge_waiting())
+        await asyncio.sleep(0.5)
+        assert not judged.done()
+        await transaction.commit()
+    assert await judged == 1
+    assert await bench.world.rows("SELECT state, found FROM fraud_case_event") == [{"state": "settled", "found": "look_back"}]
+    assert await bench.world.rows("SELECT FROM screening") == []
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+async def test_a_judge_learns_what_persons_decide_and_the_next_one_knows_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, decision: str
+) -> None:
+    await bench.world.campaign()
+    await bench.world.credit(order_paid())
+    await bench.judging(model=EVERYTHING).judge_waiting()
+    await bench.world.rows(
+        "WITH o AS (INSERT INTO operator (email, password_hash, role) VALUES ('a@b.c', 'x', 'fraud') RETURNING id) "
+        "INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at, decided_at) "
+        "SELECT nextval('number'), c.program, c.fraud_case, $1, ARRAY[c.event], c.points, true, 'done', o.id, now(), now() FROM fraud_case_event c, o",
+        decision,
+    )
+    learnt: list[tuple[str, list[int]]] = []
+    monkeypatch.setattr(Judging, "clear", lambda _, accounts: learnt.append(("approve", list(accounts))))
+    monkeypatch.setattr(Judging, "convict", lambda _, accounts: learnt.append(("reject", list(accounts))) or ())
+    await bench.judging().judge_waiting()
+    ((account, _),) = (await numbers(bench)).values()
+    assert learnt == [(decision, [account])]
+    assert await bench.world.rows("SELECT told_seq FROM fraud_decision") == [{"told_seq": 1}]
+    await bench.judging().judge_waiting()
+    assert len(learnt) == 1, "nothing waits"
+    await bench.world.credit(order_paid())
+    await bench.judging().judge_waiting()
+    assert learnt == [(decision, [account])] * 2, "the memory that it takes over may be older than the decision"

@@ -83,7 +83,7 @@ def test_suspicion_falls_on_what_is_shared_and_counts_no_event() -> None:
     windows = MemoryWindows()
     touches = keys_of(observation(entities={"device": "d"}), young_s=DAY)
     windows.add(touches)
-    marks = aftermath(touches, suspicion=0.5)
+    marks = aftermath(touches, odds=0.5)
     windows.add(marks)
     assert {mark.slot for mark in marks} <= {*SUSPECTS, "account.month"}
     after_ = by_slot(touches, windows.add(touches))

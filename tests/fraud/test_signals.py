@@ -30,12 +30,12 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("shared_free", {"shared_free_nats": 8}, {"shared_free_nats": 2}),  # a family that likes to learn
     ("shared_gain", {"shared_gain_spreads": 3}, {"shared_gain_spreads": 1}),
     ("gain", {"gain_doublings": 3}, {"gain_doublings": 0.2}),  # all of the order is certified
-    ("one_sided", {"kind": "activity", "kind_nats": 9}, {"kind": "pure", "kind_nats": 7}),  # who buys only what is certified
+    ("one_sided", {"act": "activity", "act_nats": 9}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
     ("hugging", {"full": 3, "full_doublings": 0, "order_doublings": 0, "quantity": 8},
      {"full": 4, "full_doublings": -1.5, "order_doublings": 0, "quantity": 1}),  # washing machines, one of which costs just enough
     ("split", {"same_events": 4, "same_caps": 3, "gain_doublings": 0}, {"same_events": 4, "same_caps": 3, "gain_doublings": -1.5}),  # dear things
     ("refunds", {"reversals": 6, "reversal_nats": 9}, {"reversals": 1, "reversal_nats": 1}),  # one pair of shoes
-    ("choice_again", {"kind": "choice", "same_events": 6}, {"kind": "pure", "same_events": 6}),  # coffee, week by week
+    ("choice_again", {"act": "choice", "same_events": 6}, {"act": "pure", "same_events": 6}),  # coffee, week by week
     ("own_buyers", {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -1.5},
      {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -0.2}),  # where all shops are small
     ("broken_choice", {"broken": 5, "chosen": 6}, {"broken": 1, "chosen": 1}),  # no box was left
@@ -56,10 +56,14 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("other_hands", {"moved_s": 3_600, "hour_spreads": 3}, {"moved_s": 3_600, "awake_nats": 1}),  # moved house with a new phone
     ("hops", {"hops": 4}, {"hops": 4, "ip_accounts": 30}),  # a VPN
     ("odd_hour", {"hour_share": 0.005}, {"hour_share": 0.05}),  # the last customer of the day
-    ("flagged", {"flagged": 2, "flagged_share": 0.5}, {"flagged": 2, "flagged_share": 0.01}),  # a busy account with one odd day
-    ("suspect_company", {"others_suspicion": 5, "others_share": 0.6}, {"others_suspicion": 5, "others_share": 0.01}),  # a carrier's NAT
-    ("suspect_ring", {"ring_suspicion": 5, "ring_share": 0.6}, {"ring_suspicion": 0.2, "ring_share": 0.6}),
+    ("flagged", {"account_odds": 2}, {"account_odds": 0.3}),  # a busy account with one odd day
+    ("flagged_kind", {"kind_odds": 2}, {"kind_odds": 0.3}),
+    ("suspect_company", {"company_odds": 2}, {"company_odds": 0.1}),  # a carrier's NAT
+    ("suspect_ring", {"ring_odds": 2}, {"ring_odds": 0.3}),
+    ("convicted", {"convicted_share": 0.4}, {"convicted_share": 0.04}),  # one of a large ring
 ]  # fmt: skip
+
+EIGHTHS = {"flagged", "flagged_kind", "suspect_company", "suspect_ring"}
 
 
 @pytest.mark.parametrize(("name", "fraud", "honest"), EXAMPLES, ids=[name for name, _, _ in EXAMPLES])
@@ -78,10 +82,10 @@ def test_nothing_fires_on_nothing() -> None:
     assert [name for name, look in LOOK.items() if look(Features()) > 0] == []
 
 
-def test_strengths_are_quarters() -> None:
+def test_strengths_are_quarters_or_eighths() -> None:
     for name, fraud, honest in EXAMPLES:
         for given in (fraud, honest):
-            assert LOOK[name](Features(**given)) in {0, 0.25, 0.5, 0.75, 1}
+            assert LOOK[name](Features(**given)) in {i / (8 if name in EIGHTHS else 4) for i in range(9)}
 
 
 def test_surprise_is_the_log_likelihood_ratio_against_chance() -> None:

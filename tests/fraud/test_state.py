@@ -13,6 +13,7 @@ from loadtests.traffic.reckoning import certificate_of
 from loadtests.traffic.simulation import Traffic
 from schemas.events import Event, OrderPaid
 from service.domain.fraud import journal, norms
+from service.domain.fraud.history import Again
 from service.domain.fraud.judging import Facts, Judging
 from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.pipeline import Judged, Pipeline
@@ -93,6 +94,22 @@ def test_judging_goes_on_with_the_same_verdicts_wherever_it_was_saved_and_restor
         if what == "restore":
             judging = Judging(JUDGE, snapshot.restored(), hash_key=KEY)
     assert judged == uninterrupted()
+
+
+def test_what_people_decide_is_in_the_snapshot() -> None:
+    def judged(*, restored: bool) -> list[Judged | tuple[Again, ...]]:
+        judging, snapshot, found = Judging(JUDGE, State(tracked=True), hash_key=KEY), Snapshot(), list[Judged | tuple[Again, ...]]()
+        for i, (event, facts) in enumerate(events()):
+            found.append(judging.judge_event(event, facts))
+            if i % 20 == 0:
+                snapshot.save(judging.state)
+                found.append(judging.convict([facts.account_id]) if i % 40 else ())
+                judging.clear([facts.account_id] if i % 60 == 0 else [])
+                snapshot.save(judging.state)
+                judging = Judging(JUDGE, snapshot.restored(), hash_key=KEY) if restored else judging
+        return found
+
+    assert judged(restored=True) == judged(restored=False)
 
 
 def test_saving_after_each_few_events_keeps_the_snapshot_small() -> None:

@@ -46,4 +46,25 @@ JUDGING: Final = (
         changes=(Change(FLOW, "await store.begin(connection, program, progress.taking if alone else [w.event for w in waiting])", "pass"),),
         tests=(f"{JUDGE}test_a_check_that_hangs_holds_its_event_after_three_attempts",),
     ),
+    Guard(
+        name="hold-waits-for-a-settlement",
+        row="what settles at this moment is not held",
+        changes=(Change(FLOW, "await holds.lock(connection, sorted({s.account for s in suspected}))", "pass"),),
+        tests=(f"{JUDGE}test_what_settles_at_this_moment_is_not_held",),
+    ),
+    Guard(
+        name="snapshot-of-a-later-judge",
+        row="a judge that was overtaken saves nothing",
+        changes=(
+            Change(MEMORY, "            if owner > token:", "            if owner > token + 10**9:"),
+            Change(MEMORY, "if at is not None and _parse(at)[1] > token:", "if at is not None and _parse(at)[1] > token + 10**9:"),
+        ),
+        tests=("tests/flows/test_fraud_memory.py::test_who_was_overtaken_writes_nothing",),
+    ),
+    Guard(
+        name="changes-go-onto-their-snapshot",
+        row="what changed is saved only onto the snapshot that it changed",
+        changes=(Change(MEMORY, "            if known != before:\n                return False\n", ""),),
+        tests=("tests/flows/test_fraud_memory.py::test_changes_are_not_written_onto_another_snapshot",),
+    ),
 )  # fmt: skip

@@ -106,6 +106,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def process(self, module: str, armed: str = "", **more: str) -> AsyncIterator[Forked]:
         arm = {"FAILPOINTS": armed, "ENVIRONMENT": "test"} if armed else {}
+        more = {"FRAUD_MODE": "enforce"} | more
         process = Forked(module, self._settings, self._folder / f"{module}.log", **arm, **more)
         try:
             await process.start()
@@ -694,10 +695,39 @@ async def a_hold(stage: Stage) -> Done:
     return done
 
 
+async def a_decision(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    (made,) = await stage.world.rows(
+        """
+        WITH o AS (
+            INSERT INTO operator (email, password_hash, role) VALUES ($2, 'x', 'fraud') RETURNING id
+        ), c AS (
+            INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at, closed_at)
+            SELECT nextval('number'), program, account, 'closed', 9000, now(), now(), now() FROM event WHERE id = $1 RETURNING number
+        ), d AS (
+            INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at, decided_at)
+            SELECT nextval('number'), e.program, c.number, 'approve', ARRAY[e.number], e.points, true, 'done', o.id, now(), now()
+            FROM event e, c, o WHERE e.id = $1 RETURNING number
+        )
+        INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at, decided_at, decision)
+        SELECT e.bucket, e.account, e.number, e.program, c.number, e.points, 9000, '[]', 'arrival', 'approved', now(), now(), d.number
+        FROM event e, c, d WHERE e.id = $1 RETURNING decision
+        """, paid["id"], f"{somebody()}@example.com",
+    )  # fmt: skip
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows("SELECT told_seq FROM fraud_decision WHERE number = $1", made["decision"])
+        return row["told_seq"] is not None
+
+    return done
+
+
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
     "judge.freed judge.counted judge.written judge.committed judge.saved",
     a_hold: "judge.kept",
+    a_decision: "judge.learnt",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
     scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",

@@ -10,7 +10,7 @@ from service.domain.fraud.account import Account, evenness, hops, is_steady, mov
 from service.domain.fraud.norms import YOUNG, Norms, surprise
 from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
-from service.domain.fraud.touches import SUSPECTS, YOUNG_MOST_S
+from service.domain.fraud.touches import YOUNG_MOST_S
 from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, young_nats
 from service.domain.fraud.windows import DAY, EMPTY, Count
 
@@ -29,7 +29,8 @@ class Features(Struct, kw_only=True, gc=False):
     points: float = 0
     age_days: float = 0
     young: bool = False
-    kind: str = ""
+    act: str = ""
+    """As Step.kind."""
     # effort
     hour_events: float = 0
     hour_spreads: float = 0
@@ -68,9 +69,9 @@ class Features(Struct, kw_only=True, gc=False):
     ring_young: float = 0
     # economics
     acts: int = 0
-    kind_acts: int = 0
-    kind_share: float = 0
-    kind_nats: float = 0
+    act_count: int = 0
+    act_share: float = 0
+    act_nats: float = 0
     gain: float = 0
     month_points: float = 0
     month_gain_spreads: float = 0
@@ -117,21 +118,33 @@ class Features(Struct, kw_only=True, gc=False):
     hops: int = 0
     moved_s: int = -1
     hour_share: float = 1
-    # history
-    flagged: float = 0
-    flagged_share: float = 0
-    others_suspicion: float = 0
-    others_share: float = 0
-    ring_suspicion: float = 0
-    ring_share: float = 0
+    # history: see history.inherit
+    account_odds: float = 0
+    account_events: float = 0
+    account_odd: float = 0
+    kind: str = ""
+    kind_odds: float = 0
+    kind_events: float = 0
+    kind_odd: float = 0
+    ring_odds: float = 0
+    ring_events: float = 0
+    ring_odd: float = 0
+    company_odds: float = 0
+    company_events: float = 0
+    company: str = ""
+    convicted: int = 0
+    convicted_share: float = 0
 
     measures: dict[str, float] = {}
     """What the program's norms learn from this event."""
 
 
 def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Features:
-    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict."""
-    f = Features(points=o.points, age_days=o.age_s / 86_400, kind=o.kind, measures={})
+    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict.
+
+    What is inherited is not in them: history.inherit adds that.
+    """
+    f = Features(points=o.points, age_days=o.age_s / 86_400, act=o.kind, measures={})
     f.young = o.age_s < min(norms.young_s(), YOUNG_MOST_S)
     f.measures[YOUNG] = o.age_s + 1
     _effort(f, o, counts, norms)
@@ -145,7 +158,6 @@ def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Fea
     if (stem := counts.get("stem.month")) is not None:
         f.stem_events, f.stem_accounts = stem.events, stem.members
     _place(f, o)
-    _history(f, counts, ring)
     return f
 
 
@@ -236,19 +248,3 @@ def _place(f: Features, o: Observation) -> None:
     station = next((item.station for item in o.returns if item.station), "")
     if station and account.station and station != account.station:
         f.station_s = abs(o.at - account.station_at)
-
-
-def _history(f: Features, counts: Counts, ring: Ring) -> None:
-    """Suspicion of others: what the account raised itself is left out, at most all that it raised anywhere."""
-    own = counts["account.month"].suspect
-    f.flagged, f.flagged_share = own, own / max(counts["account.month"].events, 1)
-    for slot in SUSPECTS:
-        count = counts.get(slot)
-        if count is None or count.suspect <= own:
-            continue
-        others = count.suspect - own
-        share = min(1.0, others / max(count.events, 1))
-        if others * share > f.others_suspicion * f.others_share:
-            f.others_suspicion, f.others_share = others, share
-    others = max(0.0, ring.suspicion - own)
-    f.ring_suspicion, f.ring_share = others, min(1.0, others / max(ring.events, 1))

@@ -1,6 +1,6 @@
 """From one event to its verdict, and to the state in which the next one is judged: the entry for whoever runs the checks."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from msgspec import Struct
@@ -8,6 +8,7 @@ from msgspec import Struct
 from schemas.events import Event, OrderPaid
 from service.domain.activities import ActivityKind
 from service.domain.fraud.account import Account, after
+from service.domain.fraud.history import Again
 from service.domain.fraud.model import Judge
 from service.domain.fraud.observation import Context, Observation, OrderBefore, observe
 from service.domain.fraud.pipeline import Judged, Pipeline
@@ -43,7 +44,7 @@ class Judging:
     def __init__(self, judge: Judge, state: State, *, hash_key: bytes) -> None:
         self.state = state
         self._hash_key = hash_key
-        self._pipeline = Pipeline(judge, windows=state.windows, rings=state.rings, norms=state.norms)
+        self._pipeline = Pipeline(judge, windows=state.windows, rings=state.rings, norms=state.norms, records=state.records)
 
     def use(self, judge: Judge) -> None:
         """Decide with another model from now on."""
@@ -52,6 +53,14 @@ class Judging:
     def judge_event(self, event: Event, facts: Facts) -> Judged:
         """The verdict on an event as it is stored (attributes hashed; see intake.minimised); the state then includes the event."""
         return self._pipeline.judge(self.observed(event, facts))
+
+    def clear(self, accounts: Iterable[int]) -> None:
+        """As Pipeline.clear."""
+        self._pipeline.clear(accounts)
+
+    def convict(self, accounts: Iterable[int]) -> tuple[Again, ...]:
+        """As Pipeline.convict."""
+        return self._pipeline.convict(accounts)
 
     def observed(self, event: Event, facts: Facts) -> Observation:
         """The observation of an event, made with its account's record and its order, which then include it."""
@@ -65,5 +74,5 @@ class Judging:
         ))  # fmt: skip
         accounts[id_] = after(account, o.step)
         if order is not None and isinstance(event, OrderPaid):
-            orders.put(facts.platform, order, OrderBefore(at=o.at, entities=o.entities, merchant=o.merchant))
+            orders.put(facts.platform, order, OrderBefore(at=o.at, entities=o.entities, merchant=o.merchant, packaging=o.packaging))
         return o

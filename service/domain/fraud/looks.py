@@ -53,7 +53,7 @@ def same_path(f: Features) -> float:
 
 def same_behaviour(f: Features) -> float:
     """Of a shop's till and of a lesson everybody is a customer: there, what many do says nothing."""
-    most = 10**9 if f.kind in _BOUGHT else MAX_MEMBERS
+    most = 10**9 if f.act in _BOUGHT else MAX_MEMBERS
     return surprising(f.behaviour_nats) if 4 <= f.behaviour_accounts < most else 0.0
 
 
@@ -109,7 +109,7 @@ def split(f: Features) -> float:
 
 def choice_again(f: Features) -> float:
     """One thing ordered again and again for the sake of its packaging."""
-    return stepped(f.same_events, 2, 3, 4, 6) if f.kind == "choice" else 0.0
+    return stepped(f.same_events, 2, 3, 4, 6) if f.act == "choice" else 0.0
 
 
 def own_buyers(f: Features) -> float:
@@ -119,9 +119,9 @@ def own_buyers(f: Features) -> float:
 
 def one_sided(f: Features) -> float:
     """Of orders more is asked: some people buy only what is certified."""
-    if f.kind in _ORDERS:
-        return stepped(f.kind_nats, 5, 8, 11, 15)
-    return surprising(f.kind_nats)
+    if f.act in _ORDERS:
+        return stepped(f.act_nats, 5, 8, 11, 15)
+    return surprising(f.act_nats)
 
 
 def broken_choice(f: Features) -> float:

@@ -10,7 +10,7 @@ from service.domain.fraud.windows import MONTH
 
 PERIODS: Final = 5
 """Of 30 days each, the newest among them: an order is remembered for 120 days at least. Shops take things back for 14 to 100 days."""
-_Packed = tuple[int, str, dict[str, str]]
+_Packed = tuple[int, str, str, dict[str, str]]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Packed).decode
 _entries = msgspec.msgpack.Decoder(list[tuple[str, bytes]]).decode
@@ -35,13 +35,13 @@ class Orders:
         packed = self._find(_key(platform, order))
         if packed is None:
             return None
-        at, merchant, entities = _decode(packed)
-        return OrderBefore(at=at, merchant=merchant, entities=entities)
+        at, merchant, packaging, entities = _decode(packed)
+        return OrderBefore(at=at, merchant=merchant, packaging=packaging, entities=entities)
 
     def put(self, platform: str, order: str, paid: OrderBefore) -> None:
         """Remember an order, in place of what was known of it."""
         key = _key(platform, order)
-        if self._keep(key, _encode((paid.at, paid.merchant, paid.entities))) and self._changes is not None:
+        if self._keep(key, _encode((paid.at, paid.merchant, paid.packaging, paid.entities))) and self._changes is not None:
             self._changes.append(key)
 
     def take(self) -> list[str]:

@@ -10,6 +10,8 @@ from service.domain.fraud.features import Features
 from service.domain.fraud.looks import soon, stepped, surprising, unusual
 from service.domain.fraud.windows import HOUR
 
+HISTORY_NATS: Final = 3.0
+"""Nats an event (on average, over the other events) at which history is as strong as it gets: odds of 20 to 1, each time."""
 Group = Literal["effort", "linkage", "economics", "evidence", "place-and-time", "history"]
 Look = Callable[[Features], float]
 
@@ -27,16 +29,9 @@ class Signal(Struct, frozen=True, kw_only=True):
     """For the person whom it is about: nothing that teaches how to get around it, nothing about others."""
 
 
-def suspected(suspicion: float, share: float) -> float:
-    """By how many suspicious events (Σ of their probabilities) and which share of all they are."""
-    if suspicion < 0.7 or share < 0.1:
-        return 0.0
-    return min(stepped(suspicion, 0.7, 1.5, 3, 5), stepped(share, 0.1, 0.2, 0.35, 0.5))
-
-
-def _flagged(f: Features) -> float:
-    """What one account does again and again is more than each time alone, if it does little else."""
-    return min(stepped(f.flagged, 0.2, 0.5, 1, 2), stepped(f.flagged_share, 0.03, 0.06, 0.12, 0.25))
+def eighths(value: float, whole: float) -> float:
+    """The share of `whole`, at most 1, rounded down to eighths: finer than steps, for what is measured in nats already."""
+    return min(8, int(value / whole * 8)) / 8
 
 
 SIGNALS: Final[tuple[Signal, ...]] = (
@@ -79,7 +74,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="month_gain", group="economics", weight=1.5, look=lambda f: unusual(f.month_gain_spreads),
            says="{f.month_points:.0f} points within 30 days, for hardly any purchases.", softly="The points are many for what was bought."),
     Signal(name="one_sided", group="economics", weight=3.0, look=looks.one_sided,
-           says="{f.kind_acts} of {f.acts} acts are of one kind ({f.kind}); of others {f.kind_share:.0%} are.",
+           says="{f.act_count} of {f.acts} acts are of one kind ({f.act}); of others {f.act_share:.0%} are.",
            softly="The account is used in one way only."),
     Signal(name="hugging", group="economics", weight=3.0, look=looks.hugging,
            says="An order that just reaches the most that one can earn, by {f.quantity:.0f} pieces of a thing; {f.full} such orders.",
@@ -150,14 +145,21 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="odd_hour", group="place-and-time", weight=2.5, look=looks.odd_hour,
            says="At a time of day at which {f.hour_share:.1%} of the station's events are.", softly="The time of a return is unusual."),
     # history
-    Signal(name="flagged", group="history", weight=3.0, look=_flagged,
-           says="This account raised suspicion by {f.flagged:.1f} events within 30 days.", softly="Earlier reports are being reviewed."),
-    Signal(name="suspect_company", group="history", weight=4.0, look=lambda f: suspected(f.others_suspicion, f.others_share),
-           says="{f.others_share:.0%} of the events of others that share something with this one are suspicious.",
+    Signal(name="flagged", group="history", weight=6.0, look=lambda f: eighths(f.account_odds, HISTORY_NATS),
+           says="This account raised suspicion by {f.account_odd:.0f} of its other {f.account_events:.0f} events.",
+           softly="Other reports of the account are being reviewed."),
+    Signal(name="flagged_kind", group="history", weight=3.0, look=lambda f: eighths(f.kind_odds, HISTORY_NATS),
+           says="It did so by {f.kind_odd:.0f} of its other {f.kind_events:.0f} events that are a(n) {f.kind}, too.",
+           softly="Other reports of the account are being reviewed."),
+    Signal(name="suspect_ring", group="history", weight=3.0, look=lambda f: eighths(f.ring_odds, HISTORY_NATS),
+           says="Other accounts of its ring of {f.ring_size} raised suspicion by {f.ring_odd:.0f} of {f.ring_events:.0f} events.",
            softly="Related reports are being reviewed."),
-    Signal(name="suspect_ring", group="history", weight=4.0, look=lambda f: suspected(f.ring_suspicion, f.ring_share),
-           says="{f.ring_share:.0%} of the events of the ring that this account is in are suspicious.",
+    Signal(name="suspect_company", group="history", weight=2.0, look=lambda f: eighths(f.company_odds, HISTORY_NATS),
+           says="{f.company_events:.0f} events of others with the same {f.company} raised suspicion of {f.company_odds:.1f} nats each.",
            softly="Related reports are being reviewed."),
+    Signal(name="convicted", group="history", weight=5.0, look=lambda f: stepped(f.convicted_share, 0.05, 0.15, 0.3, 0.5),
+           says="A person rejected events of {f.convicted} accounts of its ring of {f.ring_size}.",
+           softly="Earlier reports were rejected."),
 )  # fmt: skip
 NAMES: Final = tuple(signal.name for signal in SIGNALS)
 

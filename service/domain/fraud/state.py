@@ -22,6 +22,7 @@ from service.domain.fraud.account import Account
 from service.domain.fraud.journal import Journal, Record, Table
 from service.domain.fraud.norms import Histogram, MemoryNorms
 from service.domain.fraud.orders import Orders
+from service.domain.fraud.records import new_records
 from service.domain.fraud.rings import Rings
 from service.domain.fraud.windows import MemoryWindows
 
@@ -54,9 +55,11 @@ class State:
         self.norms = MemoryNorms(tracked=tracked)
         self.rings = Rings(tracked=tracked)
         self.accounts: Table[int, Account] = Table(list[tuple[int, Account | None]], tracked=tracked)
-        """By account id."""
+        """What observing needs of an account, by account id."""
+        self.records = new_records(tracked=tracked)
+        """What judging needs of it."""
         self.orders = Orders(tracked=tracked)
-        tables = {"account": self.accounts, **self.rings.tables()}
+        tables: dict[str, Table[Any, Any]] = {"account": self.accounts, "record": self.records, **self.rings.tables()}
         self._journals: dict[str, Journal[Any]] = {name: Journal(name, table) for name, table in tables.items()}
         self._journals["order"] = Journal("order", self.orders)
 

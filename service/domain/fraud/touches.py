@@ -115,10 +115,10 @@ def by_slot(touches: Sequence[Touch], counts: Sequence[Count]) -> Mapping[str, C
     return {touch.slot: count for touch, count in zip(touches, counts, strict=True)}
 
 
-def aftermath(touches: Sequence[Touch], *, suspicion: float) -> list[Touch]:
-    """What a verdict adds: the suspicion that the event itself raised (0 to 1), to its account and to all that it shares with others.
+def aftermath(touches: Sequence[Touch], *, odds: float) -> list[Touch]:
+    """What a verdict adds: the suspicion (nats) that the event itself raised, to its account and to all that it shares with others.
 
-    `suspicion` leaves out what was inherited, so that it does not feed itself. Add it after the verdict, with the next round trip.
+    `odds` leaves out what was inherited, so that it does not feed itself. Add it after the verdict, with the next round trip.
     """
-    adds = (*NOTHING[:3], suspicion, *NOTHING[4:])
+    adds = (*NOTHING[:3], odds, *NOTHING[4:])
     return [Touch(t.slot, t.key, t.window, t.at, adds) for t in touches if t.slot in SUSPECTS or t.slot == "account.month"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from service.domain.fraud.account import KINDS, with_act, with_full
 from service.domain.fraud.norms import Norms, surprise
 from service.domain.fraud.observation import Observation
+from service.domain.fraud.records import MOST_ODDS
 from service.domain.fraud.windows import EMPTY, Count
 
 if TYPE_CHECKING:
@@ -48,10 +49,10 @@ def economics(f: Features, o: Observation, counts: Counts, norms: Norms) -> None
     if not o.kind:
         return
     acts = with_act(account, o.kind)
-    f.acts, f.kind_acts = sum(acts), acts[KINDS.index(o.kind)]
+    f.acts, f.act_count = sum(acts), acts[KINDS.index(o.kind)]
     if everybody.events >= LEAST_ACTS:
-        f.kind_share = counts["acts.kind"].events / everybody.events
-        f.kind_nats = surprise(f.kind_acts, f.acts, min(0.98, max(LEAST_SHARE, f.kind_share)))
+        f.act_share = counts["acts.kind"].events / everybody.events
+        f.act_nats = surprise(f.act_count, f.acts, min(0.98, max(LEAST_SHARE, f.act_share)))
     f.reversals, orders = account.reversals, sum(acts[: KINDS.index("return")])
     if f.reversals and orders:
         back = min(0.9, max(LEAST_SHARE, everybody.reversed / max(everybody.points, 1)))
@@ -116,9 +117,9 @@ def packaging(f: Features, o: Observation, counts: Counts, norms: Norms) -> None
 def _station(f: Features, counts: Counts) -> None:
     station, pair, block = counts["station.month"], counts["station.pair"], counts["station.block"]
     # Of others only, less what was suspicious: who comes by night every night does not make the night usual.
-    others = max(0.0, station.events - pair.events - station.suspect)
+    others = max(0.0, station.events - pair.events - station.suspect / MOST_ODDS)
     usual = counts["block.month"].events / counts["block.all"].events
-    f.hour_share = (max(0.0, block.events - pair.events - block.suspect) + PRIOR * usual) / (others + PRIOR)
+    f.hour_share = (max(0.0, block.events - pair.events - block.suspect / MOST_ODDS) + PRIOR * usual) / (others + PRIOR)
     if (attendant := counts.get("attendant.month")) is not None:
         # By accounts, not by what they brought: an attendant's few friends bring much.
         share = (attendant.members - 1) / max(1, station.members - 1)

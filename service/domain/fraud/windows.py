@@ -25,7 +25,7 @@ LIFE: Final = 3_650 * DAY
 
 FIELDS: Final = ("events", "points", "young", "suspect", "reversed", "money", "shipped", "returned", "free")
 NOTHING: Final[Sums] = (0,) * len(FIELDS)
-"""Adds nothing. The sums are: events; points earned; points of young accounts; Σ of suspicion (0 to 1 an event); points taken back;
+"""Adds nothing. The sums are: events; points earned; points of young accounts; Σ of suspicion (nats, own); points taken back;
 money in major units; units of packaging that were shipped, and that came back; points of what costs nothing (activities)."""
 
 
