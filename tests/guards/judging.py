@@ -5,6 +5,7 @@ from typing import Final
 from tests.guards.guard import Change, Guard
 
 JUDGE = "tests/flows/test_judge.py::"
+MEMORY = "service/fraud_memory.py"
 FLOW, STORE, SETTLE, CREDIT = (
     "service/flows/judge.py",
     "service/store/screening.py",
