@@ -12,6 +12,7 @@ from service.flows.settle import settle_due
 from service.flows.warn import warn_due
 from service.runtime import Resources
 from service.store.links import forget_codes
+from service.store.screening import oldest_waiting
 from service.store.settlement import ignore_overdue_parked
 from service.store.vitals import vitals
 from service.telemetry import metrics
@@ -97,9 +98,10 @@ async def check_changed(resources: Resources) -> None:
 
 
 async def look(resources: Resources) -> None:
-    """See how late settling is."""
+    """See how late judging and settling are."""
     async with resources.pool.acquire() as connection:
         metrics.DUE_OLDEST.set((await vitals(connection)).overdue_s)
+        metrics.WAITING_OLDEST.set((await oldest_waiting(connection))[1].total_seconds())
 
 
 async def watch_fraud_checks(resources: Resources) -> None:

@@ -168,6 +168,10 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
     ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
     ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
+    # Fraud
+    ("POST", "/v1/fraud/lists"): _operator("fraud:write"),
+    ("GET", "/v1/fraud/lists"): _operator("fraud:read"),
+    ("DELETE", "/v1/fraud/lists/{entry}"): _operator("fraud:write"),
     # What events may name
     ("POST", "/v1/packaging/classes"): _operator("registries:write"),
     ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),

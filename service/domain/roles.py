@@ -35,6 +35,8 @@ Permission = Literal[
     "adjustments:write",
     "points-policy:read",
     "points-policy:write",
+    "fraud:read",
+    "fraud:write",
     "fraud-models:read",
     "fraud-models:write",
     "fraud-policy:write",
@@ -78,6 +80,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # How points live and die, and up to how many somebody may give alone.
     "points-policy:read": ROLES,
     "points-policy:write": ("admin",),
+    # What the fraud checks hold, and what they are told; without persons' names, which take personal:read.
+    "fraud:read": ("analyst", "fraud", "admin"),
+    "fraud:write": ("fraud", "admin"),
     # What the fraud checks look at and how it adds up, their monitors; how long holds last and what comes then.
     "fraud-models:read": ("analyst", "fraud", "admin"),
     "fraud-models:write": ("fraud", "admin"),

@@ -14,7 +14,7 @@ from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import adjustments, audit, redemptions, vault
+from service.store import adjustments, audit, fraud_lists, redemptions, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -102,6 +102,8 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
         failpoints.at("scrub.reasons")
         if reasons:
             return True
+        await fraud_lists.forget(connection, bucket=erasure.bucket, account=erasure.account)
+        failpoints.at("scrub.lists")
     # A balance that a reader wrote back while the vault's row went is removed with everything else.
     if not await projection.forget([erasure.account]):
         return None

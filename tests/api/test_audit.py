@@ -132,7 +132,7 @@ plain(
     "PUT", "/v1/fraud/policy", "/v1/fraud/policy",
     {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9},
 )  # fmt: skip
-plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/delayed", {"on": False, "reason": REASON})
+plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/odd_hour", {"on": False, "reason": REASON})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
@@ -362,6 +362,21 @@ for _step in ("approve", "reject", "withdraw"):
     RECIPES["POST", f"/v1/adjustments/{{adjustment}}/{_step}"] = _decision(_step)
 
 
+LISTED, DEVICE = "a-person-who-is-listed", "the-telephone-of-a-person"
+LISTING = {"list": "block", "reason": REASON}
+
+
+@recipe("POST", "/v1/fraud/lists")
+async def _list(shop: Shop) -> tuple[str, Any]:
+    await _consumer(shop, LISTED)
+    return "/v1/fraud/lists", LISTING | {"kind": "consumer", "platform": "shop", "consumer": LISTED}
+
+
+@recipe("DELETE", "/v1/fraud/lists/{entry}")
+async def _take_off(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/lists/{(await made(shop, '/v1/fraud/lists', LISTING | {'kind': 'device', 'value': DEVICE}))['id']}", None
+
+
 async def _consumer(shop: Shop, consumer: str) -> str:
     """The path of a consumer who has points, for an administrator."""
     assert (await shop.call("POST", "/v1/events", "shop", json=refill(f"refill-of-{consumer}", consumer))).status_code == 201
@@ -467,6 +482,8 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         UNHELD,
         IMPORTED,
         ADJUSTED,
+        LISTED,
+        DEVICE,
         LINKED,
         OTHER,
         UNLINKED,

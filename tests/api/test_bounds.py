@@ -33,6 +33,7 @@ from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.fraud_lists import ListEntryBody
 from schemas.fraud_models import FraudModelBody, SignalSwitch
 from schemas.fraud_policy import FraudPolicyBody
 from schemas.impact import FactorBody
@@ -65,6 +66,7 @@ from service.domain.rewards import check_voucher
 from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
+from service.flows import fraud_lists
 from service.flows.fraud_monitor import days_of
 from service.flows.jwks import UnusableUrl, check_url
 from tests.api.operators import Operators, _token
@@ -117,6 +119,7 @@ FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
 ADJUSTMENT = {"platform": "p", "consumer": "c", "points": 1}
+LISTING = {"list": "block", "kind": "device"}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
 FACTOR: dict[str, Any] = {
@@ -130,6 +133,11 @@ RULE = {"from": "property", "name": "n", "class": "c"}
 
 def free(attributes: Any) -> None:
     check_event(read(Event, FACT | {"type": "activity.completed", "activity": "refill", "attributes": attributes}), NOW)
+
+
+def listing(value: Any) -> None:
+    """What an event could carry as an attribute named `a`."""
+    fraud_lists.check(read(ListEntryBody, LISTING | {"value": value, "reason": "r"}))
 
 
 def nested(levels: int) -> Any:
@@ -255,8 +263,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_PARCELS": field(Packaging, "parcels", int, **{"class": "c"}),
     "MAX_PARCEL_ASSETS": listed(Packaging, "assets", "a", **{"class": "c"}),
     "MAX_PROOF_CHARS": field(Return, "proof", lambda n: "a" * n, **{"class": "c"}),
-    "MAX_FREE_BYTES": lambda n: free({"a": "x" * (n - len('{"a":""}'))}),
-    "MAX_FREE_DEPTH": lambda n: free(nested(n)),
+    "MAX_FREE_BYTES": both(lambda n: free({"a": "x" * (n - len('{"a":""}'))}), lambda n: listing("x" * (n - len('{"a":""}')))),
+    "MAX_FREE_DEPTH": both(lambda n: free(nested(n)), lambda n: listing(nested(n - 1))),
     "MAX_AWARD_POINTS": lambda n: read(PositivePoints, n),
     "MAX_CONDITION_CHARS": both(
         field(CampaignBody, "when", lambda n: "a" * n, **CAMPAIGN), field(CampaignBody, "segment", lambda n: "a" * n, **CAMPAIGN),
@@ -280,6 +288,7 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
         field(AssetStep, "reason", lambda n: "a" * n), field(AdjustmentBody, "reason", lambda n: "a" * n, **ADJUSTMENT),
         field(AdjustmentBody, "note", lambda n: "a" * n, reason="r", **ADJUSTMENT), field(DecisionBody, "note", lambda n: "a" * n),
+        field(ListEntryBody, "reason", lambda n: "a" * n, **LISTING),
         field(FraudModelBody, "note", lambda n: "a" * n), field(SignalSwitch, "reason", lambda n: "a" * n, on=True),
     ),
     "MAX_FRAUD_LOG_ODDS": both(

@@ -109,7 +109,7 @@ async def test_something_always_runs(operators: Operators, version: int, as_: st
 
 
 async def test_a_draft_is_based_on_any_version(operators: Operators) -> None:
-    await draft(operators, weights={"burst": 5}, off=["delayed"])
+    await draft(operators, weights={"burst": 5}, off=["odd_hour"])
     await activate(operators, 1, "running")
     assert (await draft(operators, weights={"gain": 3}))["weights"]["burst"] == 5.0, "on the running one, if nothing is said"
     based = await draft(operators, base=0, weights={"gain": 3})

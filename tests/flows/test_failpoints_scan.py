@@ -29,6 +29,7 @@ EXEMPT_FILES = {
     "causes.py": ONE_TRANSACTION + "; what redemptions count there redeem.counted follows",
     "check_recent.py": "an alert is written again by the next look, which goes on from where the last one got",
     "client_credentials.py": "a token that nobody heard of is never used, and ends by itself",
+    "fraud_lists.py": ONE_TRANSACTION,
     "fraud_labels.py": ONE_TRANSACTION,
     "fraud_models.py": ONE_TRANSACTION,
     "fraud_policy.py": ONE_TRANSACTION,

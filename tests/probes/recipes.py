@@ -36,6 +36,7 @@ PATHS: dict[str, str] = {
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
     "/v1/adjustments/{adjustment}": "adjustment",
+    "/v1/fraud/lists/{entry}": "fraud_list_entry",
     "/v1/fraud/models/{version}": "fraud_model",
     "/v1/fraud/signals/{signal}": "signal",
     "/v1/redemptions/{redemption}": "redemption",
@@ -109,6 +110,8 @@ PLAIN_QUERIES = {
     "verdict",
     "topic",
     "period",
+    "list",
+    "kind",
 }
 """Query parameters that name no object."""
 
@@ -195,6 +198,10 @@ def _adjustment(t: Tenant) -> dict[str, Any]:
     return {"platform": t.platform, "consumer": t.objects["consumer"], "points": 5, "reason": "said sorry"}
 
 
+def _listing(t: Tenant) -> dict[str, Any]:
+    return {"list": "allow", "kind": "consumer", "platform": t.platform, "consumer": t.objects["receiver"], "reason": "known to us"}
+
+
 def _transfer(t: Tenant) -> dict[str, Any]:
     return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
 
@@ -232,6 +239,7 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/adjustments"): Body(
         _adjustment, refers={("platform",): "platform", ("consumer",): "consumer"}, headers={"Idempotency-Key": "probe"}
     ),
+    ("POST", "/v1/fraud/lists"): Body(_listing, refers={("platform",): "platform", ("consumer",): "consumer"}),
     ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
     ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
@@ -336,6 +344,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/operators/sign-out"),
     ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
     ("POST", "/v1/plastics/periods/{period}/close"),
+    ("DELETE", "/v1/fraud/lists/{entry}"),
 }
 """Routes that change something and take no body."""
 

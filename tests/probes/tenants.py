@@ -22,6 +22,7 @@ from schemas.adjustments import AdjustmentBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.causes import CauseBody
+from schemas.fraud_lists import ListEntryBody
 from schemas.fraud_models import FraudModelBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
@@ -43,6 +44,7 @@ from service.flows import (
     causes,
     client_credentials,
     erase,
+    fraud_lists,
     fraud_models,
     impact,
     passwords,
@@ -374,6 +376,15 @@ async def _propose(t: Tenant, operator: int) -> str:
     return str(made.answer.id)
 
 
+async def _fraud_list_entry(t: Tenant) -> str:
+    """Of an address that nobody has."""
+    body = msgspec.convert({"list": "allow", "kind": "address", "value": t.name(), "reason": f"{t.mark} parcel shop"}, ListEntryBody)
+    made = await t.flow(
+        fraud_lists.add, body, program=t.program, operator=t.latest_operator, hash_key=t.app.state.resources.hash_key, change=Change()
+    )
+    return str(made.id)
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -474,7 +485,7 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
-    "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "fraud_list_entry": _fraud_list_entry, "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
     "redemption": _redemption, "captured_redemption": _captured_redemption,
     "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
     "fraud_model": _fraud_model, "signal": _signal,

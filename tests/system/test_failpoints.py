@@ -22,9 +22,10 @@ from redis.asyncio import Redis
 from schemas.adjustments import AdjustmentBody
 from schemas.bounds import MAX_BALANCE
 from schemas.causes import CauseBody
+from schemas.fraud_lists import ListEntryBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import adjustments, causes, erase, links
+from service.flows import adjustments, causes, erase, fraud_lists, links
 from service.flows.administer import Change
 from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
@@ -105,6 +106,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def process(self, module: str, armed: str = "", **more: str) -> AsyncIterator[Forked]:
         arm = {"FAILPOINTS": armed, "ENVIRONMENT": "test"} if armed else {}
+        more = {"FRAUD_MODE": "enforce"} | more
         process = Forked(module, self._settings, self._folder / f"{module}.log", **arm, **more)
         try:
             await process.start()
@@ -210,6 +212,21 @@ def somebody() -> str:
 
 async def a_purchase(stage: Stage) -> Sent:
     return stage.event(order_paid(somebody(), quantity=2))
+
+
+async def an_order_of_a_blocked_consumer(stage: Stage) -> Sent:
+    await stage.world.credit(order_paid(consumer := somebody()))
+    body = ListEntryBody(list_="block", kind="consumer", platform="shop", consumer=consumer, reason="farmed")
+    async with stage.world.pool.acquire() as conn:
+        await fraud_lists.add(conn, body, program=stage.world.program, operator=stage.operators[0], hash_key=b"", change=BY_SHOP)
+    paid = order_paid(consumer)
+
+    async def right(again: httpx.Response) -> None:
+        assert again.json()["status"] == "held"
+        hint = "SELECT s.hint FROM screening s JOIN event e ON e.bucket = s.bucket AND e.number = s.event WHERE e.id = $1"
+        assert await stage.world.rows(hint, paid["id"]) == [{"hint": 1}]
+
+    return Sent(path="/v1/events", json=paid, token=stage.world.keys["shop"], right=right)
 
 
 async def packaging(stage: Stage) -> Sent:
@@ -451,6 +468,7 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_link: "links.code_taken links.referenced links.outrun links.posted links.pending_moved links.home_set links.caps_merged links.noted "
     "links.committed links.pushed",
     an_order_of_a_linked_consumer: "receive.homes_set",
+    an_order_of_a_blocked_consumer: "receive.hinted",
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
     an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
     an_approval: "adjustments.decided",
@@ -487,6 +505,10 @@ async def a_settlement(stage: Stage) -> Done:
 async def scrubbing(stage: Stage) -> Done:
     await stage.world.credit(order_paid(consumer := somebody(), attributes={"note": "for Ada"}))
     await stage.proposed(consumer, 5, reason="for Ada")
+    await stage.world.rows(
+        "INSERT INTO fraud_list (number, program, list, kind, value, reason) VALUES (nextval('number'), $1, 'allow', 'account', $2, 'for Ada')",
+        stage.world.program, str(await stage.account(consumer)),
+    )  # fmt: skip
     await stage.world.credit(refund(order_paid(consumer), "r", 1))
     await stage.settle()
     await stage.erase(consumer)
@@ -496,7 +518,8 @@ async def scrubbing(stage: Stage) -> Done:
             """
             SELECT (SELECT count(*) FROM erasure WHERE state <> 'done') AS running,
                    (SELECT count(*) FROM event WHERE facts::text LIKE '%Ada%')
-                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%') AS seen
+                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%')
+                   + (SELECT count(*) FROM fraud_list WHERE reason LIKE '%Ada%') AS seen
             """
         )
         return row == {"running": 0, "seen": 0}
@@ -642,9 +665,71 @@ def sealed(stage: Stage, account: int) -> Done:
     return done
 
 
+async def a_verdict(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            "SELECT (SELECT count(*) FROM verdict v WHERE v.event = e.number) AS verdicts, "
+            "(SELECT count(*) FROM screening s WHERE s.event = e.number AND s.state = 0) AS waiting FROM event e WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        assert row["verdicts"] <= 1, "once"
+        return row == {"verdicts": 1, "waiting": 0}  # the one at which judges ended three times is held, whatever they ended of
+
+    return done
+
+
+async def a_hold(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    await stage.world.rows("UPDATE screening s SET hint = 1 FROM event e WHERE e.number = s.event AND e.id = $1", paid["id"])
+
+    async def done() -> bool:
+        rows = await stage.world.rows(
+            "SELECT c.state, s.state AS screened FROM fraud_case_event c JOIN screening s USING (bucket, event) "
+            "JOIN event e ON e.number = c.event WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        return rows == [{"state": "held", "screened": 1}]
+
+    return done
+
+
+async def a_decision(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    (made,) = await stage.world.rows(
+        """
+        WITH o AS (
+            INSERT INTO operator (email, password_hash, role) VALUES ($2, 'x', 'fraud') RETURNING id
+        ), c AS (
+            INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at, closed_at)
+            SELECT nextval('number'), program, account, 'closed', 9000, now(), now(), now() FROM event WHERE id = $1 RETURNING number
+        ), d AS (
+            INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at, decided_at)
+            SELECT nextval('number'), e.program, c.number, 'approve', ARRAY[e.number], e.points, true, 'done', o.id, now(), now()
+            FROM event e, c, o WHERE e.id = $1 RETURNING number
+        )
+        INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at, decided_at, decision)
+        SELECT e.bucket, e.account, e.number, e.program, c.number, e.points, 9000, '[]', 'arrival', 'approved', now(), now(), d.number
+        FROM event e, c, d WHERE e.id = $1 RETURNING decision
+        """, paid["id"], f"{somebody()}@example.com",
+    )  # fmt: skip
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows("SELECT told_seq FROM fraud_decision WHERE number = $1", made["decision"])
+        return row["told_seq"] is not None
+
+    return done
+
+
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
+    a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
+    "judge.freed judge.counted judge.written judge.committed judge.saved",
+    a_hold: "judge.kept",
+    a_decision: "judge.learnt",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
-    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.forgotten scrub.finished",
+    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
     a_missed_push: "mend.read mend.pushed",
