@@ -221,10 +221,16 @@ async def _tune(
     async with connection() as conn:
         program = (await administer.choose_program(conn, program_code)).id
         with told("drawn") as tell:
-            tuned = await fraud_tune.tune(conn, program=program, since=since, background=background, seed=seed, force=force, tell=tell)
+            tuned = await fraud_tune.tune(
+                conn, program=program, since=since, background=background, seed=seed, force=force, tell=tell, fitting=_fitting
+            )
         if not save:
             return tuned
         return await fraud_tune.save(conn, tuned, program=program, note=note, change=BY_COMMAND)
+
+
+def _fitting(events: int) -> None:
+    print(f"fitting to {events:,} events …", file=sys.stderr)
 
 
 def _show(found: TuningReport) -> None:

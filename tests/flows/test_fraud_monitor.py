@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from schemas.fraud_models import FraudModelBody
+from schemas.fraud_policy import FraudPolicyBody
+from service.flows import fraud_models as models
 from service.flows import fraud_monitor
+from service.flows import fraud_policy as policies
+from service.flows.administer import Change
 from service.flows.fraud_monitor import DRIFT, monitor, watch
+from service.flows.judge import Judges
+from service.fraud_memory import Memory
+from service.projection import Projection
 from service.store import fraud_hours, fraud_labels, fraud_models, fraud_policy, fraud_status
 from service.store.connection import Connection
 from service.telemetry import metrics
-from tests.worlds import World, order_paid
+from tests.adjusting import operator
+from tests.worlds import HASH_KEY, World, order_paid
 
 PASS, HOLD, REJECT, UNJUDGED = 1, 2, 3, 4
 
@@ -90,6 +99,34 @@ async def test_nothing_is_counted_of_nothing_and_of_what_is_rolled_back(world: W
     await fraud_hours.add(conn, world.program, [Row()])
     await transaction.rollback()
     assert await hours(world) == {}
+
+
+async def test_a_judge_asks_the_versions_that_count_and_what_they_say_is_counted(world: World, projection: Projection) -> None:
+    await world.campaign(hold="P14D")
+    judge = Judges(world.pool, world.knowledge, Memory(projection.redis, epoch=1), mode="enforce", hash_key=HASH_KEY)
+    async with world.pool.acquire() as conn:
+        by = Change(actor="operator:1")
+        for body in (FraudModelBody(hold_bp=1), FraudModelBody(base=0)):
+            await models.draft(conn, body, program=world.program, operator=await operator(world), change=by)
+        await models.activate(conn, 1, "running", program=world.program, change=by)
+        await models.activate(conn, 2, "shadow", program=world.program, change=by)
+        policy = FraudPolicyBody(hold_for="PT3H", at_deadline="reject", alone_points=0, reviews_a_day=1)
+        await policies.change(conn, policy, program=world.program, change=by)
+        await world.credit(order_paid())
+        assert await judge.judge_waiting() == 1
+        (verdict,) = await world.rows("SELECT model, outcome, shadow_model, shadow_outcome FROM verdict")
+        assert verdict == {"model": 1, "outcome": HOLD, "shadow_model": 2, "shadow_outcome": PASS}
+        counted = await hours(world)
+        assert {key: counted[key][0] for key in counted if key[1] == "outcome"} == {(1, "outcome", "hold"): 1, (2, "outcome", "pass"): 1}
+        (held,) = await world.rows("SELECT deadline - held_at AS span, at_deadline FROM fraud_case_event")
+        assert held == {"span": timedelta(hours=3), "at_deadline": "reject"}
+
+        await models.activate(conn, 0, "running", program=world.program, change=by)
+        await models.activate(conn, 2, "retired", program=world.program, change=by)
+        await world.credit(order_paid("d"))
+        assert await judge.judge_waiting() == 1
+        (verdict,) = await world.rows("SELECT model, outcome, shadow_model FROM verdict ORDER BY seq DESC LIMIT 1")
+        assert verdict == {"model": 0, "outcome": PASS, "shadow_model": None}
 
 
 # Days

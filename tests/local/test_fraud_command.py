@@ -44,7 +44,9 @@ async def label(world: World, count: int) -> None:
 async def test_tuning_prints_a_table_and_writes_a_report(world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     await label(world, 60)
     assert await command("tune", "--program", "green", "--out", tmp_path / "report.json") == 0
-    told = capfd.readouterr().out
+    printed = capfd.readouterr()
+    told = printed.out
+    assert "fitting to 120 events" in printed.err
     assert "labels       60 frauds, 60 honest" in told
     assert "saved" not in told
     rows = {line[:22].strip(): line[22:].split() for line in told.splitlines()}
