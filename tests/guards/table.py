@@ -6,6 +6,7 @@ To add one: a row in docs/guards.md, and a `Guard` here whose `row` is that row'
 from typing import Final
 
 from tests.guards.backups import BACKUPS
+from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
 from tests.guards.moves import MOVES
 from tests.guards.points import POINTS
@@ -556,5 +557,6 @@ GUARDS: Final = (
     ),
     *POINTS,
     *MOVES,
+    *FRAUD_CASES,
     *BACKUPS,
 )
