@@ -17,6 +17,7 @@ from service.api import (
     deliveries,
     documentation,
     events,
+    fraud_cases,
     hooks,
     impact,
     links,
@@ -112,9 +113,10 @@ def create_app(settings: Settings | None = None) -> Litestar:
     application = Application(
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes, *adjustments.routes,
-            *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes, *campaigns.routes, *registries.routes,
-            *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes, *impact.routes, *plastics.routes, *proof.routes,
-            *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *points_policy.routes, *documentation.routes,
+            *fraud_cases.routes, *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes, *campaigns.routes,
+            *registries.routes, *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes, *impact.routes,
+            *plastics.routes, *proof.routes, *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *points_policy.routes,
+            *documentation.routes,
         ],
         guards=[enforce],
         lifespan=[lifespan],

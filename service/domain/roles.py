@@ -35,6 +35,8 @@ Permission = Literal[
     "adjustments:write",
     "points-policy:read",
     "points-policy:write",
+    "fraud:read",
+    "fraud:decide",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -75,6 +77,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # How points live and die, and up to how many somebody may give alone.
     "points-policy:read": ROLES,
     "points-policy:write": ("admin",),
+    # Suspicious events, without names; and what becomes of them.
+    "fraud:read": ("analyst", "fraud", "admin"),
+    "fraud:decide": ("fraud", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
