@@ -166,6 +166,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/adjustments/{adjustment}/approve"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/reject"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
+    # Fraud cases
+    ("GET", "/v1/fraud/cases"): _operator("fraud:read"),
+    ("GET", "/v1/fraud/cases/{case}"): _operator("fraud:read"),
+    ("POST", "/v1/fraud/cases/{case}/decision"): _operator("fraud:decide"),
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): _operator("fraud:decide"),
     ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
     ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
     # Fraud

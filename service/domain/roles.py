@@ -40,6 +40,7 @@ Permission = Literal[
     "fraud-models:read",
     "fraud-models:write",
     "fraud-policy:write",
+    "fraud:decide",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -87,6 +88,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "fraud-models:read": ("analyst", "fraud", "admin"),
     "fraud-models:write": ("fraud", "admin"),
     "fraud-policy:write": ("admin",),
+    # Suspicious events, without names; and what becomes of them.
+    "fraud:read": ("analyst", "fraud", "admin"),
+    "fraud:decide": ("fraud", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 

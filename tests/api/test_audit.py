@@ -21,6 +21,7 @@ from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
+from tests.fraud_cases import hold
 from tests.worlds import World
 
 PERSON = "a-person-of-flesh"
@@ -375,6 +376,29 @@ async def _list(shop: Shop) -> tuple[str, Any]:
 @recipe("DELETE", "/v1/fraud/lists/{entry}")
 async def _take_off(shop: Shop) -> tuple[str, Any]:
     return f"/v1/fraud/lists/{(await made(shop, '/v1/fraud/lists', LISTING | {'kind': 'device', 'value': DEVICE}))['id']}", None
+async def _fraud_case(shop: Shop, *, alone_points: int) -> int:
+    """A case with an event of somebody's that is held."""
+    await _consumer(shop, consumer := f"a-suspect-{alone_points}")
+    await shop.world.rows(
+        "INSERT INTO fraud_policy (program, alone_points) VALUES ($1, $2) ON CONFLICT (program) DO UPDATE SET alone_points = $2",
+        shop.world.program, alone_points,
+    )  # fmt: skip
+    case = await hold(shop.world, f"refill-of-{consumer}")
+    await shop.world.rows("UPDATE fraud_case_event SET points = 5")  # whatever its campaign has become
+    return case
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/decision")
+async def _decide_case(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/cases/{await _fraud_case(shop, alone_points=1_000)}/decision", {"decision": "reject", "note": REASON}
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/withdraw")
+async def _withdraw_decision(shop: Shop) -> tuple[str, Any]:
+    case = await _fraud_case(shop, alone_points=0)
+    body = {"decision": "reject", "note": REASON}
+    assert (await shop.call("POST", f"/v1/fraud/cases/{case}/decision", json=body)).status_code == 202
+    return f"/v1/fraud/cases/{case}/withdraw", {"note": REASON}
 
 
 async def _consumer(shop: Shop, consumer: str) -> str:

@@ -33,6 +33,7 @@ from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.fraud import FraudDecisionBody, Number
 from schemas.fraud_lists import ListEntryBody
 from schemas.fraud_models import FraudModelBody, SignalSwitch
 from schemas.fraud_policy import FraudPolicyBody
@@ -308,6 +309,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_SCHEMA_DEPTH": lambda n: schema(nested_schema(n)),
     "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
     "MAX_EVIDENCE_VALUES": evidence,
+    "MAX_DECIDED_EVENTS": listed(FraudDecisionBody, "events", "1", decision="reject"),
+    "MAX_NUMBER_DIGITS": texts(Number, letter="1"),
     "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
     "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_STATION_TOKENS": field(TokensBody, "count", int),

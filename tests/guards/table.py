@@ -7,6 +7,7 @@ from typing import Final
 
 from tests.guards.backups import BACKUPS
 from tests.guards.fraud import FRAUD
+from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
 from tests.guards.judging import JUDGING
 from tests.guards.moves import MOVES
@@ -559,6 +560,7 @@ GUARDS: Final = (
     *FRAUD,
     *POINTS,
     *MOVES,
+    *FRAUD_CASES,
     *BACKUPS,
     *JUDGING,
 )

@@ -383,6 +383,34 @@ async def _fraud_list_entry(t: Tenant) -> str:
         fraud_lists.add, body, program=t.program, operator=t.latest_operator, hash_key=t.app.state.resources.hash_key, change=Change()
     )
     return str(made.id)
+async def _fraud_case(t: Tenant) -> str:
+    """One with an event of the tenant's consumer that had settled."""
+    (case,) = await t.fetch(
+        """INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at)
+           VALUES (nextval('number'), $1, 1, 'open', 9000, now(), now()) RETURNING number""",
+        t.program,
+    )  # fmt: skip
+    id_ = await _event(t)
+    await t.fetch(
+        """INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at)
+           SELECT bucket, account, number, program, $2, points, 9000, '[]', 'look_back', 'settled', now() FROM event WHERE id = $1 AND program = $3""",
+        id_, case["number"], t.program,
+    )  # fmt: skip
+    return str(case["number"])
+
+
+async def _admins_fraud_case(t: Tenant) -> str:
+    """The same with a proposal by the admin who calls, if there is one already."""
+    case = await _fraud_case(t)
+    found = await t.fetch("SELECT id FROM operator WHERE email = 'admin@example.com' AND program = $1", t.program)
+    await t.fetch(
+        """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+           SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+           FROM fraud_case_event WHERE fraud_case = $1""",
+        int(case), int(found[0]["id"]) if found else t.latest_operator,
+    )  # fmt: skip
+    await t.fetch("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", int(case))
+    return case
 
 
 async def _opening(t: Tenant) -> str:
@@ -486,6 +514,8 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
     "fraud_list_entry": _fraud_list_entry, "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "fraud_case": _fraud_case, "admins_fraud_case": _admins_fraud_case,
     "redemption": _redemption, "captured_redemption": _captured_redemption,
     "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
     "fraud_model": _fraud_model, "signal": _signal,

@@ -32,7 +32,7 @@ from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
 from service.store import callers
-from tests import books
+from tests import books, fraud_cases
 from tests.forked import Forked
 from tests.load import clean
 from tests.redeeming import Catalogue
@@ -420,6 +420,51 @@ async def an_approval(stage: Stage) -> Sent:
     return Sent(path=f"/v1/adjustments/{number}/approve", token=stage.colleague, statuses=(200,), right=right)
 
 
+async def suspected(stage: Stage, **more: Any) -> tuple[str, int]:
+    """A consumer with a refill that is held; the case."""
+    await stage.world.credit(done := refill(consumer := somebody()))
+    return consumer, await fraud_cases.hold(stage.world, done["id"], **more)
+
+
+async def a_rejection(stage: Stage) -> Sent:
+    consumer, case = await suspected(stage)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [event["state"] for event in answer.json()["events"]] == ["rejected"]
+        await is_rejected_once(stage, consumer)
+
+    body = {"decision": "reject", "note": "a farm"}
+    return Sent(path=f"/v1/fraud/cases/{case}/decision", json=body, token=stage.operator, statuses=(200,), right=right)
+
+
+async def is_rejected_once(stage: Stage, consumer: str) -> None:
+    (row,) = await stage.world.rows(
+        """SELECT (SELECT sum(points - reversed) FROM award w WHERE w.account = $1) AS left,
+                  (SELECT count(*) FROM event e WHERE e.account = $1) AS events,
+                  (SELECT count(*) FROM outbox o WHERE o.account = $1) AS told,
+                  (SELECT g.state FROM screening g JOIN fraud_case_event c USING (bucket, event) WHERE g.account = $1) AS mark""",
+        await stage.account(consumer),
+    )  # fmt: skip
+    assert row == {"left": 0, "events": 2, "told": 1, "mark": 2}
+
+
+async def a_withdrawal(stage: Stage) -> Sent:
+    _, case = await suspected(stage)
+    async with stage.world.pool.acquire() as conn:
+        await conn.execute(
+            """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+               SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+               FROM fraud_case_event WHERE fraud_case = $1""",
+            case, stage.operators[0],
+        )  # fmt: skip
+        await conn.execute("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", case)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [made["status"] for made in answer.json()["decisions"]] == ["withdrawn"]
+
+    return Sent(path=f"/v1/fraud/cases/{case}/withdraw", token=stage.operator, statuses=(200,), right=right)
+
+
 async def a_transfer(stage: Stage) -> Sent:
     giver, taker = await stage.with_points(), await stage.with_points()
 
@@ -472,6 +517,8 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
     an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
     an_approval: "adjustments.decided",
+    a_rejection: "fraud.decided fraud.marked fraud.status_set fraud.recorded fraud.reversed fraud.pushed",
+    a_withdrawal: "fraud.withdrawn fraud.reopened",
     a_transfer: "transfers.posted transfers.inserted repeats.remembered repeats.committed",
     voucher_codes: "vouchers.loaded vouchers.recorded",
     a_policy: "policy.inserted policy.recorded policy.written",
@@ -600,6 +647,24 @@ async def an_adjustment_that_nobody_decides(stage: Stage) -> Done:
         )  # in one statement: two would see what is committed between them
         assert row["audited"] == (row["status"] == "expired")
         return bool(row["status"] == "expired")
+
+    return done
+
+
+async def a_case_past_its_deadline(stage: Stage) -> Done:
+    consumer, case = await suspected(stage, deadline=timedelta(seconds=-1), at_deadline="reject")
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            """SELECT c.status, e.state, (SELECT count(*) FROM audit WHERE subject = $2) AS audited
+               FROM fraud_case c JOIN fraud_case_event e ON e.fraud_case = c.number WHERE c.number = $1""",
+            case, f"fraud_case:{case}",
+        )  # fmt: skip
+        ended = row["status"] == "closed"
+        assert (row["state"], row["audited"]) == (("rejected", 1) if ended else ("held", 0))
+        if ended:
+            await is_rejected_once(stage, consumer)
+        return ended
 
     return done
 
@@ -735,6 +800,7 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     a_missed_push: "mend.read mend.pushed",
     a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
     an_adjustment_that_nobody_decides: "adjustments.expired",
+    a_case_past_its_deadline: "fraud.expired fraud.concluded fraud.told fraud.closed fraud.noted fraud.committed",
     points_that_end: "expire.leased expire.locked expire.held expire.expired expire.committed expire.pushed",
     points_that_end_soon: "warn.started warn.warned warn.through",
     entries: "seal.dated seal.through seal.committed",
