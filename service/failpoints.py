@@ -70,6 +70,7 @@ NAMES: Final = (
     "scrub.parked",
     "scrub.reasons",
     "scrub.forgotten",
+    "scrub.unlisted",
     "scrub.finished",
     # What is too old:
     "forget.bodies",
@@ -80,6 +81,11 @@ NAMES: Final = (
     "retention.caught_up",
     "retention.parked",
     "retention.exports",
+    "fraud_retention.verdicts",
+    "fraud_retention.hours",
+    "fraud_retention.reasons",
+    "fraud_retention.words",
+    "fraud_retention.outbox",
     # Balances that a push has missed:
     "mend.read",
     "mend.pushed",
@@ -130,6 +136,14 @@ NAMES: Final = (
     "transfers.inserted",
     "repeats.remembered",
     "repeats.committed",
+    # Objections to what fraud checks held or rejected:
+    "objections.made",
+    "objections.labelled",
+    "objections.upheld",
+    "objections.answered",
+    "objections.recorded",
+    "approvals.approved",
+    "approvals.labelled",
     # Voucher codes:
     "vouchers.loaded",
     "vouchers.recorded",

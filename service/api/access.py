@@ -158,6 +158,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
     ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
     ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
+    # What fraud checks held or rejected, and what persons say to it
+    ("POST", "/v1/me/events/{event_id}/objection"): Access(consumer="balance:read"),
+    ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): _platform("objections:write"),
+    ("GET", "/v1/fraud/objections"): _operator("objections:read"),
+    ("POST", "/v1/fraud/objections/{objection}/answer"): _operator("objections:answer"),
     # What events may name
     ("POST", "/v1/packaging/classes"): _operator("registries:write"),
     ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),

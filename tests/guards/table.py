@@ -8,6 +8,7 @@ from typing import Final
 from tests.guards.backups import BACKUPS
 from tests.guards.guard import Change, Guard
 from tests.guards.moves import MOVES
+from tests.guards.objections import OBJECTIONS
 from tests.guards.points import POINTS
 
 LOCKS = "tests/flows/test_locks.py::"
@@ -556,5 +557,6 @@ GUARDS: Final = (
     ),
     *POINTS,
     *MOVES,
+    *OBJECTIONS,
     *BACKUPS,
 )
