@@ -32,6 +32,9 @@ MAX_DURATION_CHARS: Final = 32
 MAX_POINTS: Final = 10**15
 MAX_LINK_CODE_CHARS: Final = 32
 
+# Persons under review
+MAX_OBJECTION_CHARS: Final = 2_000
+
 # Events
 MAX_BATCH: Final = 5_000
 MAX_LINES: Final = 500

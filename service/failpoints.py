@@ -100,6 +100,11 @@ NAMES: Final = (
     "retention.caught_up",
     "retention.parked",
     "retention.exports",
+    "fraud_retention.verdicts",
+    "fraud_retention.hours",
+    "fraud_retention.reasons",
+    "fraud_retention.words",
+    "fraud_retention.outbox",
     # Balances that a push has missed:
     "mend.read",
     "mend.pushed",
@@ -165,6 +170,14 @@ NAMES: Final = (
     "fraud.closed",
     "fraud.noted",
     "fraud.committed",
+    # Objections to what fraud checks held or rejected:
+    "objections.made",
+    "objections.labelled",
+    "objections.upheld",
+    "objections.answered",
+    "objections.recorded",
+    "approvals.approved",
+    "approvals.labelled",
     # Voucher codes:
     "vouchers.loaded",
     "vouchers.recorded",

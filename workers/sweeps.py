@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import adjustments, check_recent, fraud_monitor, fraud_reject, privacy_requests, retention, seal
+from service.flows import adjustments, check_recent, fraud_monitor, fraud_reject, fraud_retention, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
@@ -80,6 +80,9 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+    await fraud_retention.sweep(
+        resources.pool, fraud_retention.Terms(verdicts=s.retain_fraud_verdicts_days, attributes=s.retain_fraud_attributes_days)
+    )
 
 
 async def expire_adjustments(resources: Resources) -> None:

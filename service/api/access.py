@@ -177,6 +177,11 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/fraud/lists"): _operator("fraud:write"),
     ("GET", "/v1/fraud/lists"): _operator("fraud:read"),
     ("DELETE", "/v1/fraud/lists/{entry}"): _operator("fraud:write"),
+    # What fraud checks held or rejected, and what persons say to it
+    ("POST", "/v1/me/events/{event_id}/objection"): Access(consumer="balance:read"),
+    ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): _platform("objections:write"),
+    ("GET", "/v1/fraud/objections"): _operator("objections:read"),
+    ("POST", "/v1/fraud/objections/{objection}/answer"): _operator("objections:answer"),
     # What events may name
     ("POST", "/v1/packaging/classes"): _operator("registries:write"),
     ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),

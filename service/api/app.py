@@ -26,6 +26,7 @@ from service.api import (
     links,
     moves,
     oauth,
+    objections,
     operators,
     plastics,
     platforms,
@@ -117,6 +118,7 @@ def create_app(settings: Settings | None = None) -> Litestar:
         route_handlers=[
             *events.routes, *hooks.routes, *deliveries.routes, *consumers.routes, *redemptions.routes, *links.routes, *adjustments.routes,
             *fraud_lists.routes,
+            *objections.routes,
             *transfers.routes, *rewards.routes, *causes.routes, *moves.routes, *privacy.routes, *campaigns.routes, *registries.routes,
             *vocabulary.routes, *assets.routes, *stations.routes, *station_calls.routes, *impact.routes, *plastics.routes, *proof.routes,
             *platforms.routes, *operators.routes, *oauth.routes, *system.routes, *points_policy.routes, *fraud_models.routes,

@@ -46,6 +46,7 @@ from schemas.privacy import HoldBody
 from schemas.problems import FieldError
 from schemas.redemptions import CaptureBody, RedemptionBody, RefundBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
+from schemas.reviews import DecisionOnObjection, ObjectionBody
 from schemas.rewards import RewardBody, RewardPatch, VoucherCode
 from schemas.shopify import CustomerDemand
 from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
@@ -254,6 +255,9 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(TransferBody, "points", int, to="c"),
         field(RewardBody, "points", int, code="c", name="C"), field(RedemptionBody, "points", int, consumer="c"),
         field(CaptureBody, "points", int), field(RefundBody, "points", int),
+    ),
+    "MAX_OBJECTION_CHARS": both(
+        field(ObjectionBody, "text", lambda n: "a" * n), field(DecisionOnObjection, "answer", lambda n: "a" * n, state="refused"),
     ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(

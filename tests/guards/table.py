@@ -11,6 +11,7 @@ from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
 from tests.guards.judging import JUDGING
 from tests.guards.moves import MOVES
+from tests.guards.objections import OBJECTIONS
 from tests.guards.points import POINTS
 
 LOCKS = "tests/flows/test_locks.py::"
@@ -561,6 +562,7 @@ GUARDS: Final = (
     *POINTS,
     *MOVES,
     *FRAUD_CASES,
+    *OBJECTIONS,
     *BACKUPS,
     *JUDGING,
 )

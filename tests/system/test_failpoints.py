@@ -25,14 +25,14 @@ from schemas.causes import CauseBody
 from schemas.fraud_lists import ListEntryBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import adjustments, causes, erase, fraud_lists, links
+from service.flows import adjustments, causes, erase, fraud_lists, links, objections
 from service.flows.administer import Change
 from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
 from service.store import callers
-from tests import books, fraud_cases
+from tests import books, fraud_cases, reviewing
 from tests.forked import Forked
 from tests.load import clean
 from tests.redeeming import Catalogue
@@ -465,6 +465,65 @@ async def a_withdrawal(stage: Stage) -> Sent:
     return Sent(path=f"/v1/fraud/cases/{case}/withdraw", token=stage.operator, statuses=(200,), right=right)
 
 
+async def a_held_purchase(stage: Stage) -> tuple[dict[str, Any], str]:
+    """Of somebody whom fraud checks suspect; and the path of an objection to it, for the platform."""
+    paid = order_paid(consumer := somebody(), quantity=2)
+    await stage.world.credit(paid)
+    await reviewing.hold(stage.world, paid["id"])
+    return paid, f"/v1/consumers/{consumer}/events/{paid['id']}/objection"
+
+
+async def objected(stage: Stage, path: str) -> None:
+    """As its platform says for the consumer."""
+    _, _, _, consumer, _, event, _ = path.split("/")
+    sender = stage.world.platforms["shop"]
+    async with stage.world.pool.acquire() as conn:
+        await objections.make(
+            conn, program=sender.program, platform=sender.platform, reference=consumer, id=event, text="It was my birthday.", by=BY_SHOP
+        )  # fmt: skip
+
+
+async def an_objection(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["state"] == "open"
+        assert (await reviewing.states(stage.world, paid["id"]))["objection"] == "open"
+
+    return Sent(path=path, json={"text": "It was my birthday."}, token=stage.world.keys["shop"], right=right)
+
+
+async def an_answer_to(stage: Stage, paid: dict[str, Any], after: dict[str, Any], *, given: int) -> Sent:
+    """An objection that is upheld by the first operator; what the event is then, and how many points were given back."""
+    event = (await reviewing.event_of(stage.world, paid["id"]))["number"]
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["state"] == "upheld"
+        assert await reviewing.states(stage.world, paid["id"]) == after
+        assert await stage.has(paid["consumer"]) == given
+        assert (
+            len(await stage.world.rows("SELECT FROM audit WHERE subject = $1 AND action = 'objection.answer'", f"objection:{event}")) == 1
+        )
+
+    body = {"state": "upheld", "answer": "So it was."}
+    return Sent(path=f"/v1/fraud/objections/{event}/answer", json=body, token=stage.operator, statuses=(200,), right=right)
+
+
+async def an_upheld_objection_to_a_hold(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+    await objected(stage, path)
+    after = {"screening": None, "event": "approved", "case": "closed", "label": False, "objection": "upheld"}
+    return await an_answer_to(stage, paid, after, given=0)
+
+
+async def an_upheld_objection_to_a_rejection(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+    await reviewing.reject(stage.world, paid, by=stage.operators[1])
+    await objected(stage, path)
+    after = {"screening": 2, "event": "rejected", "case": "open", "label": False, "objection": "upheld"}
+    return await an_answer_to(stage, paid, after, given=20)
+
+
 async def a_transfer(stage: Stage) -> Sent:
     giver, taker = await stage.with_points(), await stage.with_points()
 
@@ -519,6 +578,9 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     an_approval: "adjustments.decided",
     a_rejection: "fraud.decided fraud.marked fraud.status_set fraud.recorded fraud.reversed fraud.pushed",
     a_withdrawal: "fraud.withdrawn fraud.reopened",
+    an_objection: "objections.made",
+    an_upheld_objection_to_a_hold: "approvals.approved approvals.labelled objections.answered objections.recorded",
+    an_upheld_objection_to_a_rejection: "objections.labelled objections.upheld",
     a_transfer: "transfers.posted transfers.inserted repeats.remembered repeats.committed",
     voucher_codes: "vouchers.loaded vouchers.recorded",
     a_policy: "policy.inserted policy.recorded policy.written",
@@ -603,6 +665,19 @@ async def old_events(stage: Stage) -> Done:
     async def done() -> bool:
         return not await stage.world.rows(
             "SELECT 1 FROM event WHERE facts::text LIKE '%note%' AND received_at < now() - interval '900 days'"
+        )
+
+    return done
+
+
+async def what_fraud_checks_left(stage: Stage) -> Done:
+    await stage.world.credit(paid := order_paid(somebody()))
+    await reviewing.verdict(stage.world, await reviewing.event_of(stage.world, paid["id"]), outcome=1, days_ago=500)
+    await reviewing.listed(stage.world, "device", f"hash-{next(_numbers)}", removed_days_ago=500)
+
+    async def done() -> bool:
+        return not await stage.world.rows("SELECT 1 FROM verdict WHERE judged_at < now() - interval '499 days'") and not (
+            await stage.world.rows("SELECT 1 FROM fraud_list WHERE removed_at IS NOT NULL")
         )
 
     return done
@@ -797,6 +872,8 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
+    what_fraud_checks_left: "fraud_retention.verdicts fraud_retention.hours fraud_retention.reasons fraud_retention.words "
+    "fraud_retention.outbox",
     a_missed_push: "mend.read mend.pushed",
     a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
     an_adjustment_that_nobody_decides: "adjustments.expired",
