@@ -262,19 +262,20 @@ async def test_above_the_limit_another_operator_confirms(shop: World, projection
     await sound(shop)
 
 
-async def test_up_to_the_limit_one_decides_alone_and_says_it_twice(shop: World, projection: Projection) -> None:
+@pytest.mark.parametrize(("decision", "other"), [("approve", "reject"), ("reject", "approve")])
+async def test_up_to_the_limit_one_decides_alone_and_says_it_twice(shop: World, projection: Projection, decision: str, other: str) -> None:
     await limit(shop, 27)
     case, *_ = await ring(shop)
     one = await operator(shop)
-    assert not (await decide(shop, case, "reject", by=one)).waits
-    assert not (await decide(shop, case, "reject", by=one)).waits
+    assert not (await decide(shop, case, decision, by=one)).waits
+    assert not (await decide(shop, case, decision, by=one)).waits
     with pytest.raises(InvalidState, match="has been decided already"):
-        await decide(shop, case, "approve", by=one)
+        await decide(shop, case, other, by=one)
     await carry_out(shop, case, projection)
-    await decide(shop, case, "reject", by=one)
+    await decide(shop, case, decision, by=one)
     assert await carry_out(shop, case, projection) == 0
-    assert len(await told(shop)) == 2
-    assert await audited(shop) == [("reject", "operator:1")]
+    assert len(await told(shop)) == (2 if decision == "reject" else 0)
+    assert await audited(shop) == [(decision, "operator:1")]
 
 
 async def test_piece_by_piece_one_decides_no_more_alone(shop: World, projection: Projection) -> None:

@@ -16,8 +16,8 @@ FRAUD_CASES: Final = (
         tests=(f"{CASES}test_of_two_decisions_at_once_one_counts",),
     ),
     Guard(
-        name="fraud-case-deadline",
-        row="a deadline decides nothing that operators have decided",
+        name="fraud-case-decided-once",
+        row="what operators have decided is not decided again",
         changes=(
             Change(
                 "service/store/fraud_cases.py",
