@@ -19,19 +19,21 @@ LogOdds = Annotated[float, Meta(ge=-MAX_FRAUD_LOG_ODDS, le=MAX_FRAUD_LOG_ODDS)]
 Weight = Annotated[float, Meta(ge=0, le=MAX_FRAUD_LOG_ODDS)]
 Threshold = Annotated[int, Meta(ge=1, le=10_001)]
 Weights = Annotated[dict[SignalName, Weight], Meta(max_length=MAX_FRAUD_SIGNALS)]
+Kinds = Annotated[dict[Literal["order", "return", "activity"], LogOdds], Meta(max_length=3)]
 ModelState = Literal["draft", "shadow", "running", "retired"]
 
 
 class FraudModelBody(Body, frozen=True, kw_only=True):
     """A draft: what is given lies over the version `base` (the running one, if left out); what is left out is as there.
 
-    `weights` and `caps` go by name, `off` is the whole list. A threshold of 10,001 is never reached.
+    `weights`, `caps` and `kinds` go by name, `off` is the whole list. A threshold of 10,001 is never reached.
     """
 
     base: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     intercept: LogOdds | UnsetType = UNSET
     weights: Weights = {}
     caps: Weights = {}
+    kinds: Kinds = {}
     off: Annotated[list[SignalName], Meta(max_length=MAX_FRAUD_SIGNALS)] | UnsetType = UNSET
     hold_bp: Threshold | UnsetType = UNSET
     reject_bp: Threshold | UnsetType = UNSET
@@ -47,6 +49,8 @@ class FraudModelAnswer(Body, frozen=True, kw_only=True):
     weights: Mapping[str, float]
     """Of every signal, at full strength, also of those that are off."""
     caps: Mapping[str, float]
+    kinds: Mapping[str, float]
+    """Beside the intercept, by kind of event."""
     off: list[str]
     hold_bp: int
     reject_bp: int

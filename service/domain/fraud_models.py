@@ -10,6 +10,7 @@ from schemas.fraud_models import FraudModelAnswer, FraudModelBody, ModelState, S
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest, InvalidState
 from service.domain.fraud.model import GROUPS, Model
+from service.domain.fraud.records import KINDS
 from service.domain.fraud.signals import SIGNALS
 
 Step = Literal["running", "shadow", "retired"]
@@ -29,6 +30,7 @@ def complete(model: Model) -> Model:
         model,
         weights={signal.name: max(0.0, model.weights.get(signal.name, signal.weight)) for signal in SIGNALS},
         caps={group: model.caps.get(group, 0.0) for group in GROUPS},
+        kinds={kind: model.kinds.get(kind, 0.0) for kind in KINDS},
         off=frozenset(name for name in model.off if name in _BY_NAME),
     )
 
@@ -53,7 +55,7 @@ def drafted(body: FraudModelBody, base: Model) -> Model:
     return complete(
         replace(
             of, intercept=of.intercept if body.intercept is UNSET else body.intercept, weights={**of.weights, **body.weights},
-            caps={**of.caps, **body.caps}, off=off, hold_bp=hold_bp, reject_bp=reject_bp,
+            caps={**of.caps, **body.caps}, kinds={**of.kinds, **body.kinds}, off=off, hold_bp=hold_bp, reject_bp=reject_bp,
         )
     )  # fmt: skip
 
@@ -97,8 +99,8 @@ def shown(model: Model, state: ModelState) -> FraudModelAnswer:
     """A model as operators read it."""
     of = complete(model)
     return FraudModelAnswer(
-        version=model.version, state=state, intercept=of.intercept, weights=of.weights, caps=of.caps, off=sorted(of.off),
-        hold_bp=of.hold_bp, reject_bp=of.reject_bp,
+        version=model.version, state=state, intercept=of.intercept, weights=of.weights, caps=of.caps, kinds=of.kinds,
+        off=sorted(of.off), hold_bp=of.hold_bp, reject_bp=of.reject_bp,
     )  # fmt: skip
 
 

@@ -12,6 +12,8 @@ from service.domain.fraud.tuning import Row
 
 HELD_OUT: Final = 5
 """One event of so many is kept from tuning, to measure on."""
+FOLDS: Final = 4
+"""Parts of what is tuned on."""
 QUARTERS: Final = 4
 _PLACE: Final = {signal.name: i for i, signal in enumerate(SIGNALS)}
 
@@ -23,6 +25,8 @@ class Seen(Struct, frozen=True, kw_only=True, gc=False):
     quarters: Mapping[str, int]
     fraud: bool
     points: int
+    kind: int = 0
+    """Of the event: index of records.KINDS."""
     weight: int = 1
 
 
@@ -50,24 +54,31 @@ def strengths_of(quarters: Mapping[str, int]) -> tuple[float, ...]:
 
 def is_held_out(event: int) -> bool:
     """Whether an event is kept from tuning: always the same fifth, whoever tunes and whenever."""
-    return crc32(event.to_bytes(8, "big", signed=True)) % HELD_OUT == 0
+    return _hash(event) % HELD_OUT == 0
+
+
+def _hash(event: int) -> int:
+    return crc32(event.to_bytes(8, "big", signed=True))
 
 
 def rows_of(seen: Iterable[Seen]) -> list[Row]:
-    """Rows for tuning, one for each combination of strengths and label."""
-    sums: dict[tuple[tuple[float, ...], bool], tuple[int, int]] = {}
+    """Rows for tuning, one for each combination of strengths, kind of event and label in each of FOLDS parts.
+
+    The threshold is chosen by what fits to the other parts say of each.
+    """
+    sums: dict[tuple[tuple[float, ...], int, bool, int], tuple[int, int]] = {}
     for each in seen:
-        key = strengths_of(each.quarters), each.fraud
+        key = strengths_of(each.quarters), each.kind, each.fraud, _hash(each.event) // HELD_OUT % FOLDS
         events, points = sums.get(key, (0, 0))
         sums[key] = events + each.weight, points + each.weight * max(0, each.points)
-    return [Row(strengths=s, fraud=fraud, events=e, points=p) for (s, fraud), (e, p) in sums.items()]
+    return [Row(strengths=s, kind=k, fraud=fraud, world=w, events=e, points=p) for (s, k, fraud, w), (e, p) in sums.items()]
 
 
 def measured(model: Model, rows: Sequence[Row]) -> Measured:
     """How a model does on rows: what it holds or rejects. With nothing to find recall is 0, with nothing held precision is 1."""
     judge = Judge(model)
     fraud, honest = _sum(rows, fraud=True), _sum(rows, fraud=False)
-    held = [row for row in rows if judge.decide(row.strengths).outcome != "pass"]
+    held = [row for row in rows if judge.decide(row.strengths, kind=row.kind).outcome != "pass"]
     caught, wrong = _sum(held, fraud=True), _sum(held, fraud=False)
     return Measured(
         recall=_share(caught[1], fraud[1], 0.0), precision=_share(caught[1], caught[1] + wrong[1], 1.0),

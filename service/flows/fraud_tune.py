@@ -81,7 +81,7 @@ async def _background(
 
 
 def _fit(base: Model, labels: list[Seen], others: list[Seen], *, weight: int, since: datetime | None) -> Tuned:
-    seen = labels + [Seen(event=o.event, quarters=o.quarters, fraud=False, points=o.points, weight=weight) for o in others]
+    seen = labels + [replace(other, weight=weight) for other in others]
     kept = [each for each in seen if is_held_out(each.event)]
     try:
         model, fitted = fit(rows_of(each for each in seen if not is_held_out(each.event)), start=complete(base))

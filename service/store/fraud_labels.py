@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from service.domain.fraud.records import kind_of
 from service.domain.fraud_tuning import Seen
 from service.domain.keys import Kind
 from service.store.connection import Connection
@@ -79,8 +80,11 @@ async def platforms(connection: Connection, program: int) -> dict[str, int]:
 
 
 LABELS: Final = """
-SELECT event, fraud, points, strengths FROM fraud_label
-WHERE program = $1 AND event > $2 AND ($3::timestamptz IS NULL OR at >= $3) ORDER BY event LIMIT $4
+SELECT l.event, l.fraud, l.points, l.strengths, coalesce((
+    SELECT e.type FROM platform q JOIN event e ON e.platform = q.id AND e.number = l.event WHERE q.program = $1 LIMIT 1
+), 'order.paid') AS type
+FROM fraud_label l
+WHERE l.program = $1 AND l.event > $2 AND ($3::timestamptz IS NULL OR l.at >= $3) ORDER BY l.event LIMIT $4
 """
 
 
@@ -89,7 +93,9 @@ async def labels(connection: Connection, program: int, *, since: datetime | None
     after = -1
     while rows := await connection.fetch(LABELS, program, after, since, PAGE_ROWS):
         for row in rows:
-            yield Seen(event=row["event"], quarters=_quarters(row["strengths"]), fraud=row["fraud"], points=row["points"])
+            yield Seen(
+                event=row["event"], quarters=_quarters(row["strengths"]), fraud=row["fraud"], points=row["points"], kind=kind_of(row["type"])
+            )  # fmt: skip
         after = rows[-1]["event"]
 
 
@@ -164,8 +170,9 @@ async def settled_range(connection: Connection, program: int, *, older_than: tim
 
 
 SAMPLE: Final = """
-SELECT v.event, v.points, v.strengths FROM unnest($2::bigint[]) AS w (seq)
+SELECT v.event, v.points, v.strengths, coalesce(e.type, 'order.paid') AS type FROM unnest($2::bigint[]) AS w (seq)
 JOIN verdict v ON v.program = $1 AND v.seq = w.seq
+LEFT JOIN event e ON e.bucket = v.bucket AND e.account = v.account AND e.number = v.event
 WHERE v.outcome = 1
   AND NOT EXISTS (SELECT FROM due d WHERE d.bucket = v.bucket AND d.account = v.account AND d.event = v.event)
   AND NOT EXISTS (SELECT FROM screening s WHERE s.bucket = v.bucket AND s.event = v.event)

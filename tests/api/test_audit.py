@@ -135,7 +135,7 @@ plain(
     "PUT", "/v1/fraud/policy", "/v1/fraud/policy",
     {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9},
 )  # fmt: skip
-plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/delayed", {"on": False, "reason": REASON})
+plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/odd_hour", {"on": False, "reason": REASON})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)

@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import asyncpg
 import httpx
 import msgspec
 import pytest
@@ -108,7 +109,7 @@ async def test_something_always_runs(operators: Operators, version: int, as_: st
 
 
 async def test_a_draft_is_based_on_any_version(operators: Operators) -> None:
-    await draft(operators, weights={"burst": 5}, off=["delayed"])
+    await draft(operators, weights={"burst": 5}, off=["odd_hour"])
     await activate(operators, 1, "running")
     assert (await draft(operators, weights={"gain": 3}))["weights"]["burst"] == 5.0, "on the running one, if nothing is said"
     based = await draft(operators, base=0, weights={"gain": 3})
@@ -189,6 +190,14 @@ async def test_versions_follow_each_other_however_many_draft_at_once(operators: 
     assert {answer.status_code for answer in answers} <= {200, 409}
     found = list((await states(operators)).values())
     assert (found.count("running"), found.count("shadow") <= 1) == (1, True)
+
+
+@pytest.mark.parametrize("state", ["running", "shadow"])
+async def test_not_even_the_database_lets_two_have_one_place(operators: Operators, state: str) -> None:
+    insert = "INSERT INTO fraud_model (program, version, body, state) VALUES ($1, $2, '{}', $3)"
+    await operators.fetch(insert, operators.program, 1, state)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await operators.fetch(insert, operators.program, 2, state)
 
 
 async def test_at_most_so_many_versions(operators: Operators, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Versions of fraud models, monitors and tuning, without a database."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from service.domain.fraud_labels import LabelRow, label_lines
 from service.domain.fraud_models import SHIPPED, complete, drafted, needs_step, signals_of, switched
 from service.domain.fraud_monitor import BINS, bin_of, stability_index
 from service.domain.fraud_policy import duration_text, hold_for_of
-from service.domain.fraud_tuning import Seen, is_held_out, measured, rows_of, strengths_of
+from service.domain.fraud_tuning import FOLDS, Seen, is_held_out, measured, rows_of, strengths_of
 
 WEIGHTS = {signal.name: signal.weight for signal in SIGNALS}
 
@@ -30,11 +31,12 @@ def body(**fields: Any) -> FraudModelBody:
 
 
 def test_a_draft_lies_over_its_base() -> None:
-    base = Model(version=3, intercept=-6, weights={"burst": 1.0}, off=frozenset({"delayed"}), hold_bp=4_000)
-    made = drafted(body(weights={"refunds": 4}, caps={"effort": 5}, reject_bp=9_900), base)
+    base = Model(version=3, intercept=-6, weights={"burst": 1.0}, off=frozenset({"odd_hour"}), hold_bp=4_000)
+    made = drafted(body(weights={"refunds": 4}, caps={"effort": 5}, kinds={"return": -1}, reject_bp=9_900), base)
+    assert made.kinds == {"order": 0.0, "return": -1.0, "activity": 0.0}
     assert (made.weights["burst"], made.weights["refunds"], made.weights["gain"]) == (1.0, 4.0, WEIGHTS["gain"])
     assert (made.caps["effort"], made.caps["economics"]) == (5.0, CAPS["economics"])
-    assert (made.intercept, made.hold_bp, made.reject_bp, made.off) == (-6, 4_000, 9_900, {"delayed"})
+    assert (made.intercept, made.hold_bp, made.reject_bp, made.off) == (-6, 4_000, 9_900, {"odd_hour"})
     assert drafted(body(off=[]), base).off == set()
 
 
@@ -145,8 +147,8 @@ def test_bins(score: int, begin: int) -> None:
 
 
 def test_strengths_by_name() -> None:
-    of = strengths_of({"burst": 2, "gone": 4, "delayed": 9})
-    assert {signal.name: s for signal, s in zip(SIGNALS, of, strict=True) if s} == {"burst": 0.5, "delayed": 1.0}
+    of = strengths_of({"burst": 2, "gone": 4, "odd_hour": 9})
+    assert {signal.name: s for signal, s in zip(SIGNALS, of, strict=True) if s} == {"burst": 0.5, "odd_hour": 1.0}
 
 
 def test_a_fifth_is_held_out_always_the_same() -> None:
@@ -158,12 +160,17 @@ def test_a_fifth_is_held_out_always_the_same() -> None:
 def test_rows_are_events_like_each_other_by_their_weight() -> None:
     seen = [
         Seen(event=1, quarters={"burst": 4}, fraud=True, points=50), Seen(event=2, quarters={"burst": 4}, fraud=True, points=70),
-        Seen(event=3, quarters={}, fraud=False, points=10, weight=100), Seen(event=4, quarters={}, fraud=False, points=-5, weight=100),
+        Seen(event=3, quarters={}, fraud=False, points=10, kind=1, weight=100), Seen(event=4, quarters={}, fraud=False, points=-5, kind=1, weight=100),
     ]  # fmt: skip
-    burst = strengths_of({"burst": 4})
-    assert rows_of(seen) == [
-        Row(strengths=burst, fraud=True, events=2, points=120), Row(strengths=strengths_of({}), fraud=False, events=200, points=1_000)
-    ]  # fmt: skip
+    sums: Counter[tuple[Any, ...]] = Counter()
+    for row in rows_of(seen):
+        sums[row.strengths, row.kind, row.fraud, "events"] += row.events
+        sums[row.strengths, row.kind, row.fraud, "points"] += row.points
+    burst, none = strengths_of({"burst": 4}), strengths_of({})
+    assert sums == {
+        (burst, 0, True, "events"): 2, (burst, 0, True, "points"): 120, (none, 1, False, "events"): 200, (none, 1, False, "points"): 1_000,
+    }  # fmt: skip
+    assert len({row.world for row in rows_of(Seen(event=n, quarters={}, fraud=False, points=1) for n in range(100))}) == FOLDS
 
 
 def test_how_a_model_does() -> None:

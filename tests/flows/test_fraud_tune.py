@@ -205,6 +205,13 @@ async def test_what_cannot_be_labelled_is_told_and_stops_no_other(world: World, 
     assert [(row[0], row[4]) for row in await labelled(world)] == [(True, "import"), (True, "decision")]
 
 
+async def test_what_a_person_decides_meanwhile_stays(world: World, conn: Connection) -> None:
+    """The import had read that there was no label."""
+    await label(world, 1, fraud=False, strengths={"gain": 4}, first=7)
+    await store.put(conn, world.program, [store.Label(event=7, fraud=True, points=1, score=1, strengths="{}")])
+    assert await labelled(world) == [(False, 50, 100, '{"gain": 4}', "decision")]
+
+
 async def test_of_an_event_that_is_there_twice_the_last_row_counts(world: World, conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     await world.campaign()
     paid = await judged(world)

@@ -10,6 +10,7 @@ from tests.guards.fraud import FRAUD
 from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
 from tests.guards.judging import JUDGING
+from tests.guards.models import MODELS
 from tests.guards.moves import MOVES
 from tests.guards.objections import OBJECTIONS
 from tests.guards.points import POINTS
@@ -563,6 +564,7 @@ GUARDS: Final = (
     *MOVES,
     *FRAUD_CASES,
     *OBJECTIONS,
+    *MODELS,
     *BACKUPS,
     *JUDGING,
 )
