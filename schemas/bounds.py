@@ -32,6 +32,9 @@ MAX_DURATION_CHARS: Final = 32
 MAX_POINTS: Final = 10**15
 MAX_LINK_CODE_CHARS: Final = 32
 
+# Persons under review
+MAX_OBJECTION_CHARS: Final = 2_000
+
 # Events
 MAX_BATCH: Final = 5_000
 MAX_LINES: Final = 500
@@ -118,3 +121,7 @@ MAX_SCHEMA_DEPTH: Final = 16
 MAX_SCHEMA_VALUES: Final = 100
 MAX_EVIDENCE_VALUES: Final = 100
 MAX_CLAIM_KEYS: Final = 4
+
+# Fraud cases
+MAX_DECIDED_EVENTS: Final = 500
+MAX_NUMBER_DIGITS: Final = 18

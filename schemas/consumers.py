@@ -2,7 +2,10 @@
 
 from datetime import date, datetime
 
+from msgspec import UNSET, UnsetType
+
 from schemas.base import Body
+from schemas.reviews import Review
 
 
 class Available(Body, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ class BalanceAnswer(BalanceDetails, frozen=True, kw_only=True):
 
 
 class ActivityItem(Body, frozen=True, kw_only=True):
-    """One thing that happened, in words that a person can read; `points` are signed."""
+    """One thing that happened, in words that a person can read; `points` are signed. `review` is there where fraud checks held it."""
 
     at: datetime
     kind: str
@@ -49,6 +52,7 @@ class ActivityItem(Body, frozen=True, kw_only=True):
     reason: str
     event: str | None = None
     redemption: str | None = None
+    review: Review | UnsetType = UNSET
 
 
 class PastBalance(Body, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from schemas.bounds import (
     MAX_TEXT_CHARS,
 )
 from schemas.impact import ImpactRecord
+from schemas.reviews import Review
 
 # Printable like `schemas.base.Key`, but checked for the whole event at once (service.domain.validate): a pattern for each of a
 # dozen texts would be a third of the time that decoding takes.
@@ -255,7 +256,7 @@ class DepositDue(Body, frozen=True, kw_only=True, gc=False):
 class EventAnswer(Body, frozen=True, kw_only=True):
     """The answer to one event. `points` is the signed change; `available_at` is when the last of them ends its hold.
 
-    `deposits` is there where a return named some, with those that are to be paid back.
+    `deposits` is there where a return named some, with those that are to be paid back; `review` where fraud checks held it.
     """
 
     id: str
@@ -266,6 +267,7 @@ class EventAnswer(Body, frozen=True, kw_only=True):
     refused: list[Refusal]
     balance: Balance
     deposits: list[DepositDue] | UnsetType = UNSET
+    review: Review | UnsetType = UNSET
 
 
 class BatchAnswer(Body, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from schemas.bounds import MAX_REASON_CHARS
 from schemas.events import Balance
 from schemas.impact import ImpactRecord
 from schemas.redemptions import RedemptionItem
+from schemas.reviews import ObjectionAnswer, Review
 
 
 class HoldBody(Body, frozen=True, kw_only=True):
@@ -107,11 +108,30 @@ class ExportedSent(Body, frozen=True, kw_only=True):
     returned: str
 
 
+class ExportedVerdict(Body, frozen=True, kw_only=True):
+    """What the fraud checks said of an event and did. `unchecked`: it could not be judged, and was held for a person to look at."""
+
+    outcome: Literal["held", "rejected", "unchecked"]
+    at: datetime
+
+
+class ExportedObjection(ObjectionAnswer, frozen=True, kw_only=True):
+    """What the person said against it; `text` is forgotten some time after the answer."""
+
+    text: str | None
+
+
+class ExportedReview(Review, frozen=True, kw_only=True):
+    """The review of an event, with the objection as it was made."""
+
+    objection: ExportedObjection | None
+
+
 class ExportedEvent(Body, frozen=True, kw_only=True):
     """One event: `facts` as they are kept, `answer` as it was given; `status` and all that follows as they are now.
 
     The answer to a return of an asset is shown without its balance: it is that of whoever brought it, and may be another person's.
-    `waits`: items that count once their shipment is reported.
+    `waits`: items that count once their shipment is reported. `verdicts`: those of the fraud checks that did not let it pass.
     """
 
     id: str
@@ -128,6 +148,8 @@ class ExportedEvent(Body, frozen=True, kw_only=True):
     given_back: list[ExportedGivenBack]
     waits: list[int]
     claims: list[ExportedClaim]
+    verdicts: list[ExportedVerdict]
+    review: ExportedReview | None
 
 
 class ExportedEntry(Body, frozen=True, kw_only=True):

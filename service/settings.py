@@ -92,6 +92,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long events keep their free attributes, evidence, waybills, stations and proofs; 0: for ever."""
     retain_fraud_attributes_days: Annotated[int, Meta(ge=0, le=36_500)] = 400
     """How long events keep the hashes of device, address, payment, ip, region and attendant; 0: for ever."""
+    retain_fraud_verdicts_days: Annotated[int, Meta(ge=120, le=36_500)] = 400
+    """How long verdicts of fraud checks are kept, and after a decision its reasons and what was said against it."""
     retain_parked_days: Annotated[int, Meta(ge=0, le=36_500)] = 365
     """How long what was parked and ignored keeps anything free; 0: for ever."""
     retain_exports_days: Annotated[int, Meta(ge=0, le=36_500)] = 30

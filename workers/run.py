@@ -28,8 +28,10 @@ from workers.judging import Judge
 from workers.showing import keep_showing
 from workers.sweeps import (
     check_changed,
+    end_empty_fraud_events,
     expire,
     expire_adjustments,
+    finish_fraud_cases,
     forget_old_deliveries,
     ignore_parked,
     keep_privacy,
@@ -60,6 +62,8 @@ RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0
 ADJUSTMENTS_INTERVAL_S = 60.0
 FRAUD_WATCH_INTERVAL_S = 60.0
+FRAUD_CASES_INTERVAL_S = 5.0
+EMPTY_FRAUD_EVENTS_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -86,6 +90,8 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
             asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
             asyncio.create_task(_every("adjustments", ADJUSTMENTS_INTERVAL_S, lambda: expire_adjustments(resources))),
+            asyncio.create_task(_every("fraud_cases", FRAUD_CASES_INTERVAL_S, lambda: finish_fraud_cases(resources))),
+            asyncio.create_task(_every("empty_fraud_events", EMPTY_FRAUD_EVENTS_INTERVAL_S, lambda: end_empty_fraud_events(resources))),
             asyncio.create_task(_every("seal", settings.seal_interval_s, lambda: seal_entries(resources))),
             asyncio.create_task(_every("check_recent", settings.check_recent_interval_s, lambda: check_changed(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import adjustments, check_recent, fraud_monitor, privacy_requests, retention, seal
+from service.flows import adjustments, check_recent, fraud_monitor, fraud_reject, fraud_retention, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
@@ -80,11 +80,24 @@ async def retain(resources: Resources) -> None:
             exports=s.retain_exports_days, requests=s.retain_requests_days,
         ),
     )  # fmt: skip
+    await fraud_retention.sweep(
+        resources.pool, fraud_retention.Terms(verdicts=s.retain_fraud_verdicts_days, attributes=s.retain_fraud_attributes_days)
+    )
 
 
 async def expire_adjustments(resources: Resources) -> None:
     """End adjustments that nobody has decided in time."""
     await adjustments.expire(resources.pool)
+
+
+async def finish_fraud_cases(resources: Resources) -> None:
+    """Carry out what was decided about fraud cases, and what their deadlines decide."""
+    await fraud_reject.sweep(resources.pool, resources.projection, resources.knowledge)
+
+
+async def end_empty_fraud_events(resources: Resources) -> None:
+    """End events of fraud cases of which refunds have left nothing."""
+    await fraud_reject.sweep(resources.pool, resources.projection, resources.knowledge, empty=True)
 
 
 async def seal_entries(resources: Resources) -> None:

@@ -166,12 +166,22 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/adjustments/{adjustment}/approve"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/reject"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
+    # Fraud cases
+    ("GET", "/v1/fraud/cases"): _operator("fraud:read"),
+    ("GET", "/v1/fraud/cases/{case}"): _operator("fraud:read"),
+    ("POST", "/v1/fraud/cases/{case}/decision"): _operator("fraud:decide"),
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): _operator("fraud:decide"),
     ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
     ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
     # Fraud
     ("POST", "/v1/fraud/lists"): _operator("fraud:write"),
     ("GET", "/v1/fraud/lists"): _operator("fraud:read"),
     ("DELETE", "/v1/fraud/lists/{entry}"): _operator("fraud:write"),
+    # What fraud checks held or rejected, and what persons say to it
+    ("POST", "/v1/me/events/{event_id}/objection"): Access(consumer="balance:read"),
+    ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): _platform("objections:write"),
+    ("GET", "/v1/fraud/objections"): _operator("objections:read"),
+    ("POST", "/v1/fraud/objections/{objection}/answer"): _operator("objections:answer"),
     # What events may name
     ("POST", "/v1/packaging/classes"): _operator("registries:write"),
     ("GET", "/v1/packaging/classes"): Access(platform="events:write", operator="registries:read"),

@@ -33,6 +33,8 @@ Permission = Literal[
     "plastics:close",
     "adjustments:read",
     "adjustments:write",
+    "objections:read",
+    "objections:answer",
     "points-policy:read",
     "points-policy:write",
     "fraud:read",
@@ -40,6 +42,7 @@ Permission = Literal[
     "fraud-models:read",
     "fraud-models:write",
     "fraud-policy:write",
+    "fraud:decide",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -73,6 +76,9 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # The same one by one, with the consumer's name; much of it takes two of them.
     "adjustments:read": ("fraud", "admin"),
     "adjustments:write": ("fraud", "admin"),
+    # What persons say to fraud checks; their names and words only with personal:read.
+    "objections:read": ("analyst", "fraud", "admin"),
+    "objections:answer": ("fraud", "admin"),
     # What is reported to authorities.
     "plastics:read": ROLES,
     "plastics:write": ("analyst", "admin"),
@@ -87,13 +93,14 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     "fraud-models:read": ("analyst", "fraud", "admin"),
     "fraud-models:write": ("fraud", "admin"),
     "fraud-policy:write": ("admin",),
+    "fraud:decide": ("fraud", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 
 Scope = Literal[
     "events:write", "events:read", "consumers:read", "consumers:export", "consumers:erase", "deliveries:read", "balances:import",
     "plastics:write", "plastics:read", "redemptions:write", "redemptions:read", "consumers:link",
-    "transfers:write",
+    "transfers:write", "objections:write",
 ]  # fmt: skip
 
 SCOPES: dict[Scope, str] = {
@@ -110,6 +117,7 @@ SCOPES: dict[Scope, str] = {
     "redemptions:read": "read its consumers' redemptions",
     "consumers:link": "join its consumers' points with those of the same person elsewhere, and separate them again",
     "transfers:write": "give points of its consumers to others of its consumers",
+    "objections:write": "object for its consumers to what the fraud checks held or rejected",
 }
 """What the scopes of a platform key allow; a key without scopes may do everything that a platform may do."""
 

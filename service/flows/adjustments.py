@@ -66,12 +66,9 @@ async def propose(
         adjustment = _adjustment(
             body, terms, platform=platform.id, account=account, number=(await purses.numbers(connection, 1))[0], by=operator
         )
-        if adjustment.alone:
-            adjustment, balance = await _carry_out(connection, adjustment, await _lock(connection, account), terms)
+        adjustment, balance = await _make(connection, adjustment, terms, change)
+        if balance is not None:
             changed.append(balance)
-        await store.insert(connection, adjustment)
-        failpoints.at("adjustments.inserted")
-        await _record(connection, adjustment, "adjustment.make" if adjustment.alone else "adjustment.propose", change)
         shown = store.Shown(adjustment=adjustment, platform=body.platform, consumer=None)
         answer = msgspec.structs.replace(_answer(shown, changed), reason=None, note=None)
         return Answered(status=201, body=_encode(answer).decode(), account=account)
@@ -85,6 +82,35 @@ async def propose(
     # What names or describes the person is not kept with the answer: a repeat brings it along.
     full = msgspec.structs.replace(_decode(answer), consumer=body.consumer, reason=body.reason, note=body.note)
     return Outcome(answer=full, balances=changed, status=status, replayed=replayed)
+
+
+async def _make(
+    connection: Connection, adjustment: Adjustment, terms: Terms, change: Change
+) -> tuple[Adjustment, tuple[int, Balance] | None]:
+    """Carry it out if one operator may do it alone, and store it: as it is then, and the new balance if there is one."""
+    balance = None
+    if adjustment.alone:
+        adjustment, balance = await _carry_out(connection, adjustment, await _lock(connection, adjustment.account), terms)
+    await store.insert(connection, adjustment)
+    failpoints.at("adjustments.inserted")
+    await _record(connection, adjustment, "adjustment.make" if adjustment.alone else "adjustment.propose", change)
+    return adjustment, balance
+
+
+async def give_back(
+    connection: Connection, *, account: int, platform: int, points: int, reason: str, program: int, operator: int, change: Change
+) -> tuple[int, tuple[int, Balance] | None]:
+    """Give points that were taken wrongly, inside a transaction that shares the catalogue: the adjustment's number, and the new balance.
+
+    Above what one operator may do alone it waits for another one, and there is no balance. Raises InvalidState (nobody may have so many).
+    """
+    terms = await purses.terms(connection, program)
+    body = AdjustmentBody(platform="", consumer="", points=points, reason=reason)
+    number = (await purses.numbers(connection, 1))[0]
+    made, balance = await _make(
+        connection, _adjustment(body, terms, platform=platform, account=account, number=number, by=operator), terms, change
+    )  # fmt: skip
+    return made.number, balance
 
 
 async def _whose(connection: Connection, body: AdjustmentBody, program: int) -> tuple[Platform, int]:

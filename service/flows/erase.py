@@ -14,7 +14,7 @@ from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import adjustments, audit, fraud_lists, redemptions, vault
+from service.store import adjustments, audit, fraud_lists, redemptions, reviews, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -87,6 +87,7 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
             for platform in {e["platform"] for e in events}:
                 await vault.forget_hashes_of(connection, erasure.program, platform, [e["id"] for e in events if e["platform"] == platform])
             await vault.forget_waiting(connection, erasure.program, [e["number"] for e in events])
+            await reviews.forget_events(connection, bucket=erasure.bucket, events=[e["number"] for e in events])
             await vault.set_through(connection, erasure, events[-1]["number"])
             failpoints.at("scrub.noted")
             return True

@@ -1,14 +1,16 @@
 """Events as they are now: the stored decision with today's status, points and balance."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from asyncpg import Record
+from msgspec import UNSET
 
 from schemas.consumers import ActivityItem
 from schemas.events import Balance, EventAnswer
 from service.domain.keys import platform_key
 from service.domain.ledger import Kind
+from service.flows.reviews import review_of
 from service.store import balances, transfers, warnings
 from service.store import events as store
 from service.store import openings as store_openings
@@ -53,7 +55,7 @@ async def find_event(connection: Connection, *, platform: int, program: int, id:
     event = await store.find(connection, platform=platform, program=program, key=platform_key(platform, id))
     if event is None:
         return None
-    return _current(event, (await _balances(connection, platform, [event])).get(event.account, Balance()))
+    return _current(event, await _balances(connection, platform, [event]))
 
 
 async def list_events(
@@ -77,7 +79,7 @@ async def list_events(
     shown = found[:limit]
     position = before if not shown else shown[-1].number
     current = await _balances(connection, platform, shown)
-    answers = [_current(event, current.get(event.account, Balance())) for event in shown]
+    answers = [_current(event, current) for event in shown]
     return answers, position if more or len(found) > limit else None
 
 
@@ -106,9 +108,14 @@ async def activity(connection: Connection, account: int, *, before: int, limit: 
     events = await store.activity(connection, account, before=before, limit=limit + 1)
     openings = await store_openings.page(connection, account, before=before, limit=limit + 1)
     found = [
-        (e.number, ActivityItem(at=e.received_at, kind=e.type, points=e.points, status=e.status, reason=_reason(e), event=e.id))
+        (
+            e.number,
+            ActivityItem(
+                at=e.received_at, kind=e.type, points=e.points, status=e.status, reason=_reason(e), event=e.id, review=review_of(e.review)
+            ),
+        )
         for e in events
-    ]
+    ]  # fmt: skip
     found += [(o.number, ActivityItem(at=o.at, kind=IMPORTED, points=o.points, status="settled", reason=IMPORTED_REASON)) for o in openings]
     found += [(t.number, _transferred(t)) for t in await transfers.page(connection, account, before=before, limit=limit + 1)]
     found += [(w["number"], _expiring(w)) for w in await warnings.of_account(connection, account, before=before, limit=limit + 1)]
@@ -130,9 +137,11 @@ def _expiring(warning: Record) -> ActivityItem:
     return ActivityItem(at=warning["at"], kind=EXPIRING, points=0, status="announced", reason=reason)
 
 
-def _current(event: store.StoredEvent, balance: Balance) -> EventAnswer:
-    """The stored answer, brought up to date."""
-    answer = _answers.decode(event.answer)
+def _current(event: store.StoredEvent, known: Mapping[int, Balance]) -> EventAnswer:
+    """The stored answer, brought up to date; of whoever the platform does not know without balance and review."""
+    balance = known.get(event.account, Balance())
+    review = review_of(event.review) if event.account in known else UNSET
+    answer = msgspec.structs.replace(_answers.decode(event.answer), review=review)
     if event.status in ("parked", "ignored") and event.kept is None:
         return msgspec.structs.replace(answer, status=event.status, balance=balance)
     awards = answer.awards

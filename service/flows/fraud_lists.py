@@ -21,7 +21,6 @@ from service.flows.administer import Change
 from service.store import audit, balances
 from service.store import fraud_lists as store
 from service.store.connection import Connection
-from service.store.locks import share_catalogue
 
 UNKNOWN: Final = "There is no such entry."
 CONSUMER: Final = "consumer"
@@ -40,8 +39,7 @@ async def add(
     """
     check(body)
     async with connection.transaction():
-        # Nobody is erased meanwhile: what is written of them here is found by the erasure.
-        await share_catalogue(connection)
+        # First, because an erasure changes that row, too: its person is unknown by then, or it waits, and forgets what is written here.
         now = await store.raise_version(connection)
         _check_until(body.until, now)
         kind, value = ACCOUNT, ""

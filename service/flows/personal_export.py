@@ -1,11 +1,11 @@
 """Export: everything that is held about a platform's consumer, read in one snapshot, a bounded page at a time."""
 
 from collections import defaultdict
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 from asyncpg import Record
-from msgspec import Raw, Struct, field
+from msgspec import UNSET, Raw, Struct, field
 
 from schemas.events import Balance, OrderFulfilled, PackagingReturned, StoredEvent
 from schemas.impact import ImpactRecord
@@ -20,12 +20,15 @@ from schemas.privacy import (
     ExportedLink,
     ExportedListing,
     ExportedLot,
+    ExportedObjection,
     ExportedParked,
     ExportedRedemption,
     ExportedReturn,
+    ExportedReview,
     ExportedSent,
     ExportedShipment,
     ExportedTransfer,
+    ExportedVerdict,
 )
 from service.domain.claims import Kind as Claimed
 from service.domain.errors import NotFound
@@ -35,6 +38,7 @@ from service.flows.administer import Change
 from service.flows.events import NEWEST
 from service.flows.packing import asset_texts
 from service.flows.past import name_of
+from service.flows.reviews import review_of
 from service.store import audit, balances, events, fraud_lists
 from service.store import personal_export as store
 from service.store.connection import Connection
@@ -76,6 +80,7 @@ async def export_account(
         campaigns = await store.campaigns(connection, account, platform)
         parked = await store.parked(connection, account, platform) if before == NEWEST else []
         sent = await store.sent(connection, account, platform) if before == NEWEST else []
+        checked = await _checked(connection, account, [event.number for event in shown])
         packaging = await _packaging(connection, program, account, shown, [p["number"] for p in parked])
     await audit.record(
         connection, program=program, actor=change.actor, action="consumer.export", subject=f"platform:{code}",
@@ -94,7 +99,7 @@ async def export_account(
             for p in parked
         ],
         packaging_sent=[ExportedSent(class_=s["class"], day=s["day"], units=s["units"], returned=s["returned"]) for s in sent],
-        events=_events(shown, awards, packaging),
+        events=_events(shown, awards, packaging, checked),
         entries=[
             ExportedEntry(
                 seq=e["seq"], at=e["at"], kind=name_of(Kind, e["kind"]), book=name_of(Book, e["book"]), amount=e["amount"],
@@ -122,7 +127,7 @@ _PARKED = ("id", "type", "occurred_at", "received_at", "declared_wrong")
 _AWARD = ("version", "line", "item", "points", "reversed", "day", "due_at", "expires_on")
 
 
-def _events(shown: list[events.StoredEvent], awards: list[Record], packaging: "_Packaging") -> list[ExportedEvent]:
+def _events(shown: list[events.StoredEvent], awards: list[Record], packaging: "_Packaging", checked: "_Checked") -> list[ExportedEvent]:
     of_event: dict[int, list[ExportedAward]] = defaultdict(list)
     for award in awards:
         impact = None if award["impact"] is None else msgspec.json.decode(award["impact"], type=ImpactRecord)
@@ -133,9 +138,39 @@ def _events(shown: list[events.StoredEvent], awards: list[Record], packaging: "_
             points=event.points, facts=Raw(event.facts.encode()), answer=_answer(event, packaging), awards=of_event[event.number],
             shipped=packaging.shipped[event.number], returned=packaging.returned[event.number],
             given_back=packaging.given_back[event.number], waits=packaging.waits[event.number], claims=packaging.claims[event.number],
+            verdicts=checked.verdicts[event.number], review=_review(event, checked),
         )
         for event in shown
     ]  # fmt: skip
+
+
+# Fraud checks -------------------------------------------------------------------------------------------
+
+VERDICTS: Final[dict[int, Literal["held", "rejected", "unchecked"]]] = {2: "held", 3: "rejected", 4: "unchecked"}
+"""By `verdict.outcome`."""
+
+
+class _Checked(Struct):
+    """What fraud checks did with each event of a page, and what was said against it, by its number."""
+
+    verdicts: dict[int, list[ExportedVerdict]] = field(default_factory=lambda: defaultdict(list))
+    texts: dict[int, str | None] = field(default_factory=dict)
+
+
+async def _checked(connection: Connection, account: int, numbers: list[int]) -> _Checked:
+    found = _Checked(texts=await store.objections(connection, account, numbers))
+    for r in await store.verdicts(connection, account, numbers):
+        found.verdicts[r["event"]].append(ExportedVerdict(outcome=VERDICTS[r["outcome"]], at=r["judged_at"]))
+    return found
+
+
+def _review(event: events.StoredEvent, checked: _Checked) -> ExportedReview | None:
+    review = review_of(event.review)
+    if review is UNSET:
+        return None
+    made = review.objection
+    objection = None if made is None else ExportedObjection(text=checked.texts.get(event.number), **msgspec.structs.asdict(made))
+    return ExportedReview(**msgspec.structs.asdict(review) | {"objection": objection})
 
 
 # Packaging ----------------------------------------------------------------------------------------------

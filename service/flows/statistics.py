@@ -13,7 +13,7 @@ from service.store.connection import Connection
 MAX_BUCKETS: Final = 10_000
 NAMES: Final = (
     "events", "consumers", "points_issued", "points_pending", "points_settled", "points_reversed", "points_redeemed", "points_expired",
-    "co2e_g", "plastic_g",
+    "held", "rejected", "co2e_g", "plastic_g",
 )  # fmt: skip
 """What each bucket and platform has."""
 

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.events import Event, StoredEvent
+from schemas.fraud import CaseReason
 from service.domain.catalogue import Catalogue
 from service.domain.fraud.history import Again
 from service.domain.fraud.judging import Facts, Judging
@@ -218,7 +219,7 @@ def alert_words(event: int, error: Exception) -> str:
 
 
 def _json(why: Sequence[Reason]) -> str:
-    return msgspec.json.encode(why).decode()
+    return msgspec.json.encode([CaseReason(signal=r.signal, sentence=r.says, share=r.bp / BASIS) for r in why]).decode()
 
 
 def strengths_json(strengths: Sequence[float]) -> str | None:

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.reviews import REVIEW_COLUMNS, REVIEW_JOINS, StoredReview, review_of_row
 
 # The status now: on hold while a due row is left (held, where a person or the checks at the door say so); voided when all was taken back
 # (rejected, where a review did); else what it was from the start.
@@ -20,18 +21,22 @@ CASE WHEN e.points < 0 THEN 'settled'
 """
 _CURRENT = f"""
 SELECT e.bucket, e.account, e.number, e.id, e.type, e.occurred_at, e.received_at, e.points, e.facts, e.answer, e.outcome, e.platform,
-       {_STATUS} AS status, w.kept
+       {_STATUS} AS status, w.kept, {REVIEW_COLUMNS}
 FROM event e
 LEFT JOIN LATERAL (
     SELECT sum(a.points)::bigint AS points, sum(a.reversed)::bigint AS reversed, array_agg(a.points - a.reversed ORDER BY a.n) AS kept
     FROM award a WHERE a.bucket = e.bucket AND a.account = e.account AND a.event = e.number
 ) w ON true
 LEFT JOIN screening g ON g.bucket = e.bucket AND g.event = e.number
+{REVIEW_JOINS}
 """
 
 
 class StoredEvent(Struct, frozen=True, kw_only=True):
-    """An event with its status now. `kept`: points left of each of its awards, in order (None: it has none)."""
+    """An event with its status now. `kept`: points left of each of its awards, in order (None: it has none).
+
+    `review`: what became of it where fraud checks held it.
+    """
 
     account: int
     number: int
@@ -45,6 +50,7 @@ class StoredEvent(Struct, frozen=True, kw_only=True):
     """What came of it, as decided (JSON of EventAnswer)."""
     status: str
     kept: list[int] | None
+    review: StoredReview | None = None
 
 
 FIND = _CURRENT + "WHERE e.platform = $1 AND e.number = (SELECT number FROM registry WHERE program = $2 AND kind = 1 AND key = $3)"
@@ -107,7 +113,7 @@ def _event(row: Record) -> StoredEvent:
     return StoredEvent(
         account=row["account"], number=row["number"], id=row["id"], type=row["type"], occurred_at=row["occurred_at"],
         received_at=row["received_at"], points=row["points"], facts=row["facts"], answer=row["outcome"] or row["answer"],
-        status=row["status"], kept=row["kept"],
+        status=row["status"], kept=row["kept"], review=review_of_row(row),
     )  # fmt: skip
 
 

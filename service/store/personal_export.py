@@ -100,6 +100,10 @@ WAITING = "SELECT number AS event, item FROM waiting_return WHERE program = $1 A
 CLAIMS = """
 SELECT event, item, kind FROM claim WHERE bucket = $1 AND account = $2 AND event = ANY($3::bigint[]) ORDER BY event, item, kind
 """
+VERDICTS = """
+SELECT event, outcome, judged_at FROM verdict WHERE bucket = $1 AND event = ANY($2::bigint[]) AND outcome >= 2 AND enforced ORDER BY event, seq
+"""
+OBJECTIONS = "SELECT event, text FROM fraud_objection WHERE bucket = $1 AND event = ANY($2::bigint[])"
 BACK = """
 SELECT event, item, class, sum(units)::text AS units FROM packaging_back
 WHERE bucket = $1 AND account = $2 AND event = ANY($3::bigint[]) GROUP BY event, item, class ORDER BY event, item, class
@@ -211,6 +215,16 @@ async def waiting(connection: Connection, program: int, events: Sequence[int]) -
 async def claims(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
     """What these events hold that earns once: event, item, kind."""
     return await connection.fetch(CLAIMS, bucket_of(account), account, events)
+
+
+async def verdicts(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:
+    """What fraud checks said of these events and did, but for those that passed: event, outcome, judged_at."""
+    return await connection.fetch(VERDICTS, bucket_of(account), events)
+
+
+async def objections(connection: Connection, account: int, events: Sequence[int]) -> dict[int, str | None]:
+    """What was said against holds and rejections of these events, by event."""
+    return {r["event"]: r["text"] for r in await connection.fetch(OBJECTIONS, bucket_of(account), events)}
 
 
 async def back(connection: Connection, account: int, events: Sequence[int]) -> list[Record]:

@@ -1,4 +1,4 @@
-"""Sums of roll-ups and exact numbers of consumers, by time, by platform and in all."""
+"""Sums of roll-ups, exact numbers of consumers and of reviewed events, by time, by platform and in all."""
 
 from datetime import datetime
 from typing import Final
@@ -29,6 +29,16 @@ SELECT bucket_at AS at, platform, count(DISTINCT account) AS consumers
            AND ($4::timestamptz IS NULL OR hour >= $4) AND ($5::timestamptz IS NULL OR hour < $5)) AS c
  GROUP BY GROUPING SETS ((), (bucket_at), (platform))
 """
+# What is on hold and what was rejected now, by when it was received; an event counts in each campaign that awarded it.
+REVIEWED: Final = f"""
+SELECT bucket_at AS at, platform, count(*) FILTER (WHERE state = 'held') AS held, count(*) FILTER (WHERE state = 'rejected') AS rejected
+  FROM (SELECT {_BUCKET} AS bucket_at, h.platform, h.state
+          FROM (SELECT date_trunc('hour', x.received_at, $3) AS hour, x.platform, c.state
+                  FROM fraud_campaign_event x JOIN fraud_case_event c ON c.bucket = x.bucket AND c.event = x.event
+                 WHERE x.campaign = $1 AND c.state IN ('held', 'rejected')) AS h
+         WHERE ($4::timestamptz IS NULL OR hour >= $4) AND ($5::timestamptz IS NULL OR hour < $5)) AS r
+ GROUP BY GROUPING SETS ((), (bucket_at), (platform))
+"""
 BUDGET_USED: Final = "SELECT used FROM budget WHERE campaign = $1 AND day = '-infinity'"
 PLATFORM_CODES: Final = "SELECT id, code FROM platform WHERE program = $1"
 
@@ -44,9 +54,9 @@ class Group(Struct, frozen=True, kw_only=True):
 async def groups(
     conn: Connection, *, campaign: int, granularity: Granularity, time_zone: str, from_: datetime | None, to: datetime | None
 ) -> list[Group]:
-    """Sums and consumers of a campaign in the hours that start in [from_, to), grouped three ways; buckets without data are absent."""
+    """Sums, consumers and reviewed events of a campaign in the hours that start in [from_, to), grouped three ways; buckets without data are absent."""
     sums: dict[tuple[datetime | None, int | None], dict[str, int]] = {}
-    for statement in (SUMS, CONSUMERS):
+    for statement in (SUMS, CONSUMERS, REVIEWED):
         for row in await conn.fetch(statement, campaign, granularity, time_zone, from_, to):
             group = sums.setdefault((row["at"], row["platform"]), {})
             group.update({name: int(value or 0) for name, value in row.items() if name not in ("at", "platform")})

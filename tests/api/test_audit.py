@@ -17,11 +17,13 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests import reviewing
 from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
-from tests.worlds import World
+from tests.fraud_cases import hold
+from tests.worlds import World, order_paid
 
 PERSON = "a-person-of-flesh"
 ERASED = "a-person-who-goes"
@@ -48,6 +50,7 @@ NOT_BY_OPERATORS = {
     ("POST", "/v1/stations/me/tokens"): "a station asks; its tokens are kept nowhere, and the ledger records those that count",
     ("POST", "/v1/stations/me/returns"): "a station reports; the ledger itself is the record",
     ("POST", "/v1/oauth/token"): "a platform's machine signs in; what its token may do, its key may",
+    ("POST", "/v1/me/events/{event_id}/objection"): "a consumer objects; the objection itself is the record",
     ("POST", "/v1/me/transfers"): "a consumer gives points away; the ledger itself is the record",
     ("POST", "/v1/consumers/{ref}/transfers"): "a platform does so for a consumer; the ledger itself is the record",
     ("POST", "/v1/redemptions"): "a platform spends for a consumer; the ledger itself is the record",
@@ -377,6 +380,55 @@ async def _take_off(shop: Shop) -> tuple[str, Any]:
     return f"/v1/fraud/lists/{(await made(shop, '/v1/fraud/lists', LISTING | {'kind': 'device', 'value': DEVICE}))['id']}", None
 
 
+async def _fraud_case(shop: Shop, *, alone_points: int) -> int:
+    """A case with an event of somebody's that is held."""
+    await _consumer(shop, consumer := f"a-suspect-{alone_points}")
+    await shop.world.rows(
+        "INSERT INTO fraud_policy (program, alone_points) VALUES ($1, $2) ON CONFLICT (program) DO UPDATE SET alone_points = $2",
+        shop.world.program, alone_points,
+    )  # fmt: skip
+    case = await hold(shop.world, f"refill-of-{consumer}")
+    await shop.world.rows("UPDATE fraud_case_event SET points = 5")  # whatever its campaign has become
+    return case
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/decision")
+async def _decide_case(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/cases/{await _fraud_case(shop, alone_points=1_000)}/decision", {"decision": "reject", "note": REASON}
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/withdraw")
+async def _withdraw_decision(shop: Shop) -> tuple[str, Any]:
+    case = await _fraud_case(shop, alone_points=0)
+    body = {"decision": "reject", "note": REASON}
+    assert (await shop.call("POST", f"/v1/fraud/cases/{case}/decision", json=body)).status_code == 202
+    return f"/v1/fraud/cases/{case}/withdraw", {"note": REASON}
+
+
+OBJECTING = "a-person-who-objects"
+BY["POST", "/v1/consumers/{ref}/events/{event_id}/objection"] = "shop"
+
+
+async def _held(shop: Shop, name: str) -> str:
+    """The path of an objection to an event that is held."""
+    paid = order_paid(OBJECTING, order=name)
+    await shop.world.credit(paid)
+    await reviewing.hold(shop.world, paid["id"])
+    return f"/v1/consumers/{OBJECTING}/events/{paid['id']}/objection"
+
+
+@recipe("POST", "/v1/consumers/{ref}/events/{event_id}/objection")
+async def _object(shop: Shop) -> tuple[str, Any]:
+    return await _held(shop, "held-1"), {"text": REASON}
+
+
+@recipe("POST", "/v1/fraud/objections/{objection}/answer")
+async def _answer_objection(shop: Shop) -> tuple[str, Any]:
+    assert (await shop.call("POST", await _held(shop, "held-2"), "shop", json={"text": REASON})).status_code == 201
+    (row,) = await shop.world.rows("SELECT max(event) AS event FROM fraud_objection")
+    return f"/v1/fraud/objections/{row['event']}/answer", {"state": "upheld", "answer": REASON}
+
+
 async def _consumer(shop: Shop, consumer: str) -> str:
     """The path of a consumer who has points, for an administrator."""
     assert (await shop.call("POST", "/v1/events", "shop", json=refill(f"refill-of-{consumer}", consumer))).status_code == 201
@@ -484,6 +536,7 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         ADJUSTED,
         LISTED,
         DEVICE,
+        OBJECTING,
         LINKED,
         OTHER,
         UNLINKED,

@@ -33,6 +33,7 @@ from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.fraud import FraudDecisionBody, Number
 from schemas.fraud_lists import ListEntryBody
 from schemas.fraud_models import FraudModelBody, SignalSwitch
 from schemas.fraud_policy import FraudPolicyBody
@@ -45,6 +46,7 @@ from schemas.privacy import HoldBody
 from schemas.problems import FieldError
 from schemas.redemptions import CaptureBody, RedemptionBody, RefundBody
 from schemas.registries import CertificateBody, ProductBody, Revocation
+from schemas.reviews import DecisionOnObjection, ObjectionBody
 from schemas.rewards import RewardBody, RewardPatch, VoucherCode
 from schemas.shopify import CustomerDemand
 from schemas.stations import OpeningHours, StationBody, StationPatch, StationReturn, TokensBody
@@ -254,6 +256,9 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(RewardBody, "points", int, code="c", name="C"), field(RedemptionBody, "points", int, consumer="c"),
         field(CaptureBody, "points", int), field(RefundBody, "points", int),
     ),
+    "MAX_OBJECTION_CHARS": both(
+        field(ObjectionBody, "text", lambda n: "a" * n), field(DecisionOnObjection, "answer", lambda n: "a" * n, state="refused"),
+    ),
     "MAX_BATCH": lambda n: _split(b"[" + b"{}," * (n - 1) + b"{}]", None) and _split(b"{}\n" * n, "application/x-ndjson"),
     "MAX_LINES": both(
         listed(OrderPaid, "lines", {"id": "1"}, **PAID), listed(Refund, "lines", {"id": "1"}, id="r"),
@@ -308,6 +313,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_SCHEMA_DEPTH": lambda n: schema(nested_schema(n)),
     "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
     "MAX_EVIDENCE_VALUES": evidence,
+    "MAX_DECIDED_EVENTS": listed(FraudDecisionBody, "events", "1", decision="reject"),
+    "MAX_NUMBER_DIGITS": texts(Number, letter="1"),
     "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
     "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_STATION_TOKENS": field(TokensBody, "count", int),

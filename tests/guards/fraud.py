@@ -34,7 +34,13 @@ FRAUD: Final = (
     Guard(
         name="no-listing-beside-an-erasure",
         row="nobody is listed while they are erased",
-        changes=(Change("service/flows/fraud_lists.py", "        await share_catalogue(connection)\n", ""),),
+        changes=(
+            Change(
+                "service/flows/fraud_lists.py",
+                "now = await store.raise_version(connection)",
+                'now = await connection.fetchval("SELECT now()")',
+            ),
+        ),
         tests=(f"{DOOR}test_what_was_listed_of_a_person_goes_with_them",),
     ),
     Guard(

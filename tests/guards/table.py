@@ -7,10 +7,12 @@ from typing import Final
 
 from tests.guards.backups import BACKUPS
 from tests.guards.fraud import FRAUD
+from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
 from tests.guards.judging import JUDGING
 from tests.guards.models import MODELS
 from tests.guards.moves import MOVES
+from tests.guards.objections import OBJECTIONS
 from tests.guards.points import POINTS
 
 LOCKS = "tests/flows/test_locks.py::"
@@ -560,6 +562,8 @@ GUARDS: Final = (
     *FRAUD,
     *POINTS,
     *MOVES,
+    *FRAUD_CASES,
+    *OBJECTIONS,
     *MODELS,
     *BACKUPS,
     *JUDGING,

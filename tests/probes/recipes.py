@@ -39,6 +39,10 @@ PATHS: dict[str, str] = {
     "/v1/fraud/lists/{entry}": "fraud_list_entry",
     "/v1/fraud/models/{version}": "fraud_model",
     "/v1/fraud/signals/{signal}": "signal",
+    "/v1/fraud/cases/{case}": "fraud_case",
+    "/v1/me/events/{event_id}": "own_reviewed_event",
+    "/v1/consumers/{ref}/events/{event_id}": "reviewed_event",
+    "/v1/fraud/objections/{objection}": "objection",
     "/v1/redemptions/{redemption}": "redemption",
     "/v1/me/redemptions/{redemption}": "redemption",
 }
@@ -49,9 +53,11 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
     ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): {"adjustment": "admins_adjustment"},
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): {"fraud_case": "admins_fraud_case"},
     ("POST", "/v1/redemptions/{redemption}/refund"): {"redemption": "captured_redemption"},
     ("POST", "/v1/consumers/{ref}/link"): {"consumer": "single_consumer"},
     ("DELETE", "/v1/consumers/{ref}/link"): {"consumer": "linked_consumer"},
+    ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): {"consumer": "reviewed_consumer"},
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
 
@@ -112,6 +118,8 @@ PLAIN_QUERIES = {
     "period",
     "list",
     "kind",
+    "order",
+    "min_points",
 }
 """Query parameters that name no object."""
 
@@ -243,8 +251,14 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
     ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
+    # An event of another case of the same tenant is refused like one that is not there: test_fraud_cases.py
+    ("POST", "/v1/fraud/cases/{case}/decision"): Body(lambda _: {"decision": "approve", "note": "checked"}),
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): Body(lambda _: {"note": "not sure"}),
     ("POST", "/v1/me/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
     ("POST", "/v1/consumers/{ref}/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
+    ("POST", "/v1/me/events/{event_id}/objection"): Body(lambda _: {"text": "It was my birthday."}),
+    ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): Body(lambda _: {"text": "It was their birthday."}),
+    ("POST", "/v1/fraud/objections/{objection}/answer"): Body(lambda _: {"state": "upheld", "answer": "So it was."}),
     ("POST", "/v1/redemptions"): Body(_redemption, refers={("consumer",): "consumer"}, headers={"Idempotency-Key": "probe-create"}),
     ("POST", "/v1/redemptions/{redemption}/capture"): _step("capture"),
     ("POST", "/v1/redemptions/{redemption}/cancel"): _step("cancel"),

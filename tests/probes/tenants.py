@@ -33,6 +33,7 @@ from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
 from service.domain.fraud.signals import NAMES
+from service.domain.intake import Sender
 from service.domain.links import new_code
 from service.domain.redeeming import new_id
 from service.domain.roles import CONSUMER_SCOPES, ROLES, SCOPES, STATION_SCOPES
@@ -58,7 +59,9 @@ from service.flows import (
 from service.flows.administer import Change
 from service.store import callers as store
 from service.store import operators
+from tests.reviewing import hold
 from tests.sealer import SEALER
+from tests.worlds import World
 
 FOREIGN_NUMBERS = 777_000_000
 """The program q's rows are numbered from here on: a number of theirs is recognised in any answer."""
@@ -82,6 +85,8 @@ class Tenant:
         """Whose key the next `station_key` is."""
         self.latest_operator = 0
         """Whose token the next `operator_token` is."""
+        self.latest_reviewed = ""
+        """Whose event the next `reviewed_event` is."""
         self.objects: dict[str, Any] = {}
 
     @property
@@ -283,6 +288,41 @@ async def _linked_consumer(t: Tenant) -> str:
     return consumer
 
 
+async def _reviewed_consumer(t: Tenant) -> str:
+    t.latest_reviewed = await _consumer(t)
+    return t.latest_reviewed
+
+
+async def _reviewed_event(t: Tenant) -> str:
+    """Held, of the `reviewed_consumer` who was made last."""
+    return await _held_event(t, t.latest_reviewed)
+
+
+async def _own_reviewed_event(t: Tenant) -> str:
+    """Held, of the consumer whose token the probes have."""
+    return await _held_event(t, t.objects["consumer"])
+
+
+async def _held_event(t: Tenant, consumer: str) -> str:
+    body = order(t, consumer)
+    await t.send("POST", "/v1/events", json=body)
+    world = World(t.app.state.resources.pool)
+    world.program, world.platforms = (
+        t.program,
+        {"shop": Sender(program=t.program, platform=await _platform_id(t), platform_code=t.platform)},
+    )
+    await hold(world, body["id"])
+    return str(body["id"])
+
+
+async def _objection(t: Tenant) -> str:
+    """That waits for its answer."""
+    event = await _own_reviewed_event(t)
+    await t.send("POST", f"/v1/consumers/{t.objects['consumer']}/events/{event}/objection", json={"text": f"{t.mark} says no"})
+    (row,) = await t.fetch("SELECT max(event) AS event FROM fraud_objection WHERE program = $1", t.program)
+    return str(row["event"])
+
+
 async def _order(t: Tenant) -> str:
     body = order(t, t.name())
     await t.send("POST", "/v1/events", json=body)
@@ -383,6 +423,36 @@ async def _fraud_list_entry(t: Tenant) -> str:
         fraud_lists.add, body, program=t.program, operator=t.latest_operator, hash_key=t.app.state.resources.hash_key, change=Change()
     )
     return str(made.id)
+
+
+async def _fraud_case(t: Tenant) -> str:
+    """One with an event of the tenant's consumer that had settled."""
+    (case,) = await t.fetch(
+        """INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at)
+           VALUES (nextval('number'), $1, 1, 'open', 9000, now(), now()) RETURNING number""",
+        t.program,
+    )  # fmt: skip
+    id_ = await _event(t)
+    await t.fetch(
+        """INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at)
+           SELECT bucket, account, number, program, $2, points, 9000, '[]', 'look_back', 'settled', now() FROM event WHERE id = $1 AND program = $3""",
+        id_, case["number"], t.program,
+    )  # fmt: skip
+    return str(case["number"])
+
+
+async def _admins_fraud_case(t: Tenant) -> str:
+    """The same with a proposal by the admin who calls, if there is one already."""
+    case = await _fraud_case(t)
+    found = await t.fetch("SELECT id FROM operator WHERE email = 'admin@example.com' AND program = $1", t.program)
+    await t.fetch(
+        """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+           SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+           FROM fraud_case_event WHERE fraud_case = $1""",
+        int(case), int(found[0]["id"]) if found else t.latest_operator,
+    )  # fmt: skip
+    await t.fetch("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", int(case))
+    return case
 
 
 async def _opening(t: Tenant) -> str:
@@ -486,7 +556,10 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
     "fraud_list_entry": _fraud_list_entry, "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "fraud_case": _fraud_case, "admins_fraud_case": _admins_fraud_case,
     "redemption": _redemption, "captured_redemption": _captured_redemption,
+    "reviewed_consumer": _reviewed_consumer, "reviewed_event": _reviewed_event, "own_reviewed_event": _own_reviewed_event,
+    "objection": _objection,
     "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
     "fraud_model": _fraud_model, "signal": _signal,
 }  # fmt: skip

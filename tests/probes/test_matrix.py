@@ -287,7 +287,7 @@ async def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
     return watched
 
 
-OF_A_PLATFORM = {"consumer", "held_consumer", "single_consumer", "linked_consumer"}
+OF_A_PLATFORM = {"consumer", "held_consumer", "single_consumer", "linked_consumer", "reviewed_consumer"}
 """What an operator names together with its platform, in a query."""
 OF_THE_PROGRAM = {"packaging_class", "activity_kind", "link_code"}
 """What the platforms of a program share, or give each other."""

@@ -25,14 +25,14 @@ from schemas.causes import CauseBody
 from schemas.fraud_lists import ListEntryBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import adjustments, causes, erase, fraud_lists, links
+from service.flows import adjustments, causes, erase, fraud_lists, links, objections
 from service.flows.administer import Change
 from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
 from service.store import callers
-from tests import books
+from tests import books, fraud_cases, reviewing
 from tests.forked import Forked
 from tests.load import clean
 from tests.redeeming import Catalogue
@@ -420,6 +420,110 @@ async def an_approval(stage: Stage) -> Sent:
     return Sent(path=f"/v1/adjustments/{number}/approve", token=stage.colleague, statuses=(200,), right=right)
 
 
+async def suspected(stage: Stage, **more: Any) -> tuple[str, int]:
+    """A consumer with a refill that is held; the case."""
+    await stage.world.credit(done := refill(consumer := somebody()))
+    return consumer, await fraud_cases.hold(stage.world, done["id"], **more)
+
+
+async def a_rejection(stage: Stage) -> Sent:
+    consumer, case = await suspected(stage)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [event["state"] for event in answer.json()["events"]] == ["rejected"]
+        await is_rejected_once(stage, consumer)
+
+    body = {"decision": "reject", "note": "a farm"}
+    return Sent(path=f"/v1/fraud/cases/{case}/decision", json=body, token=stage.operator, statuses=(200,), right=right)
+
+
+async def is_rejected_once(stage: Stage, consumer: str) -> None:
+    (row,) = await stage.world.rows(
+        """SELECT (SELECT sum(points - reversed) FROM award w WHERE w.account = $1) AS left,
+                  (SELECT count(*) FROM event e WHERE e.account = $1) AS events,
+                  (SELECT count(*) FROM outbox o WHERE o.account = $1) AS told,
+                  (SELECT g.state FROM screening g JOIN fraud_case_event c USING (bucket, event) WHERE g.account = $1) AS mark""",
+        await stage.account(consumer),
+    )  # fmt: skip
+    assert row == {"left": 0, "events": 2, "told": 1, "mark": 2}
+
+
+async def a_withdrawal(stage: Stage) -> Sent:
+    _, case = await suspected(stage)
+    async with stage.world.pool.acquire() as conn:
+        await conn.execute(
+            """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+               SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+               FROM fraud_case_event WHERE fraud_case = $1""",
+            case, stage.operators[0],
+        )  # fmt: skip
+        await conn.execute("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", case)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [made["status"] for made in answer.json()["decisions"]] == ["withdrawn"]
+
+    return Sent(path=f"/v1/fraud/cases/{case}/withdraw", token=stage.operator, statuses=(200,), right=right)
+
+
+async def a_held_purchase(stage: Stage) -> tuple[dict[str, Any], str]:
+    """Of somebody whom fraud checks suspect; and the path of an objection to it, for the platform."""
+    paid = order_paid(consumer := somebody(), quantity=2)
+    await stage.world.credit(paid)
+    await reviewing.hold(stage.world, paid["id"])
+    return paid, f"/v1/consumers/{consumer}/events/{paid['id']}/objection"
+
+
+async def objected(stage: Stage, path: str) -> None:
+    """As its platform says for the consumer."""
+    _, _, _, consumer, _, event, _ = path.split("/")
+    sender = stage.world.platforms["shop"]
+    async with stage.world.pool.acquire() as conn:
+        await objections.make(
+            conn, program=sender.program, platform=sender.platform, reference=consumer, id=event, text="It was my birthday.", by=BY_SHOP
+        )  # fmt: skip
+
+
+async def an_objection(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["state"] == "open"
+        assert (await reviewing.states(stage.world, paid["id"]))["objection"] == "open"
+
+    return Sent(path=path, json={"text": "It was my birthday."}, token=stage.world.keys["shop"], right=right)
+
+
+async def an_answer_to(stage: Stage, paid: dict[str, Any], after: dict[str, Any], *, given: int) -> Sent:
+    """An objection that is upheld by the first operator; what the event is then, and how many points were given back."""
+    event = (await reviewing.event_of(stage.world, paid["id"]))["number"]
+
+    async def right(answer: httpx.Response) -> None:
+        assert answer.json()["state"] == "upheld"
+        assert await reviewing.states(stage.world, paid["id"]) == after
+        assert await stage.has(paid["consumer"]) == given
+        assert (
+            len(await stage.world.rows("SELECT FROM audit WHERE subject = $1 AND action = 'objection.answer'", f"objection:{event}")) == 1
+        )
+
+    body = {"state": "upheld", "answer": "So it was."}
+    return Sent(path=f"/v1/fraud/objections/{event}/answer", json=body, token=stage.operator, statuses=(200,), right=right)
+
+
+async def an_upheld_objection_to_a_hold(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+    await objected(stage, path)
+    after = {"screening": None, "event": "approved", "case": "closed", "label": False, "objection": "upheld"}
+    return await an_answer_to(stage, paid, after, given=0)
+
+
+async def an_upheld_objection_to_a_rejection(stage: Stage) -> Sent:
+    paid, path = await a_held_purchase(stage)
+    await reviewing.reject(stage.world, paid, by=stage.operators[1])
+    await objected(stage, path)
+    after = {"screening": 2, "event": "rejected", "case": "open", "label": False, "objection": "upheld"}
+    return await an_answer_to(stage, paid, after, given=20)
+
+
 async def a_transfer(stage: Stage) -> Sent:
     giver, taker = await stage.with_points(), await stage.with_points()
 
@@ -472,6 +576,11 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
     an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
     an_approval: "adjustments.decided",
+    a_rejection: "fraud.decided fraud.marked fraud.status_set fraud.recorded fraud.reversed fraud.pushed",
+    a_withdrawal: "fraud.withdrawn fraud.reopened",
+    an_objection: "objections.made",
+    an_upheld_objection_to_a_hold: "approvals.approved approvals.labelled objections.answered objections.recorded",
+    an_upheld_objection_to_a_rejection: "objections.labelled objections.upheld",
     a_transfer: "transfers.posted transfers.inserted repeats.remembered repeats.committed",
     voucher_codes: "vouchers.loaded vouchers.recorded",
     a_policy: "policy.inserted policy.recorded policy.written",
@@ -561,6 +670,19 @@ async def old_events(stage: Stage) -> Done:
     return done
 
 
+async def what_fraud_checks_left(stage: Stage) -> Done:
+    await stage.world.credit(paid := order_paid(somebody()))
+    await reviewing.verdict(stage.world, await reviewing.event_of(stage.world, paid["id"]), outcome=1, days_ago=500)
+    await reviewing.listed(stage.world, "device", f"hash-{next(_numbers)}", removed_days_ago=500)
+
+    async def done() -> bool:
+        return not await stage.world.rows("SELECT 1 FROM verdict WHERE judged_at < now() - interval '499 days'") and not (
+            await stage.world.rows("SELECT 1 FROM fraud_list WHERE removed_at IS NOT NULL")
+        )
+
+    return done
+
+
 async def a_missed_push(stage: Stage) -> Done:
     await stage.world.credit(order_paid(consumer := somebody()))
     (row,) = await stage.world.rows("SELECT account FROM consumer_reference WHERE reference = $1", consumer)
@@ -600,6 +722,24 @@ async def an_adjustment_that_nobody_decides(stage: Stage) -> Done:
         )  # in one statement: two would see what is committed between them
         assert row["audited"] == (row["status"] == "expired")
         return bool(row["status"] == "expired")
+
+    return done
+
+
+async def a_case_past_its_deadline(stage: Stage) -> Done:
+    consumer, case = await suspected(stage, deadline=timedelta(seconds=-1), at_deadline="reject")
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            """SELECT c.status, e.state, (SELECT count(*) FROM audit WHERE subject = $2) AS audited
+               FROM fraud_case c JOIN fraud_case_event e ON e.fraud_case = c.number WHERE c.number = $1""",
+            case, f"fraud_case:{case}",
+        )  # fmt: skip
+        ended = row["status"] == "closed"
+        assert (row["state"], row["audited"]) == (("rejected", 1) if ended else ("held", 0))
+        if ended:
+            await is_rejected_once(stage, consumer)
+        return ended
 
     return done
 
@@ -732,9 +872,12 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
+    what_fraud_checks_left: "fraud_retention.verdicts fraud_retention.hours fraud_retention.reasons fraud_retention.words "
+    "fraud_retention.outbox",
     a_missed_push: "mend.read mend.pushed",
     a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
     an_adjustment_that_nobody_decides: "adjustments.expired",
+    a_case_past_its_deadline: "fraud.expired fraud.concluded fraud.told fraud.closed fraud.noted fraud.committed",
     points_that_end: "expire.leased expire.locked expire.held expire.expired expire.committed expire.pushed",
     points_that_end_soon: "warn.started warn.warned warn.through",
     entries: "seal.dated seal.through seal.committed",

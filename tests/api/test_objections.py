@@ -1,0 +1,413 @@
+"""Persons under review, over HTTP: what they and their platform see, objections, who answers them, and the statistics."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from litestar import Litestar
+
+from service.flows import administer
+from tests.api.operators import _token
+from tests.api.test_adjustments import available, problem
+from tests.deliveries import Shop
+from tests.reviewing import REASONS, SOFT, event_of, hold, reject, states, verdict
+from tests.sealer import SEALER
+from tests.worlds import World, now, order_paid, refund
+
+SAID = {"text": "It was my birthday.\nWe all bought soap."}
+
+
+@pytest.fixture
+async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+    """Operators analyst, fraud and second (of fraud); tokens of the consumers ada and bob of the shop, ada of the market."""
+    made = await Shop(app, client, World(app.state.resources.pool)).found()
+    async with made.world.pool.acquire() as conn:
+        for name, role in (("fraud", "fraud"), ("second", "fraud"), ("analyst", "analyst"), ("campaigns", "campaigns")):
+            made.tokens[name] = await _token(conn, name, role, made.world.program)
+        for platform, consumer in (("shop", "ada"), ("shop", "bob"), ("market", "ada")):
+            made.tokens[f"{consumer} of {platform}"] = await administer.consumer_token(
+                conn, sealer=SEALER, platform=platform, consumer=consumer, scope="balance:read", ttl=timedelta(hours=1)
+            )
+        made.tokens["ada who spends"] = await administer.consumer_token(
+            conn, sealer=SEALER, platform="shop", consumer="ada", scope="redeem", ttl=timedelta(hours=1)
+        )
+    return made
+
+
+async def bought(
+    shop: Shop, consumer: str = "ada", *, quantity: int = 1, order: str | None = None, platform: str = "shop"
+) -> dict[str, Any]:
+    paid = order_paid(consumer, quantity=quantity, order=order)
+    await shop.world.credit(paid, platform)
+    return paid
+
+
+async def number_of(shop: Shop, name: str) -> int:
+    (row,) = await shop.world.rows("SELECT id FROM operator WHERE email = $1", f"{name}@example.com")
+    return int(row["id"])
+
+
+async def review(shop: Shop, who: str = "ada of shop", path: str = "/v1/me/activity") -> Any:
+    """Of the newest event."""
+    answer = await shop.call("GET", path, who)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["items"][0].get("review")
+
+
+async def object_to(shop: Shop, id_: str, who: str = "ada of shop", body: Any = SAID) -> httpx.Response:
+    path = f"/v1/me/events/{id_}/objection" if " of " in who else f"/v1/consumers/ada/events/{id_}/objection"
+    return await shop.call("POST", path, who, json=body)
+
+
+async def listed(shop: Shop, who: str = "fraud", **search: Any) -> list[dict[str, Any]]:
+    answer = await shop.call("GET", "/v1/fraud/objections", who, params=search)
+    assert answer.status_code == 200, answer.text
+    items: list[dict[str, Any]] = answer.json()["items"]
+    return items
+
+
+async def answer_it(shop: Shop, state: str, who: str = "fraud", text: str = "We have looked.", id_: str | None = None) -> httpx.Response:
+    id_ = id_ or (await listed(shop))[0]["id"]
+    return await shop.call("POST", f"/v1/fraud/objections/{id_}/answer", who, json={"state": state, "answer": text})
+
+
+# What they see
+
+
+async def test_a_person_sees_a_hold_its_deadline_and_soft_reasons(shop: Shop) -> None:
+    paid = await bought(shop)
+    assert await review(shop) is None
+    await hold(shop.world, paid["id"])
+    seen = await review(shop)
+    assert seen | {"since": "", "until": ""} == {"state": "held", "since": "", "until": "", "reasons": SOFT, "objection": None}
+    assert seen["since"] < seen["until"]
+    assert await review(shop, "shop", "/v1/consumers/ada/activity") == seen
+    assert (await shop.call("GET", f"/v1/events/{paid['id']}", "shop")).json()["review"] == seen
+    assert (await shop.call("GET", "/v1/events", "shop")).json()["items"][0]["review"] == seen
+    text = (await shop.call("GET", "/v1/me/activity", "ada of shop")).text
+    for reason in REASONS:
+        assert str(reason["sentence"]) not in text
+        assert str(reason["signal"]) not in text
+
+
+@pytest.mark.parametrize(("state", "shown"), [("released", True), ("approved", True), ("voided", False), ("settled", False)])
+async def test_what_came_of_it_is_told_and_nothing_of_what_changed_nothing(shop: Shop, state: str, shown: bool) -> None:  # noqa: FBT001
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await shop.world.rows(
+        """UPDATE fraud_case_event SET state = $1, deadline = NULL, at_deadline = NULL,
+                  decided_at = CASE WHEN $1 = 'settled' THEN NULL ELSE held_at + interval '1 hour' END""",
+        state,
+    )
+    seen = await review(shop)
+    assert (seen is not None) == shown
+    if shown:
+        (row,) = await shop.world.rows("SELECT decided_at FROM fraud_case_event")
+        assert (seen["state"], seen["until"]) == (state, None)
+        assert seen["since"][:19] == row["decided_at"].isoformat()[:19]
+
+
+async def test_who_does_not_know_the_person_sees_no_review(shop: Shop) -> None:
+    """A shop reports what came back; it counts for somebody whom it does not know (any more)."""
+    await shop.world.campaign(code="back", action="return", award={"kind": "fixed", "points": 5})
+    await shop.world.rows("UPDATE program SET return_window_days = NULL")
+    back = {"id": "r-1", "type": "packaging.returned", "occurred_at": now(), "consumer": "ada"}
+    assert (await shop.world.credit(back | {"returns": [{"class": "reused_carton", "quantity": "1"}]}))["points"] == 5
+    await hold(shop.world, "r-1")
+    assert (await shop.call("GET", "/v1/events/r-1", "shop")).json()["review"]["state"] == "held"
+    await shop.world.rows("UPDATE consumer_reference SET platform = $1", shop.world.platforms["market"].platform)
+    found = (await shop.call("GET", "/v1/events/r-1", "shop")).json()
+    assert (found["status"], "review" in found) == ("held", False)
+
+
+# Objecting
+
+
+async def test_a_person_objects_once_and_a_repeat_is_the_same_answer(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    made = await object_to(shop, paid["id"])
+    assert made.status_code == 201, made.text
+    assert made.json() | {"made_at": ""} == {"state": "open", "made_at": "", "answered_at": None, "answer": None}
+    again = await object_to(shop, paid["id"])
+    assert (again.status_code, again.headers["Idempotency-Replayed"], again.json()) == (201, "true", made.json())
+    assert (await review(shop))["objection"] == made.json()
+    by_shop = await object_to(shop, paid["id"], "shop")
+    assert (by_shop.status_code, by_shop.json()) == (201, made.json())
+    assert problem(await object_to(shop, paid["id"], body={"text": "Another"})) == (409, "invalid_state", [])
+    assert [item["text"] for item in await listed(shop)] == [SAID["text"]]
+
+
+async def test_a_platform_objects_for_a_consumer_and_that_is_written_down(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    made = await object_to(shop, paid["id"], "shop")
+    assert (made.status_code, "Idempotency-Replayed" in made.headers) == (201, False)
+    (row,) = await shop.world.rows("SELECT actor, action, after::text AS after FROM audit WHERE action LIKE 'objection.%'")
+    assert (row["actor"], row["action"], "birthday" in row["after"]) == ("platform:shop", "objection.make", False)
+
+
+async def test_only_what_is_held_or_was_rejected_lately_can_be_objected_to(shop: Shop) -> None:
+    paid = await bought(shop)
+    assert problem(await object_to(shop, paid["id"])) == (404, "not_found", [])
+    await hold(shop.world, paid["id"])
+    for state in ("released", "approved", "voided"):
+        await shop.world.rows("UPDATE fraud_case_event SET state = $1, deadline = NULL, at_deadline = NULL, decided_at = now()", state)
+        assert problem(await object_to(shop, paid["id"])) == (409, "invalid_state", [])
+    for days, status in ((91, 409), (89, 201)):
+        await shop.world.rows("UPDATE fraud_case_event SET state = 'rejected', decided_at = now() - make_interval(days => $1)", days)
+        assert (await object_to(shop, paid["id"])).status_code == status
+
+
+async def test_nobody_objects_for_somebody_else(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    for who in ("bob of shop", "ada of market", "market"):
+        assert problem(await object_to(shop, paid["id"], who)) == (404, "not_found", [])
+    assert (await shop.call("POST", f"/v1/me/events/{paid['id']}/objection", "ada who spends", json=SAID)).status_code == 403
+    for odd in ("nothing", "%00", "x" * 129):
+        assert (await object_to(shop, odd)).status_code == 404
+    assert await listed(shop) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [({}, ""), ({"text": ""}, "/text"), ({"text": "x" * 2_001}, "/text"), ({"text": "a\u0000"}, "/text"), ({"text": 5}, "/text"),
+     ({"text": "\u001b[31m"}, "/text"), ({"text": None}, "/text")],
+)  # fmt: skip
+async def test_a_bad_objection_is_refused_and_none_is_there(shop: Shop, body: Any, pointer: str) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    status, code, pointers = problem(await object_to(shop, paid["id"], body=body))
+    assert (status, code, [p for p in pointers if p]) == (422, "invalid_request", [pointer] if pointer else [])
+    assert await listed(shop) == []
+
+
+async def test_an_id_of_two_platforms_means_the_askers_own_then_the_first(shop: Shop) -> None:
+    """The market reported for the same person under an id that the shop has used, too."""
+    here = await bought(shop, order="o-same")
+    there = await bought(shop, order="o-same", platform="market", quantity=2)
+    await shop.world.rows(
+        """UPDATE event e SET bucket = o.bucket, account = o.account FROM event o
+           WHERE o.id = $1 AND o.platform = $2 AND e.id = $1 AND e.platform = $3""",
+        here["id"], shop.world.platforms["shop"].platform, shop.world.platforms["market"].platform,
+    )  # fmt: skip
+    await hold(shop.world, there["id"], platform="market")
+    assert (await object_to(shop, here["id"], body={"text": "theirs"})).status_code == 201
+    await hold(shop.world, here["id"])
+    assert (await object_to(shop, here["id"], body={"text": "own"})).status_code == 201
+    assert {(item["platform"], item["text"]) for item in await listed(shop)} == {("market", "theirs"), ("shop", "own")}
+
+
+# Answering
+
+
+async def test_who_was_right_about_a_hold_gets_the_points_when_it_ends(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await object_to(shop, paid["id"])
+    (item,) = await listed(shop)
+    assert item | {"state": "open", "event_state": "held", "points": 10, "event": paid["id"], "consumer": "ada", "adjustment": None} == item
+    done = await answer_it(shop, "upheld")
+    assert done.status_code == 200, done.text
+    assert done.json() | {"state": "upheld", "event_state": "approved", "until": None, "answer": "We have looked."} == done.json()
+    assert await states(shop.world, paid["id"]) == {
+        "screening": None, "event": "approved", "case": "closed", "label": False, "objection": "upheld",
+    }  # fmt: skip
+    seen = await review(shop)
+    assert (seen["state"], seen["objection"]["state"], seen["objection"]["answer"]) == ("approved", "upheld", "We have looked.")
+    (row,) = await shop.world.rows("SELECT decision, proposed_by, status, events FROM fraud_decision")
+    event = await event_of(shop.world, paid["id"])
+    assert row == {"decision": "approve", "proposed_by": await number_of(shop, "fraud"), "status": "done", "events": [event["number"]]}
+
+
+async def test_a_case_with_something_left_to_decide_stays_open(shop: Shop) -> None:
+    one, other = await bought(shop), await bought(shop, "bob")
+    await hold(shop.world, one["id"], other["id"])
+    await object_to(shop, one["id"])
+    assert (await answer_it(shop, "upheld")).status_code == 200
+    assert (await states(shop.world, one["id"]))["case"] == "open"
+    assert await states(shop.world, other["id"]) == {"screening": 1, "event": "held", "case": "open", "label": None, "objection": None}
+
+
+async def test_a_refused_objection_changes_nothing_but_says_so(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await object_to(shop, paid["id"])
+    assert (await answer_it(shop, "refused", text="Nine accounts, one phone.")).status_code == 200
+    assert (await states(shop.world, paid["id"])) == {
+        "screening": 1, "event": "held", "case": "open", "label": None, "objection": "refused",
+    }  # fmt: skip
+    seen = await review(shop)
+    assert (seen["state"], seen["objection"]["state"], seen["objection"]["answer"]) == ("held", "refused", "Nine accounts, one phone.")
+
+
+async def test_who_was_right_about_a_rejection_gets_the_points_back(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await reject(shop.world, paid, by=await number_of(shop, "fraud"))
+    assert (await review(shop, path="/v1/me/activity")) is None  # the cancellation is the newest
+    await object_to(shop, paid["id"])
+    assert problem(await answer_it(shop, "upheld", "fraud")) == (409, "invalid_state", [])
+    assert problem(await answer_it(shop, "refused", "fraud")) == (409, "invalid_state", [])
+    assert await available(shop) == 0
+    done = await answer_it(shop, "upheld", "second")
+    assert done.status_code == 200, done.text
+    assert await available(shop) == 10
+    assert await states(shop.world, paid["id"]) == {
+        "screening": 2, "event": "rejected", "case": "open", "label": False, "objection": "upheld",
+    }  # fmt: skip
+    made = (await shop.call("GET", f"/v1/adjustments/{done.json()['adjustment']}")).json()
+    assert (made["status"], made["points"], made["proposed_by"]) == ("done", 10, f"operator:{await number_of(shop, 'second')}")
+    top = (await shop.call("GET", "/v1/me/activity", "ada of shop")).json()["items"][0]
+    assert (top["kind"], top["points"], top["reason"]) == (
+        "points.adjusted",
+        10,
+        f"Your objection was right: the points of {paid['id']} are back",
+    )
+    again = await answer_it(shop, "upheld", "second")
+    assert (again.status_code, again.json()["adjustment"], await available(shop)) == (200, done.json()["adjustment"], 10)
+    for state, who in (("refused", "second"), ("upheld", "admin")):
+        assert problem(await answer_it(shop, state, who)) == (409, "invalid_state", [])
+
+
+async def test_what_a_refund_had_taken_is_not_given_back(shop: Shop) -> None:
+    paid = await bought(shop, quantity=3)
+    await hold(shop.world, paid["id"])
+    await shop.world.credit(refund(paid, "r", 1))
+    await reject(shop.world, paid, by=await number_of(shop, "fraud"))
+    await object_to(shop, paid["id"])
+    assert (await answer_it(shop, "upheld", "second")).status_code == 200
+    assert await available(shop) == 20
+
+
+async def test_what_is_being_decided_is_not_approved_beside(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await object_to(shop, paid["id"])
+    await shop.world.rows("UPDATE fraud_case_event SET deadline = now()")
+    assert problem(await answer_it(shop, "upheld")) == (409, "invalid_state", [])
+    assert (await states(shop.world, paid["id"]))["event"] == "held"
+
+
+async def test_whoever_confirmed_a_rejection_does_not_answer_either(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await reject(shop.world, paid, by=await number_of(shop, "fraud"), also_by=await number_of(shop, "second"))
+    await object_to(shop, paid["id"])
+    for who in ("fraud", "second"):
+        assert problem(await answer_it(shop, "upheld", who)) == (409, "invalid_state", [])
+    assert (await answer_it(shop, "upheld", "admin")).status_code == 200
+
+
+async def test_many_points_wait_for_a_second_operator_and_are_proposed_again(shop: Shop) -> None:
+    paid = await bought(shop, quantity=150)
+    await hold(shop.world, paid["id"])
+    await reject(shop.world, paid, by=await number_of(shop, "fraud"))
+    await object_to(shop, paid["id"])
+    first = (await answer_it(shop, "upheld", "second")).json()["adjustment"]
+    assert await available(shop) == 0
+    assert (await shop.call("POST", f"/v1/adjustments/{first}/approve", "second")).status_code == 409
+    assert (await answer_it(shop, "upheld", "second")).json()["adjustment"] == first
+    assert (await shop.call("POST", f"/v1/adjustments/{first}/reject", "admin")).status_code == 200
+    again = (await answer_it(shop, "upheld", "second")).json()["adjustment"]
+    assert again != first
+    assert (await shop.call("POST", f"/v1/adjustments/{again}/approve", "admin")).status_code == 200
+    assert await available(shop) == 1_500
+    assert (await answer_it(shop, "upheld", "second")).json()["adjustment"] == again
+
+
+async def test_one_operator_does_not_let_go_what_takes_two(shop: Shop) -> None:
+    paid = await bought(shop)
+    case = await hold(shop.world, paid["id"])
+    await object_to(shop, paid["id"])
+    await shop.world.rows("INSERT INTO fraud_policy (program, alone_points) VALUES ($1, 9)", shop.world.program)
+    assert problem(await answer_it(shop, "upheld")) == (409, "invalid_state", [])
+    await shop.world.rows("UPDATE fraud_policy SET alone_points = 10")
+    event = await event_of(shop.world, paid["id"])
+    await shop.world.rows(
+        """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+           VALUES (nextval('number'), $1, $2, 'reject', ARRAY[$3::bigint], 10, false, 'pending', $4, now())""",
+        shop.world.program, case, event["number"], await number_of(shop, "second"),
+    )  # fmt: skip
+    assert problem(await answer_it(shop, "upheld")) == (409, "invalid_state", [])
+    assert (await states(shop.world, paid["id"])) == {"screening": 1, "event": "held", "case": "open", "label": None, "objection": "open"}
+    await shop.world.rows("DELETE FROM fraud_decision")
+    assert (await answer_it(shop, "upheld")).status_code == 200
+
+
+async def test_who_may_and_whose_it_is(shop: Shop) -> None:
+    paid = await bought(shop)
+    await hold(shop.world, paid["id"])
+    await object_to(shop, paid["id"])
+    (item,) = await listed(shop)
+    (seen,) = await listed(shop, "analyst")
+    assert (seen["consumer"], seen["text"], seen["event"]) == (None, None, paid["id"])
+    for who in ("viewer", "campaigns", "shop", "ada of shop"):
+        assert (await shop.call("GET", "/v1/fraud/objections", who)).status_code == 403
+    for who in ("viewer", "analyst", "campaigns", "shop", "ada of shop"):
+        assert (await answer_it(shop, "upheld", who)).status_code == 403
+    assert (await answer_it(shop, "upheld", "foreign", id_=item["id"])).status_code == 404
+    assert await listed(shop, "foreign") == []
+    for odd in ("0", "x", "9" * 30, "٣", "-1"):
+        assert (await answer_it(shop, "upheld", id_=odd)).status_code == 404
+    for body in ({}, {"state": "open", "answer": "x"}, {"state": "upheld"}, {"state": "upheld", "answer": ""}):
+        assert (await shop.call("POST", f"/v1/fraud/objections/{item['id']}/answer", json=body)).status_code == 422
+    assert (await listed(shop))[0]["state"] == "open"
+
+
+async def test_the_list_has_open_ones_first_page_by_page(shop: Shop) -> None:
+    ids = []
+    for _ in range(4):
+        paid = await bought(shop)
+        await hold(shop.world, paid["id"])
+        await object_to(shop, paid["id"])
+        ids.append(paid["id"])
+    for item in (await listed(shop))[:2]:
+        assert (await answer_it(shop, "refused", id_=item["id"])).status_code == 200
+    expected = [ids[2], ids[3], ids[1], ids[0]]
+    assert [item["event"] for item in await listed(shop)] == expected
+    first = (await shop.call("GET", "/v1/fraud/objections", params={"limit": 3})).json()
+    rest = (await shop.call("GET", "/v1/fraud/objections", params={"limit": 3, "cursor": first["next_cursor"]})).json()
+    assert [item["event"] for item in first["items"] + rest["items"]] == expected
+    assert rest["next_cursor"] is None
+
+
+# Statistics, export
+
+
+async def test_campaigns_count_what_is_held_and_rejected_of_theirs(shop: Shop) -> None:
+    held, gone, honest = await bought(shop), await bought(shop), await bought(shop)
+    elsewhere = await bought(shop, platform="market")
+    await hold(shop.world, held["id"], gone["id"])
+    await hold(shop.world, elsewhere["id"], platform="market")
+    await reject(shop.world, gone, by=await number_of(shop, "fraud"))
+    assert honest["id"] not in (held["id"], gone["id"])
+    found = (await shop.call("GET", "/v1/campaigns/goods/statistics")).json()
+    assert (found["totals"]["held"], found["totals"]["rejected"], found["totals"]["events"]) == (2, 1, 4)
+    assert [(e["platform"], e["held"], e["rejected"]) for e in found["by_platform"]] == [("market", 1, 0), ("shop", 1, 1)]
+    assert [sum(e[name] for e in found["series"]) for name in ("held", "rejected")] == [2, 1]
+    past = (await shop.call("GET", "/v1/campaigns/goods/statistics", params={"to": "2020-01-01T00:00:00Z"})).json()
+    assert (past["totals"]["held"], past["totals"]["rejected"]) == (0, 0)
+    other = (await shop.call("GET", "/v1/campaigns/refills/statistics")).json()
+    assert (other["totals"]["held"], other["totals"]["rejected"]) == (0, 0)
+    await object_to(shop, held["id"])
+    assert (await answer_it(shop, "upheld")).status_code == 200
+    assert (await shop.call("GET", "/v1/campaigns/goods/statistics")).json()["totals"]["held"] == 1
+
+
+async def test_an_export_has_verdicts_reviews_and_what_was_said(shop: Shop) -> None:
+    paid, shadowed = await bought(shop), await bought(shop)
+    await hold(shop.world, paid["id"])
+    await verdict(shop.world, await event_of(shop.world, paid["id"]), outcome=1)
+    await verdict(shop.world, await event_of(shop.world, shadowed["id"]), enforced=False)
+    await object_to(shop, paid["id"])
+    await answer_it(shop, "refused", text="No.")
+    events = {e["id"]: e for e in (await shop.call("GET", "/v1/consumers/ada/export", "shop")).json()["events"]}
+    assert [v["outcome"] for v in events[paid["id"]]["verdicts"]] == ["held"]
+    assert (events[shadowed["id"]]["verdicts"], events[shadowed["id"]]["review"]) == ([], None)
+    exported = events[paid["id"]]["review"]
+    assert (exported["state"], exported["reasons"], exported["objection"]["text"], exported["objection"]["answer"]) == (
+        "held", SOFT, SAID["text"], "No.",
+    )  # fmt: skip
