@@ -8,8 +8,8 @@ from msgspec import Struct
 
 from loadtests.fraud.stream import observations
 from loadtests.traffic.format import Label, Sent
-from service.domain.fraud.model import Judge, Model
-from service.domain.fraud.pipeline import Judged, Pipeline
+from service.domain.fraud.model import Judge, Model, Verdict
+from service.domain.fraud.pipeline import Pipeline
 from service.domain.fraud.tuning import Row
 
 PACE_EVERY: Final = 50_000
@@ -66,15 +66,16 @@ def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple
             since = result.seconds
         if label.points <= 0:
             continue
-        _count(result, judged, label, at=o.at + o.delay_s)
+        count(result, judged.verdict, label, at=o.at + o.delay_s)
         if rows is not None:
             rows.append((label.pattern, Row(strengths=judged.strengths, fraud=label.pattern is not None, points=label.points)))
     return result
 
 
-def _count(result: Run, judged: Judged, label: Label, *, at: float) -> None:
-    held, points = judged.verdict.outcome != "pass", label.points
-    sums = result.by_score.setdefault(judged.verdict.score_bp, [0, 0])
+def count(result: Run, verdict: Verdict, label: Label, *, at: float) -> None:
+    """Add a judged event to the sums. `at`: when it arrived, seconds since 1970; its value are the label's points."""
+    held, points = verdict.outcome != "pass", label.points
+    sums = result.by_score.setdefault(verdict.score_bp, [0, 0])
     sums[label.pattern is not None] += points
     if label.pattern is None:
         result.honest_events += 1
@@ -82,7 +83,7 @@ def _count(result: Run, judged: Judged, label: Label, *, at: float) -> None:
         if held:
             result.honest_held += 1
             result.honest_points_held += points
-            for signal, _ in judged.verdict.fired[:3]:
+            for signal, _ in verdict.fired[:3]:
                 result.fired_on_honest[signal] = result.fired_on_honest.get(signal, 0) + 1
         return
     result.fraud_events += 1
