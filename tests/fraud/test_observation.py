@@ -116,3 +116,11 @@ def test_equal_gaps_are_counted_and_a_late_event_does_not_turn_the_clock_back() 
     late = after(account, Step(at=T0 + 10, shape="a"))
     assert (late.last_at, late.events) == (account.last_at, 5)
     assert walk((0, "a"), (600, "a"), (1_300, "a")).steady == 0
+
+
+def test_a_shipment_that_earns_has_its_orders_merchant_and_no_lines() -> None:
+    paid = OrderBefore(at=T0, entities={"device": "d"}, merchant="m-1")
+    body = {"type": "order.fulfilled", "consumer": "c", "order": {"id": "o"}, "packaging": {"class": "circular_box", "assets": ["BOX-1"]}}
+    slots = {touch.slot for touch in keys_of(observed(body, points=30, order=paid), young_s=DAY)}
+    assert "pair.month" in slots
+    assert "sku.week" not in slots

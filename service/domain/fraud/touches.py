@@ -60,8 +60,9 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
         touches.append(Touch("amount.month", f"t:{me}:{o.money:.0f}", MONTH, at, sums))
     if o.merchant:
         touches.append(Touch("pair.month", f"ma:{o.platform}:{o.merchant}:{me}", MONTH, at, sums))
-        best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity))
-        if best.certificate:
+        # A shipment that earns has the merchant of its order, and no lines.
+        best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity), default=None)
+        if best is not None and best.certificate:
             touches.append(Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me))
             touches.append(Touch("certificate.week", f"c:{best.certificate}", WEEK, at, sums, best.sku))
     if o.returns and (station := o.returns[0].station):
