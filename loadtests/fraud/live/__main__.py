@@ -99,7 +99,7 @@ async def _live(
         show(Console(highlight=False), f"seed {wanted.seed}, in one process, by nominal points", result["pure"])
         differences = comparing.compare(traffic, told)
         result["differences"] = msgspec.to_builtins(differences)
-        Console(highlight=False).print_json(json.dumps(result["differences"]))
+        comparing.show(Console(highlight=False), differences)
     return result
 
 

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
+from rich.console import Console
+from rich.table import Table
 
 from loadtests.fraud.live.reading import Key, Told
 from loadtests.fraud.stream import observations
@@ -58,3 +60,16 @@ def compare(traffic: Iterable[tuple[Sent, Label]], told: Mapping[Key, Told], *, 
                     shown.append(f"{label.platform}/{label.event} {o.type} {quarters[0]}→{quarters[1]}")
         differences.strengths += other
     return differences
+
+
+def show(console: Console, d: Differences) -> None:
+    """Print the counts, and the signals with an example of each."""
+    console.print(
+        f"judged by both: {d.both:,}, of them with other points {d.points:,}, with a signal of another strength {d.strengths:,}, with another "
+        f"outcome {d.outcomes:,} (held {d.held_live:,} here, {d.held_pure:,} in one process); judged only here {d.only_live:,}, only in one "
+        f"process {d.only_pure:,}"
+    )
+    table = Table("signal", "other strength", "for example, in quarters: one process→here", title="signals of another strength")
+    for name, n in d.signals.most_common():
+        table.add_row(name, f"{n:,}", d.examples[name][0])
+    console.print(table)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -33,6 +34,8 @@ class Live(Struct):
     run: Run
     sent: int = 0
     refused: dict[str, Refused] = {}
+    later: int = 0
+    """Orders that chose a reusable box: such a choice earns when the box is shipped, and is judged then."""
     without_verdict: int = 0
     """Events that earn and have none: must be 0."""
     contradictions: int = 0
@@ -63,7 +66,9 @@ def score(
             live.cases.setdefault(verdict.case, [0, 0])[label.pattern is not None] += 1
             live.found[verdict.found or ""] = live.found.get(verdict.found or "", 0) + 1
         if sum(award["points"] for award in answer.get("awards", ())) <= 0:
-            if label.points > 0:
+            if label.points > 0 and _earns_later(sent, answer):
+                live.later += 1
+            elif label.points > 0:
                 _refuse(live, label, _why(answer))
             continue
         if verdict is None:
@@ -100,6 +105,15 @@ def _why(answer: Mapping[str, Any]) -> str:
     return f"{answer['status']}: {codes[0]}" if codes else str(answer["status"])
 
 
+class _Typed(Struct):
+    type: str
+
+
+def _earns_later(sent: Sent, answer: Mapping[str, Any]) -> bool:
+    paid = msgspec.json.decode(sent.event, type=_Typed).type == "order.paid"
+    return paid and "evidence_missing" in {refusal["code"] for refusal in answer.get("refused", ())}
+
+
 def _refuse(live: Live, label: Label, why: str) -> None:
     refused = live.refused.setdefault(why, Refused())
     if label.pattern is None:
@@ -119,7 +133,7 @@ def live_figures(live: Live) -> dict[str, Any]:
     return found | {
         "refused_fraud_points": at_door, "refused_honest_points": sum(refused.honest_points for refused in live.refused.values()),
         "recall_by_value_with_refused": round((live.run.fraud_points_held + at_door) / tried, 5) if tried else 0.0,
-        "fraud_points_undone_by_rules": live.undone, "without_verdict": live.without_verdict, "contradictions": live.contradictions,
+        "fraud_points_undone_by_rules": live.undone, "choices_that_earn_at_shipment": live.later, "without_verdict": live.without_verdict, "contradictions": live.contradictions,
         "cases": len(live.cases), "cases_without_fraud": sum(not fraud for _, fraud in live.cases.values()),
         "events_in_cases_by": dict(sorted(live.found.items())),
     }  # fmt: skip
