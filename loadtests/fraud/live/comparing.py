@@ -65,9 +65,9 @@ def compare(traffic: Iterable[tuple[Sent, Label]], told: Mapping[Key, Told], *, 
 def show(console: Console, d: Differences) -> None:
     """Print the counts, and the signals with an example of each."""
     console.print(
-        f"judged by both: {d.both:,}, of them with other points {d.points:,}, with a signal of another strength {d.strengths:,}, with another "
-        f"outcome {d.outcomes:,} (held {d.held_live:,} here, {d.held_pure:,} in one process); judged only here {d.only_live:,}, only in one "
-        f"process {d.only_pure:,}"
+        f"judged by both: {d.both:,}, of them with other points {d.points:,}, with a signal of another strength {d.strengths:,}, with "
+        f"another outcome {d.outcomes:,} (held {d.held_live:,} here, {d.held_pure:,} in one process); judged only here "
+        f"{d.only_live:,}, only in one process {d.only_pure:,}"
     )
     table = Table("signal", "other strength", "for example, in quarters: one process→here", title="signals of another strength")
     for name, n in d.signals.most_common():

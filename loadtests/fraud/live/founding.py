@@ -52,8 +52,9 @@ def goods_of(traffic: Iterable[tuple[Sent, Label]]) -> Goods:
 
 def found(operator: httpx.Client, platforms: Iterable[str], stations: Iterable[Station], goods: Goods) -> dict[str, str]:
     """Make all of it; API keys by platform. Raises SystemExit when the API takes something not."""
-    for code in [campaign["code"] for campaign in operator.get("/v1/campaigns").raise_for_status().json()["items"]]:
-        _post(operator, f"/v1/campaigns/{code}/end")  # the demo's
+    for campaign in operator.get("/v1/campaigns", params={"limit": 200}).raise_for_status().json()["items"]:
+        if campaign["status"] != "ended":  # the demo's
+            _post(operator, f"/v1/campaigns/{campaign['code']}/end")
     keys = {code: _post(operator, "/v1/platforms", {"code": code, "name": code})["api_key"] for code in platforms}
     for station in stations:
         _post(operator, "/v1/stations", _station(station))

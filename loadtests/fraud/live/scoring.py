@@ -133,7 +133,8 @@ def live_figures(live: Live) -> dict[str, Any]:
     return found | {
         "refused_fraud_points": at_door, "refused_honest_points": sum(refused.honest_points for refused in live.refused.values()),
         "recall_by_value_with_refused": round((live.run.fraud_points_held + at_door) / tried, 5) if tried else 0.0,
-        "fraud_points_undone_by_rules": live.undone, "choices_that_earn_at_shipment": live.later, "without_verdict": live.without_verdict, "contradictions": live.contradictions,
+        "fraud_points_undone_by_rules": live.undone, "choices_that_earn_at_shipment": live.later,
+        "without_verdict": live.without_verdict, "contradictions": live.contradictions,
         "cases": len(live.cases), "cases_without_fraud": sum(not fraud for _, fraud in live.cases.values()),
         "events_in_cases_by": dict(sorted(live.found.items())),
     }  # fmt: skip
