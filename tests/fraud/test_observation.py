@@ -216,6 +216,8 @@ def test_one_parcel_is_one_thing_for_shop_and_station() -> None:
 def test_a_shipment_that_earns_has_its_orders_merchant_and_no_lines() -> None:
     paid = OrderBefore(at=T0, entities={"device": "d"}, merchant="m-1")
     body = {"type": "order.fulfilled", "consumer": "c", "order": {"id": "o"}, "packaging": {"class": "circular_box", "assets": ["BOX-1"]}}
-    slots = {touch.slot for touch in keys_of(observed(body, points=30, order=paid), young_s=DAY)}
-    assert "pair.month" in slots
+    o = observed(body, points=30, order=paid)
+    slots = {touch.slot for touch in keys_of(o, young_s=DAY)}
+    assert (o.merchant, o.lines) == ("m-1", ())
+    assert "device.month" in slots
     assert "sku.week" not in slots
