@@ -105,7 +105,7 @@ def run(
 
     With `rows` every second look is looked at, not only those that hold.
     """
-    fates = _Fates(Run(), model, holds or Holds(), rows, world)
+    fates = Fates(Run(), model, holds or Holds(), rows, world)
     result, pipeline = fates.result, Pipeline(Judge(model), report_all=rows is not None)
     clock, since = time.process_time, 0.0
     for o, label in observations(traffic):
@@ -124,8 +124,8 @@ def run(
     return result
 
 
-class _Fates:
-    """What becomes of each event."""
+class Fates:
+    """What becomes of each event: `arrived` for each that earns, `again` for second looks, `finish` at the end; then `result` is whole."""
 
     def __init__(self, result: Run, model: Model, holds: Holds, rows: list[tuple[str | None, Row]] | None, world: int) -> None:
         self._world = world
@@ -134,6 +134,7 @@ class _Fates:
         self._queue: deque[tuple[float, int]] = deque()
 
     def arrived(self, number: int, judged: Judged, label: Label, *, kind: int, now: float) -> None:
+        """Count an event with its verdict. `now`: when it arrived, seconds since 1970; `kind`: as kind_of says."""
         settles = now + DAY * (self._holds.order if kind == 0 else self._holds.other)
         held = judged.verdict.score_bp >= self._hold_bp
         fate = _Fate(label, kind, now, settles, judged.strengths if self._rows is not None else (), judged.verdict.score_bp, held)
@@ -154,6 +155,7 @@ class _Fates:
             self._close(self._open.pop(self._queue.popleft()[1]))
 
     def again(self, again: Again, *, now: float) -> None:
+        """Count a second look at an event."""
         fate = self._open.get(again.number)
         if fate is None:
             return
@@ -171,6 +173,7 @@ class _Fates:
                 self.result.fraud_points_late += label.points
 
     def finish(self) -> None:
+        """Close what is open still."""
         for fate in self._open.values():
             self._close(fate)
 

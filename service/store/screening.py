@@ -63,10 +63,11 @@ class Waiting(Struct, frozen=True, kw_only=True):
     hint: int = 0
 
 
+# The numbers of one transaction follow the ids of its events, not what happened first.
 WAITING: Final = f"""
 SELECT {_EVENT}, x.hint
 FROM (SELECT bucket, account, event, hint FROM screening WHERE program = $1 AND state = 0 ORDER BY event LIMIT $2) x {_OF}
-ORDER BY x.event
+ORDER BY e.received_at, e.occurred_at, x.event
 """
 SUSPECTS: Final = f"""
 SELECT {_EVENT}, x.hint
@@ -80,7 +81,7 @@ ORDER BY x.seq
 
 
 async def waiting(connection: Connection, program: int, limit: int) -> list[Waiting]:
-    """The first events of a program that have no verdict."""
+    """The first events of a program that have no verdict; those that came together in the order in which they happened."""
     return [_waiting(r) for r in await connection.fetch(WAITING, program, limit)]
 
 

@@ -76,6 +76,15 @@ async def test_what_is_free_settles_without_what_is_not(bench: Bench) -> None:
     assert account == {"pending": 10, "available": 10}
 
 
+async def test_what_came_together_is_judged_in_the_order_in_which_it_happened(bench: Bench) -> None:
+    await bench.world.campaign()
+    happened = ["d", "b", "a", "c"]
+    await bench.world.send(*(order_paid(order=o, occurred_at=f"2025-03-01T12:0{minute}:00Z") for minute, o in enumerate(happened)))
+    await bench.judging().judge_waiting()
+    judged = await bench.world.rows("SELECT e.id FROM verdict v JOIN event e ON e.number = v.event ORDER BY v.seq")
+    assert [row["id"] for row in judged] == [f"{order}:paid" for order in happened], "the numbers of one transaction follow the ids"
+
+
 async def test_what_is_held_does_not_settle_and_goes_to_a_case(bench: Bench) -> None:
     await bench.world.campaign()
     for order in ("a-1", "a-2"):

@@ -211,3 +211,13 @@ def test_one_parcel_is_one_thing_for_shop_and_station() -> None:
     returns = [{"class": "plastic_mailer", "waybill": "SF100"}, {"class": "foam_box", "waybill": "sf100"}]
     assert observed({"type": "packaging.returned", "returns": returns}).waybills == sent.waybills
     assert len(sent.waybills) == 1
+
+
+def test_a_shipment_that_earns_has_its_orders_merchant_and_no_lines() -> None:
+    paid = OrderBefore(at=T0, entities={"device": "d"}, merchant="m-1")
+    body = {"type": "order.fulfilled", "consumer": "c", "order": {"id": "o"}, "packaging": {"class": "circular_box", "assets": ["BOX-1"]}}
+    o = observed(body, points=30, order=paid)
+    slots = {touch.slot for touch in keys_of(o, young_s=DAY)}
+    assert (o.merchant, o.lines) == ("m-1", ())
+    assert "device.month" in slots
+    assert "sku.week" not in slots

@@ -91,8 +91,9 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
 
 def _bought(o: Observation, sums: Sums) -> list[Touch]:
     at, me = o.at, o.account_id
-    best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity))
-    if best.certificate:
+    # A shipment that earns has the merchant of its order, and no lines.
+    best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity), default=None)
+    if best is not None and best.certificate:
         return [
             Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me),
             Touch("certificate.month", f"c:{best.certificate}", MONTH, at, sums, best.category),
