@@ -22,7 +22,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from loadtests import expiring
+from loadtests import expiring, verdicts
 from loadtests.generator import Result, closed, open_loop, request
 from loadtests.world import World
 from service.cli.servers import environment
@@ -40,7 +40,7 @@ BULK = 500
 LARGE_BULK = 5_000
 LARGE_BODIES = 12
 BEFORE_BODIES_S = 0.2
-PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "expiry", "assets")
+PARTS = ("credits", "balances", "latency", "redemptions", "settlement", "expiry", "assets", "verdicts")
 CREDITS_BESIDE = 200
 """Single credits a second while lots expire."""
 ASSETS = 1_000_000
@@ -57,6 +57,12 @@ class Bar:
 
     def __init__(self, name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> None:
         self.name, self.left, self.right, self.value, self.bar, self.met = name, left, right, value, bar, met
+
+
+def shown(name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> Bar:
+    """Say what was measured."""
+    console.print(f"{'ok ' if met else 'LOW'} {name}: {left} against {right} → {value:.2f} (bar {bar})")
+    return Bar(name, left, right, value, bar, met=met)
 
 
 @contextlib.contextmanager
@@ -298,8 +304,7 @@ class Bench:
         self._bar("import of assets", f"{ASSETS / took_s:,.0f} rows/s", f"{ASSETS:,} rows", took_s, "≤ 120 s", met=took_s <= 120)
 
     def _bar(self, name: str, left: str, right: str, value: float, bar: str, *, met: bool) -> None:
-        self.bars.append(Bar(name, left, right, value, bar, met=met))
-        console.print(f"{'ok ' if met else 'LOW'} {name}: {left} against {right} → {value:.2f} (bar {bar})")
+        self.bars.append(shown(name, left, right, value, bar, met=met))
 
 
 async def _make_due(database_url: str) -> int:
@@ -319,6 +324,8 @@ async def _make_due(database_url: str) -> int:
 
 async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> list[Bar]:
     """All measurements."""
+    if arguments.only == ["verdicts"]:  # it has a world of its own
+        return await _verdicts(system)
     with World.made(system) as world:
         bench = Bench(system, world, seconds=arguments.seconds, rounds=arguments.rounds)
         naive = environment(system.environ) | {
@@ -329,7 +336,7 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
             await until_listening(bench.baseline_port)
             await until_listening(bench.naive_port)
             for name in arguments.only or ("credits", "balances", "latency", "redemptions"):
-                if name not in ("settlement", "expiry", "assets"):
+                if name not in ("settlement", "expiry", "assets", "verdicts"):
                     await getattr(bench, name)()
         if not arguments.only or "settlement" in arguments.only:
             world.stop_worker()
@@ -339,7 +346,21 @@ async def measure(system: TemporarySystem, arguments: argparse.Namespace) -> lis
             await bench.expiry()
         if not arguments.only or "assets" in arguments.only:
             await bench.assets()
+        if not arguments.only or "verdicts" in arguments.only:
+            bench.bars += await _verdicts(system)
         return bench.bars
+
+
+async def _verdicts(system: TemporarySystem) -> list[Bar]:
+    """Give verdicts on simulated traffic with one judge, in one process. Ends all campaigns."""
+    judged = await verdicts.judge_backlog(system, console)
+    by_clock, of_core = judged.events / judged.wall_s, judged.events / judged.process_s
+    return [
+        shown(
+            "verdicts", f"{of_core:,.0f} events/s of the judge's core", f"{by_clock:,.0f} events/s by the clock, {judged.events:,} events",
+            of_core, "≥ 5,000", met=of_core >= 5_000,
+        )
+    ]  # fmt: skip
 
 
 def main() -> int:

@@ -25,7 +25,7 @@ CREATE TABLE verdict (
     enforced  boolean NOT NULL,                        -- false: in shadow mode, or on an allow list: it was told, and passed
     model     integer NOT NULL,
     score     smallint NOT NULL,                       -- probability in basis points
-    own       smallint NOT NULL,                       -- … without what it inherits from others and from before
+    own       integer NOT NULL,                        -- what it raised by itself, thousandths of a nat: without what it inherits
     shadow_model   integer,                            -- of the model that runs beside
     shadow_score   smallint,
     shadow_outcome smallint,
@@ -82,7 +82,9 @@ CREATE TABLE fraud_case (
     opened_at  timestamptz NOT NULL,
     updated_at timestamptz NOT NULL,
     closed_at  timestamptz,
-    CHECK ((status = 'closed') = (closed_at IS NOT NULL))
+    merged_into bigint REFERENCES fraud_case,          -- two rings turned out to be one: its events are there
+    CHECK ((status = 'closed') = (closed_at IS NOT NULL)),
+    CHECK (merged_into IS NULL OR status = 'closed')
 );
 CREATE INDEX fraud_case_program ON fraud_case (program, number);
 CREATE INDEX fraud_case_ring ON fraud_case (program, ring) WHERE status <> 'closed';
@@ -127,6 +129,7 @@ CREATE TABLE fraud_decision (
     proposed_at timestamptz NOT NULL,
     decided_by  integer REFERENCES operator,
     decided_at  timestamptz,
+    told_seq    bigint,                                -- the judge knows of it since this verdict; null: not yet
     -- Four eyes, whatever the code does.
     CONSTRAINT fraud_decision_four_eyes CHECK (CASE status
         WHEN 'done' THEN alone = (decided_by IS NULL) AND decided_by IS DISTINCT FROM proposed_by
@@ -135,6 +138,7 @@ CREATE TABLE fraud_decision (
         ELSE decided_by IS NULL END)
 );
 CREATE INDEX fraud_decision_case ON fraud_decision (fraud_case);
+CREATE INDEX fraud_decision_told ON fraud_decision (program, told_seq) WHERE status = 'done';
 
 -- What a decided event looked like to the signals, and what it was: tuning learns from it. It outlives the case; it names nobody.
 CREATE TABLE fraud_label (

@@ -202,6 +202,15 @@ class ExportedLink(Body, frozen=True, kw_only=True):
     until: datetime | None
 
 
+class ExportedListing(Body, frozen=True, kw_only=True):
+    """A time in which what the person earned was, or is, always held for review (`block`) or always let through (`allow`)."""
+
+    list_: Literal["allow", "block"] = field(name="list")
+    since: datetime
+    until: datetime | None
+    removed: datetime | None
+
+
 class ExportedCampaign(Body, frozen=True, kw_only=True):
     """A campaign that awarded the person something."""
 
@@ -249,4 +258,5 @@ class Export(Body, frozen=True, kw_only=True):
     redemptions: list[ExportedRedemption]
     transfers: list[ExportedTransfer]
     links: list[ExportedLink]
+    fraud_lists: list[ExportedListing]
     next_cursor: str | None

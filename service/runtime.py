@@ -10,6 +10,7 @@ import asyncpg
 from msgspec import Struct
 from redis.asyncio import Redis
 
+from service.domain.fraud.door import Door
 from service.doorbell import Doorbell
 from service.flows.knowledge import Knowledge
 from service.projection import Projection
@@ -122,7 +123,7 @@ async def open_resources(
     )
     doorbell = Doorbell(settings.queue_redis_url)
     resources = Resources(
-        settings=settings, pool=pool, knowledge=Knowledge(), doorbell=doorbell, clock=Clock(), sealer=sealer,
+        settings=settings, pool=pool, knowledge=Knowledge(door=_door(settings)), doorbell=doorbell, clock=Clock(), sealer=sealer,
         projection=Projection(redis, epoch=1, ttl_s=settings.balance_ttl_s, wait_ms=settings.redis_wait_ms),
     )  # fmt: skip
     await resources.sync()
@@ -138,6 +139,10 @@ async def open_resources(
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+def _door(settings: Settings) -> Door:
+    return Door(settings.fraud_mode, consumer_events=settings.fraud_door_consumer_events, device_events=settings.fraud_door_device_events)
 
 
 CHECK_WAIT_S = 5.0

@@ -37,7 +37,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["json", "console"] = "console"
     """`json` for machines."""
     fraud_mode: Literal["enforce", "shadow", "off"] = "enforce"
-    """What verdicts do; the checks themselves come with a later release, until then every event passes."""
+    """What verdicts do: `enforce` holds what is suspicious for a person, `shadow` only notes it, `off` asks nobody."""
+    fraud_door_consumer_events: Annotated[int, Meta(ge=0, le=1_000)] = 60
+    """Events of one consumer within an hour that an API process takes for no burst; more are held at the door. 0: it does not look."""
+    fraud_door_device_events: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    """The same of one device."""
     batch_events: Annotated[int, Meta(ge=1, le=1_000)] = 256
     """Most events in one transaction of the single lane."""
     batch_wait_ms: Annotated[float, Meta(ge=0, le=100)] = 1.0

@@ -46,6 +46,7 @@ class Forked:
             "QUEUE_REDIS_URL": settings.queue_redis_url,
             "MASTER_KEY": settings.master_key,
             "STOP_DELAY_S": "0",
+            "FRAUD_MODE": "shadow",  # tests of other things send what no shop would
             "PORT": str(self.port),
         } | more
         environ = own | {f"GREENPOINTS_{name}": value for name, value in given.items()}

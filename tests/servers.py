@@ -63,6 +63,7 @@ class Program:
             "QUEUE_REDIS_URL": settings.queue_redis_url,
             "MASTER_KEY": settings.master_key,
             "STOP_DELAY_S": "0",
+            "FRAUD_MODE": "shadow",  # tests of other things send what no shop would
         } | more
         self._environ = own | {f"GREENPOINTS_{name}": value for name, value in urls.items()} | {"GREENPOINTS_PORT": str(self.port)}
 

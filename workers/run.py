@@ -6,7 +6,7 @@ still end, at most one sweep interval late.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -24,11 +24,14 @@ from service.store.connection import UNREACHABLE
 from service.store.vitals import WORKER_NAME
 from service.telemetry import metrics, tallies, traces
 from workers.checking import keep_checking
+from workers.judging import Judge
 from workers.showing import keep_showing
 from workers.sweeps import (
     check_changed,
+    end_empty_fraud_events,
     expire,
     expire_adjustments,
+    finish_fraud_cases,
     forget_old_deliveries,
     ignore_parked,
     keep_privacy,
@@ -38,11 +41,14 @@ from workers.sweeps import (
     seal_entries,
     settle,
     warn,
+    watch_fraud_checks,
 )
 
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
 BACKOFF_S = (0.5, 1, 2, 5)
+JUDGE_INTERVAL_S = 0.2
+"""What waits for its verdict cannot settle; a look costs one statement."""
 MEND_INTERVAL_S = 0.5
 """Often, so that each time there is little: thousands of balances at once would hold requests up."""
 NICENESS = 5
@@ -55,6 +61,9 @@ PRIVACY_INTERVAL_S = 1.0
 RETENTION_INTERVAL_S = 60.0
 LOOK_INTERVAL_S = 5.0
 ADJUSTMENTS_INTERVAL_S = 60.0
+FRAUD_WATCH_INTERVAL_S = 60.0
+FRAUD_CASES_INTERVAL_S = 5.0
+EMPTY_FRAUD_EVENTS_INTERVAL_S = 60.0
 
 log = structlog.get_logger("greenpoints.worker")
 
@@ -66,10 +75,11 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     metrics.tell_process("worker")
     os.nice(NICENESS)
     async with open_resources(settings, name=WORKER_NAME, idle_transaction_s=settings.idle_transaction_timeout_s) as resources:
-        rung = asyncio.Event()
+        rung, came = asyncio.Event(), asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)
         tasks = [
             asyncio.create_task(resources.keep_in_sync()),
+            asyncio.create_task(_every("judge", JUDGE_INTERVAL_S, Judge(resources, rung), rung=came)),
             asyncio.create_task(_every("settle", settings.sweep_interval_s, lambda: settle(resources), rung=rung)),
             asyncio.create_task(_every("release", settings.sweep_interval_s, lambda: release(resources))),
             asyncio.create_task(_every("mend", MEND_INTERVAL_S, mender.sweep)),
@@ -80,13 +90,16 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
             asyncio.create_task(_every("privacy", PRIVACY_INTERVAL_S, lambda: keep_privacy(resources))),
             asyncio.create_task(_every("retention", RETENTION_INTERVAL_S, lambda: retain(resources))),
             asyncio.create_task(_every("adjustments", ADJUSTMENTS_INTERVAL_S, lambda: expire_adjustments(resources))),
+            asyncio.create_task(_every("fraud_cases", FRAUD_CASES_INTERVAL_S, lambda: finish_fraud_cases(resources))),
+            asyncio.create_task(_every("empty_fraud_events", EMPTY_FRAUD_EVENTS_INTERVAL_S, lambda: end_empty_fraud_events(resources))),
             asyncio.create_task(_every("seal", settings.seal_interval_s, lambda: seal_entries(resources))),
             asyncio.create_task(_every("check_recent", settings.check_recent_interval_s, lambda: check_changed(resources))),
             asyncio.create_task(_every("look", LOOK_INTERVAL_S, lambda: look(resources))),
+            asyncio.create_task(_every("fraud_watch", FRAUD_WATCH_INTERVAL_S, lambda: watch_fraud_checks(resources))),
             asyncio.create_task(keep_checking(resources)),
             asyncio.create_task(metrics.keep_flushing()),
             asyncio.create_task(keep_showing(settings.worker_metrics_port)),
-            asyncio.create_task(_listen(resources, rung)),
+            asyncio.create_task(_listen(resources, (came, rung))),
         ]
         await stop.wait()
         for task in tasks:
@@ -119,11 +132,12 @@ async def _every(name: str, interval_s: float, work: Callable[[], Awaitable[obje
             rung.clear()
 
 
-async def _listen(resources: Resources, rung: asyncio.Event) -> None:
+async def _listen(resources: Resources, wake: Sequence[asyncio.Event]) -> None:
     """Run arq's worker; it dies with its Redis, so it is started again."""
 
     async def on_ring(ctx: dict[Any, Any], *args: Any, **kwargs: Any) -> None:  # noqa: ARG001 - arq's signature
-        rung.set()
+        for event in wake:
+            event.set()
 
     attempt = 0
     while True:

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from service.flows import adjustments, check_recent, fraud_retention, privacy_requests, retention, seal
+from service.flows import adjustments, check_recent, fraud_monitor, fraud_reject, fraud_retention, privacy_requests, retention, seal
 from service.flows.erase import finish_erasures
 from service.flows.expire import expire_due
 from service.flows.forget import forget_deliveries
@@ -12,6 +12,7 @@ from service.flows.settle import settle_due
 from service.flows.warn import warn_due
 from service.runtime import Resources
 from service.store.links import forget_codes
+from service.store.screening import oldest_waiting
 from service.store.settlement import ignore_overdue_parked
 from service.store.vitals import vitals
 from service.telemetry import metrics
@@ -89,6 +90,16 @@ async def expire_adjustments(resources: Resources) -> None:
     await adjustments.expire(resources.pool)
 
 
+async def finish_fraud_cases(resources: Resources) -> None:
+    """Carry out what was decided about fraud cases, and what their deadlines decide."""
+    await fraud_reject.sweep(resources.pool, resources.projection, resources.knowledge)
+
+
+async def end_empty_fraud_events(resources: Resources) -> None:
+    """End events of fraud cases of which refunds have left nothing."""
+    await fraud_reject.sweep(resources.pool, resources.projection, resources.knowledge, empty=True)
+
+
 async def seal_entries(resources: Resources) -> None:
     """Seal what was written to the ledger."""
     await seal.seal(resources.pool)
@@ -100,6 +111,12 @@ async def check_changed(resources: Resources) -> None:
 
 
 async def look(resources: Resources) -> None:
-    """See how late settling is."""
+    """See how late judging and settling are."""
     async with resources.pool.acquire() as connection:
         metrics.DUE_OLDEST.set((await vitals(connection)).overdue_s)
+        metrics.WAITING_OLDEST.set((await oldest_waiting(connection))[1].total_seconds())
+
+
+async def watch_fraud_checks(resources: Resources) -> None:
+    """See whether scores drift, and how much is held."""
+    await fraud_monitor.watch(resources.pool)

@@ -1,6 +1,7 @@
-"""One run over labelled traffic: what was held, what was lost, when rings were found."""
+"""One run over labelled traffic: what was held on arrival, before it settled, or named too late; what was lost; when rings were found."""
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -8,25 +9,50 @@ from msgspec import Struct
 
 from loadtests.fraud.stream import observations
 from loadtests.traffic.format import Label, Sent
+from service.domain.fraud.history import Again
 from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.pipeline import Judged, Pipeline
+from service.domain.fraud.records import PAST_S, kind_of
 from service.domain.fraud.tuning import Row
+from service.domain.fraud.windows import DAY
 
 PACE_EVERY: Final = 50_000
 """Events between two readings of the pace: shows whether an event costs more as history grows."""
 
 
+class Holds(Struct, frozen=True, kw_only=True):
+    """Days from an event's arrival until it settles, as usual campaigns have it: P14D for purchases, a day for the rest."""
+
+    order: float = 14
+    other: float = 1
+
+
 class RingRun(Struct):
-    """One attempt: points it tried to earn, those credited, those credited until its first hold."""
+    """One attempt: its events and when its accounts were first held. Points that are held before they settle were not credited."""
 
     pattern: str
     started: float
+    events: dict[int, tuple[float, int]] = {}
+    """Event that was not held in time → when it arrived, points."""
     tried: int = 0
-    credited: int = 0
-    before_found: int = 0
-    found: float | None = None
-    accounts: dict[str, int | None] = {}
-    """Account → points credited to the ring when it was first held; None: not held."""
+    accounts: dict[str, float | None] = {}
+    """Account → when one of its events was first held; None: never."""
+
+    @property
+    def found(self) -> float | None:
+        """When it was first held."""
+        return min((at for at in self.accounts.values() if at is not None), default=None)
+
+    @property
+    def half_found(self) -> float | None:
+        """When half of its accounts had been held once."""
+        when = sorted(at for at in self.accounts.values() if at is not None)
+        need = (len(self.accounts) + 1) // 2
+        return when[need - 1] if len(when) >= need else None
+
+    def credited(self, until: float | None = None) -> int:
+        """Points of events that arrived until then (None: ever) and were not held before they settled."""
+        return sum(points for at, points in self.events.values() if until is None or at <= until)
 
 
 class Run(Struct):
@@ -41,8 +67,14 @@ class Run(Struct):
     fraud_points: int = 0
     fraud_held: int = 0
     fraud_points_held: int = 0
+    """Held before they settled, on arrival or later: the main figure."""
+    fraud_points_arrival: int = 0
+    honest_points_arrival: int = 0
+    fraud_points_late: int = 0
+    """Named only after they had settled: for a case to claw back."""
+    honest_points_late: int = 0
     by_score: dict[int, list[int]] = {}
-    """Score → honest points, fraudulent points."""
+    """Highest score before it settled → honest points, fraudulent points."""
     rings: dict[str, RingRun] = {}
     fired_on_honest: dict[int, int] = {}
     """Signal → honest events held with it among the reasons."""
@@ -52,9 +84,29 @@ class Run(Struct):
     """Events so far, and events a second over the last PACE_EVERY."""
 
 
-def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple[str | None, Row]] | None = None) -> Run:
-    """Judge traffic in order of arrival. `rows` takes what may be tuned on, each with its pattern."""
-    result, pipeline = Run(), Pipeline(Judge(model))
+class _Fate(Struct):
+    """An event that earns, until it can no longer be judged again."""
+
+    label: Label
+    kind: int
+    at: float
+    """When it arrived."""
+    settles: float
+    strengths: tuple[float, ...]
+    score: int
+    held: bool
+
+
+def run(
+    traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple[str | None, Row]] | None = None, world: int = 0,
+    holds: Holds | None = None,
+) -> Run:  # fmt: skip
+    """Judge traffic in order of arrival. `rows` takes what may be tuned on, each with its pattern: as judged last before it settled.
+
+    With `rows` every second look is looked at, not only those that hold.
+    """
+    fates = Fates(Run(), model, holds or Holds(), rows, world)
+    result, pipeline = fates.result, Pipeline(Judge(model), report_all=rows is not None)
     clock, since = time.process_time, 0.0
     for o, label in observations(traffic):
         began = clock()
@@ -64,56 +116,110 @@ def run(traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple
         if result.events % PACE_EVERY == 0:
             result.paces.append((result.events, PACE_EVERY / (result.seconds - since)))
             since = result.seconds
-        if label.points <= 0:
-            continue
-        _count(result, judged, label, at=o.at + o.delay_s)
-        if rows is not None:
-            rows.append((label.pattern, Row(strengths=judged.strengths, fraud=label.pattern is not None, points=label.points)))
+        if label.points > 0:
+            fates.arrived(o.number, judged, label, kind=kind_of(o.type), now=o.at + o.delay_s)
+        for again in judged.again:
+            fates.again(again, now=o.at + o.delay_s)
+    fates.finish()
     return result
 
 
-def _count(result: Run, judged: Judged, label: Label, *, at: float) -> None:
-    held, points = judged.verdict.outcome != "pass", label.points
-    sums = result.by_score.setdefault(judged.verdict.score_bp, [0, 0])
-    sums[label.pattern is not None] += points
-    if label.pattern is None:
-        result.honest_events += 1
-        result.honest_points += points
+class Fates:
+    """What becomes of each event: `arrived` for each that earns, `again` for second looks, `finish` at the end; then `result` is whole."""
+
+    def __init__(self, result: Run, model: Model, holds: Holds, rows: list[tuple[str | None, Row]] | None, world: int) -> None:
+        self._world = world
+        self.result, self._hold_bp, self._holds, self._rows = result, model.hold_bp, holds, rows
+        self._open: dict[int, _Fate] = {}
+        self._queue: deque[tuple[float, int]] = deque()
+
+    def arrived(self, number: int, judged: Judged, label: Label, *, kind: int, now: float) -> None:
+        """Count an event with its verdict. `now`: when it arrived, seconds since 1970; `kind`: as kind_of says."""
+        settles = now + DAY * (self._holds.order if kind == 0 else self._holds.other)
+        held = judged.verdict.score_bp >= self._hold_bp
+        fate = _Fate(label, kind, now, settles, judged.strengths if self._rows is not None else (), judged.verdict.score_bp, held)
+        ring = self._ring(label, now)
+        if ring is not None:
+            ring.tried += label.points
+            ring.events[number] = (now, label.points)
+            ring.accounts.setdefault(_who(label))
         if held:
+            self._hold(number, fate, judged.verdict.fired, now)
+            if ring is None:
+                self.result.honest_points_arrival += label.points
+            else:
+                self.result.fraud_points_arrival += label.points
+        self._open[number] = fate
+        self._queue.append((now, number))
+        while self._queue and self._queue[0][0] < now - PAST_S - DAY:
+            self._close(self._open.pop(self._queue.popleft()[1]))
+
+    def again(self, again: Again, *, now: float) -> None:
+        """Count a second look at an event."""
+        fate = self._open.get(again.number)
+        if fate is None:
+            return
+        label, score = fate.label, again.verdict.score_bp
+        held = not fate.held and score >= self._hold_bp
+        if now <= fate.settles:
+            fate.score, fate.strengths = max(fate.score, score), again.strengths
+            if held:
+                self._hold(again.number, fate, again.verdict.fired, now)
+        elif held:
+            fate.held = True
+            if label.pattern is None:
+                self.result.honest_points_late += label.points
+            else:
+                self.result.fraud_points_late += label.points
+
+    def finish(self) -> None:
+        """Close what is open still."""
+        for fate in self._open.values():
+            self._close(fate)
+
+    def _hold(self, number: int, fate: _Fate, fired: tuple[tuple[int, float], ...], now: float) -> None:
+        result, label = self.result, fate.label
+        fate.held = True
+        if label.pattern is None:
             result.honest_held += 1
-            result.honest_points_held += points
-            for signal, _ in judged.verdict.fired[:3]:
+            result.honest_points_held += label.points
+            for signal, _ in fired[:3]:
                 result.fired_on_honest[signal] = result.fired_on_honest.get(signal, 0) + 1
-        return
-    result.fraud_events += 1
-    result.fraud_points += points
-    if held:
+            return
         result.fraud_held += 1
-        result.fraud_points_held += points
-    _follow(result, label, held=held, at=at)
+        result.fraud_points_held += label.points
+        ring = self._ring(label, fate.at)
+        if ring is not None:
+            del ring.events[number]
+            if ring.accounts[_who(label)] is None:
+                ring.accounts[_who(label)] = now
+
+    def _close(self, fate: _Fate) -> None:
+        result, label = self.result, fate.label
+        fraud, points = label.pattern is not None, label.points
+        result.by_score.setdefault(fate.score, [0, 0])[fraud] += points
+        if fraud:
+            result.fraud_events += 1
+            result.fraud_points += points
+        else:
+            result.honest_events += 1
+            result.honest_points += points
+        if self._rows is not None:
+            self._rows.append((label.pattern, Row(strengths=fate.strengths, kind=fate.kind, fraud=fraud, points=points, world=self._world)))
+
+    def _ring(self, label: Label, at: float) -> RingRun | None:
+        """The ring of a label, from its first event on."""
+        if label.pattern is None:
+            return None
+        name = label.ring or f"{label.pattern}?"
+        ring = self.result.rings.get(name)
+        if ring is None:
+            ring = self.result.rings[name] = RingRun(pattern=label.pattern, started=at)
+        return ring
 
 
-def _follow(result: Run, label: Label, *, held: bool, at: float) -> None:
-    ring = result.rings.setdefault(label.ring or f"{label.pattern}?", RingRun(pattern=label.pattern or "", started=at))
-    ring.tried += label.points
-    who = f"{label.platform}/{label.consumer}"
-    ring.accounts.setdefault(who, None)
-    if not held:
-        ring.credited += label.points
-        if ring.found is None:
-            ring.before_found += label.points
-        return
-    if ring.found is None:
-        ring.found = at
-    if ring.accounts[who] is None:
-        ring.accounts[who] = ring.credited
-
-
-def before_half(ring: RingRun) -> int:
-    """Points credited to a ring until half of its accounts had been held once; all that it was credited, if that never came."""
-    when = sorted(value for value in ring.accounts.values() if value is not None)
-    need = (len(ring.accounts) + 1) // 2
-    return when[need - 1] if len(when) >= need else ring.credited
+def _who(label: Label) -> str:
+    return f"{label.platform}/{label.consumer}"
 
 
 def pr_auc(result: Run) -> float:

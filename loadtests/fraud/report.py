@@ -7,7 +7,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.fraud.evaluate import RingRun, Run, at_precision, before_half, pr_auc
+from loadtests.fraud.evaluate import RingRun, Run, at_precision, pr_auc
 from service.domain.fraud.signals import NAMES
 
 BARS: Final[Mapping[str, tuple[float, bool]]] = {
@@ -28,14 +28,19 @@ def figures(result: Run) -> dict[str, Any]:
     return {
         "events": result.events, "fraud_share_by_value": _share(result.fraud_points, result.fraud_points + result.honest_points),
         "recall_by_value": _share(result.fraud_points_held, result.fraud_points),
+        "recall_on_arrival": _share(result.fraud_points_arrival, result.fraud_points),
+        "recall_with_clawback": _share(result.fraud_points_held + result.fraud_points_late, result.fraud_points),
         "precision_by_value": _share(result.fraud_points_held, held_points),
+        "precision_with_clawback": _share(
+            result.fraud_points_held + result.fraud_points_late, held_points + result.fraud_points_late + result.honest_points_late
+        ),
         "recall_by_event": _share(result.fraud_held, result.fraud_events),
         "precision_by_event": _share(result.fraud_held, result.fraud_held + result.honest_held),
         "pr_auc_by_value": round(pr_auc(result), 4), "recall_at_precision_95": round(at_precision(result, 0.95), 4),
         "honest_events_held": _share(result.honest_held, result.honest_events),
         "honest_points_held": _share(result.honest_points_held, result.honest_points),
         "points_lost": result.fraud_points - result.fraud_points_held,
-        "points_lost_before_detection": sum(ring.before_found for ring in rings),
+        "points_lost_before_detection": sum(ring.credited(ring.found) for ring in rings),
         **_rings(rings),
         "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
         "pace": [(events, round(pace)) for events, pace in result.paces],
@@ -45,8 +50,8 @@ def figures(result: Run) -> dict[str, Any]:
 
 
 def _rings(rings: list[RingRun]) -> dict[str, Any]:
-    before = [_share(ring.before_found, ring.tried) for ring in rings]
-    half = [_share(before_half(ring), ring.tried) for ring in rings]
+    before = [_share(ring.credited(ring.found), ring.tried) for ring in rings]
+    half = [_share(ring.credited(ring.half_found), ring.tried) for ring in rings]
     found = [(ring.found - ring.started) / 3_600 for ring in rings if ring.found is not None]
     return {
         "rings": len(rings), "rings_found": len(found), "hours_to_detection_median": round(median(found), 1) if found else None,
@@ -58,9 +63,10 @@ def _rings(rings: list[RingRun]) -> dict[str, Any]:
 
 def _pattern(rings: list[RingRun]) -> dict[str, Any]:
     tried = sum(ring.tried for ring in rings)
-    lost = sum(ring.credited for ring in rings)
+    lost = sum(ring.credited() for ring in rings)
     return {
-        "points": tried, "recall_by_value": _share(tried - lost, tried), "lost_before_detection": sum(ring.before_found for ring in rings),
+        "points": tried, "recall_by_value": _share(tried - lost, tried),
+        "lost_before_detection": sum(ring.credited(ring.found) for ring in rings),
         **_rings(rings),
     }  # fmt: skip
 

@@ -30,10 +30,10 @@ class Product:
 class Shelves:
     """The products of one platform by category, certified and other ones, the most popular first."""
 
-    def __init__(self, rng: Random, parameters: Parameters, *, gtins: bool) -> None:
+    def __init__(self, rng: Random, parameters: Parameters, *, platform: int, gtins: bool) -> None:
         self.green: dict[str, list[Product]] = {name: [] for name in CATEGORIES}
         self.plain: dict[str, list[Product]] = {name: [] for name in CATEGORIES}
-        self._numbers, self._gtins = 0, gtins
+        self._numbers, self._gtins, self._first_gtin = 0, gtins, platform * 10_000_000
         self._level = parameters.price_level * rng.uniform(0.8, 1.2)
         merchants = 12 + parameters.consumers // rng.randint(120, 300)
         names = list(CATEGORIES)
@@ -61,7 +61,13 @@ class Shelves:
         item = f"{self._numbers * 48_271 % 1_000_003:06}"
         sku = f"{'' if certificate is None else f'G-{certificate}-'}{category[:2].upper()}{item}"
         price = usual_price(rng, category, self._level) if fen is None else fen
-        return Product(sku=sku, fen=price, category=category, merchant=merchant, gtin=gtin_of(self._numbers) if self._gtins else None)
+        return Product(
+            sku=sku,
+            fen=price,
+            category=category,
+            merchant=merchant,
+            gtin=gtin_of(self._first_gtin + self._numbers) if self._gtins else None,
+        )
 
     def add(self, product: Product) -> None:
         """Put a product where consumers find it."""

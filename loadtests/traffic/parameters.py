@@ -1,6 +1,6 @@
 """What makes one world differ from another: every seed draws its own."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from random import Random
 
 from msgspec import Struct
@@ -59,17 +59,18 @@ class Parameters(Struct, frozen=True, kw_only=True):
     """Share of stations that upload late."""
 
 
-def draw(*, seed: int, events: int, days: int) -> Parameters:
-    """The parameters of this seed, with as many consumers as bring about `events` within `days`."""
+def draw(*, seed: int, events: int, days: int, start: date | None = None) -> Parameters:
+    """The parameters of this seed, with as many consumers as bring about `events` within `days`. Without `start` the seed draws one."""
     rng = Random(f"parameters:{seed}")
     u = rng.uniform
     sessions, growth, factor = u(0.15, 0.4), u(0.002, 0.012), u(8, 12)
     # A campaign day needs days around it to stand out from.
     campaign_day = rng.randrange(days // 3, max(days // 3 + 1, days - 2)) if days >= 5 else -1
     weighted_days = days * (1 + growth * days / 2) + (factor - 1 if campaign_day >= 0 else 0)
+    drawn = date(2025, 1, 6) + timedelta(days=rng.randrange(300))
     return Parameters(
         seed=seed, days=days, consumers=max(60, round(events / (sessions * EVENTS_PER_SESSION * weighted_days))),
-        start=datetime(2025, 1, 6) + timedelta(days=rng.randrange(300)),  # noqa: DTZ001 - the clock adds the zone
+        start=datetime.combine(drawn if start is None else start, time()),
         platforms=rng.randint(3, 6), sessions_a_day=sessions, tail=u(0.9, 1.3), growth_a_day=growth,
         campaign_day=campaign_day, campaign_factor=factor, weekend=u(1.1, 1.6), season=u(0.0, 0.25),
         family=u(0.25, 0.45), dormitory=u(0.03, 0.1), office=u(0.08, 0.2), parcel_shop=u(0.03, 0.1), vpn=u(0.01, 0.04),

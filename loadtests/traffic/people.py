@@ -40,7 +40,7 @@ class Platform:
         self.utc = rng.random() < 0.4
         self.fulfils = rng.choice((1.0, 1.0, 0.97, 0.9))
         """Share of orders whose shipment it reports."""
-        self.shelves = Shelves(rng, parameters, gtins=rng.random() < 0.5)
+        self.shelves = Shelves(rng, parameters, platform=number, gtins=rng.random() < 0.5)
         self.ships_free_fen = rng.choice((5_900, 8_800, 9_900, 19_900))
         self._ids, self._salt = 0, rng.getrandbits(39) * 2 + 1
 

@@ -4,6 +4,7 @@ import heapq
 from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator
+from datetime import date
 from math import cos, tau
 from random import Random
 from typing import Any
@@ -26,19 +27,19 @@ class Traffic:
     """An iterator of (Sent, Label) in order of arrival, once. The same arguments give the same lines.
 
     `events` is about how many (within a quarter), `fraud` the share of fraudulent points in all points that are earned. `patterns` names
-    the frauds that occur (None: all), `without` leaves some of them out. Raises ValueError for a name that is none, and for numbers
-    that make no world.
+    the frauds that occur (None: all), `without` leaves some of them out. `start` is the first day, in China; without it the seed draws one.
+    Raises ValueError for a name that is none, and for numbers that make no world.
     """
 
     def __init__(
         self, *, events: int = 1_000_000, days: int = 30, seed: int = 1, fraud: float = 0.01,
-        patterns: Collection[str] | None = None, without: Collection[str] = (),
+        patterns: Collection[str] | None = None, without: Collection[str] = (), start: date | None = None,
     ) -> None:  # fmt: skip
         if unknown := {*(patterns or ()), *without} - PATTERNS.keys():
             raise ValueError(f"no such pattern: {', '.join(sorted(unknown))}")
         if events < 1 or days < 1 or not 0 <= fraud < 1:
             raise ValueError("events and days must be above 0, and fraud at least 0 and below 1")
-        self.parameters: Parameters = draw(seed=seed, events=events, days=days)
+        self.parameters: Parameters = draw(seed=seed, events=events, days=days, start=start)
         self._events = events
         self._rng = Random(f"life:{seed}")
         self._clock = Clock(self.parameters.start)

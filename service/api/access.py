@@ -144,6 +144,16 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("GET", "/v1/points-policy"): _operator("points-policy:read"),
     ("PATCH", "/v1/points-policy"): _operator("points-policy:write"),
     ("GET", "/v1/points-policy/versions"): _operator("points-policy:read"),
+    # Fraud checks: models and policy
+    ("GET", "/v1/fraud/models"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/models"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/models/{version}"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/models/{version}/activate"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/signals"): _operator("fraud-models:read"),
+    ("POST", "/v1/fraud/signals/{signal}"): _operator("fraud-models:write"),
+    ("GET", "/v1/fraud/monitor"): _operator("fraud-models:read"),
+    ("GET", "/v1/fraud/policy"): _operator("fraud-models:read"),
+    ("PUT", "/v1/fraud/policy"): _operator("fraud-policy:write"),
     # Plastics
     ("POST", "/v1/plastics/reports"): Access(platform="plastics:write", operator="plastics:write"),
     ("GET", "/v1/plastics/reports"): Access(platform="plastics:read", operator="plastics:read"),
@@ -156,8 +166,17 @@ ACCESS: Final[dict[tuple[str, str], Access]] = {
     ("POST", "/v1/adjustments/{adjustment}/approve"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/reject"): _operator("adjustments:write"),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): _operator("adjustments:write"),
+    # Fraud cases
+    ("GET", "/v1/fraud/cases"): _operator("fraud:read"),
+    ("GET", "/v1/fraud/cases/{case}"): _operator("fraud:read"),
+    ("POST", "/v1/fraud/cases/{case}/decision"): _operator("fraud:decide"),
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): _operator("fraud:decide"),
     ("POST", "/v1/me/transfers"): Access(consumer="redeem"),
     ("POST", "/v1/consumers/{ref}/transfers"): _platform("transfers:write"),
+    # Fraud
+    ("POST", "/v1/fraud/lists"): _operator("fraud:write"),
+    ("GET", "/v1/fraud/lists"): _operator("fraud:read"),
+    ("DELETE", "/v1/fraud/lists/{entry}"): _operator("fraud:write"),
     # What fraud checks held or rejected, and what persons say to it
     ("POST", "/v1/me/events/{event_id}/objection"): Access(consumer="balance:read"),
     ("POST", "/v1/consumers/{ref}/events/{event_id}/objection"): _platform("objections:write"),

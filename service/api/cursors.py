@@ -51,14 +51,16 @@ def read_cursor(cursor: str | None, type_: type[T], first: T) -> T:
         raise InvalidRequest("The cursor is not one that this list gave out.") from None
 
 
-def page_of(rows: Sequence[Row], limit: int, *, item: Callable[[Row], Item], position: Callable[[Row], int | str]) -> Page[Item]:
+def page_of(
+    rows: Sequence[Row], limit: int, *, item: Callable[[Row], Item], position: Callable[[Row], int | str | tuple[int, int]]
+) -> Page[Item]:
     """A page from at most `limit` + 1 rows: the one too many only tells that there are more."""
     shown = rows[:limit]
     more = len(rows) > limit
     return Page(items=[item(row) for row in shown], next_cursor=encode_cursor(position(shown[-1])) if more else None)
 
 
-def encode_cursor(position: int | str) -> str:
+def encode_cursor(position: int | str | tuple[int, int]) -> str:
     """The cursor that stands for a position."""
     return base64.urlsafe_b64encode(Seal(_Sealing.key()).close(msgspec.json.encode(position))).decode().rstrip("=")
 

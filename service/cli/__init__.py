@@ -9,7 +9,23 @@ import asyncpg
 import click
 from redis.exceptions import RedisError
 
-from service.cli import assets, backups, callers, check, database, demo, exports, imports, keys, openings, replay, running, seals, vouchers
+from service.cli import (
+    assets,
+    backups,
+    callers,
+    check,
+    database,
+    demo,
+    exports,
+    fraud,
+    imports,
+    keys,
+    openings,
+    replay,
+    running,
+    seals,
+    vouchers,
+)
 from service.domain.errors import GreenpointsError
 from service.flows.migrate import MigrationRefused
 from service.local.identity import LocalError
@@ -52,6 +68,7 @@ for command in (
     imports.import_,
     replay.replay,
     exports.export_,
+    fraud.fraud,
 ):
     cli.add_command(command)
 imports.import_.add_command(openings.import_balances)

@@ -30,6 +30,7 @@ from schemas.events import (
 from service.domain.activities import claims_of as activity_claims
 from service.domain.activities import missing_evidence
 from service.domain.claims import Holder
+from service.domain.fraud.door import Hint, Visit
 from service.domain.granting import Granter, Scope
 from service.domain.ledger import Book, Kind, Lot, claw_back
 from service.domain.orders import OrderFacts
@@ -74,8 +75,9 @@ class Fold:
 
     def __init__(
         self, scope: Scope, *, accounts: dict[int, Account], orders: dict[OrderKey, OrderState], lots: dict[int, list[Lot]],
-        packaging: PackagingState | None = None,
+        packaging: PackagingState | None = None, visit: Visit | None = None,
     ) -> None:  # fmt: skip
+        """`visit`: who is asked at the door about what earns (None: nobody)."""
         self.scope = scope
         self.accounts = accounts
         self.orders = orders
@@ -93,6 +95,9 @@ class Fold:
         """(program, campaign, platform) → what to add."""
         self._counted: set[tuple[int, int, int]] = set()
         """(event, campaign, platform) that roll-ups count."""
+        self.visit = visit
+        self.hinted: list[tuple[int, int, Hint]] = []
+        """(account, event, why) of what is held at the door."""
         self.returns = Returns(self)
 
     def credit(self, fact: Fact, number: int, account: Account | None) -> EventAnswer:
@@ -390,7 +395,9 @@ class Fold:
         awards = [g.as_award() for g in granted]
         if taken:
             awards += [_taken_back(award, points) for award, points in taken]
-        status: Status = "pending" if posted else "settled" if taken else "ignored"
+        status: Status = "settled" if taken else "ignored"
+        if posted:
+            status = "held" if self._is_held(fact, number, account) else "pending"
         answer = EventAnswer(
             id=fact.event.id,
             status=status,
@@ -415,6 +422,18 @@ class Fold:
             )
         )
         return answer
+
+    def _is_held(self, fact: Fact, number: int, account: Account) -> bool:
+        """Whether the door holds an event that earns."""
+        if self.visit is None:
+            return False
+        hint = self.visit.look(
+            program=fact.program, account=account.id, purse=account.purse.id, entities=fact.kept, occurred_at=fact.event.occurred_at,
+            now=self.scope.now,
+        )  # fmt: skip
+        if hint:
+            self.hinted.append((account.id, number, hint))
+        return bool(hint)
 
 
 _WHY_BACK = {

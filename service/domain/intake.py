@@ -59,9 +59,10 @@ def _is_plain(body: bytes) -> bool:
 
 def _fact(event: Event, sender: Sender, *, now: datetime, hash_key: bytes, request_hash: bytes, newer_wins: bool = False) -> Fact:
     check_event(event, now, sender.own)
+    kept = minimised(event, hash_key)
     return Fact(
         program=sender.program, platform=sender.platform, platform_code=sender.platform_code, event=event,
-        facts=_encode(minimised(event, hash_key)), request_hash=request_hash, newer_wins=newer_wins,
+        facts=_encode(kept), kept=kept.attributes, request_hash=request_hash, newer_wins=newer_wins,
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """What a batch is made of: facts, accounts under lock, awards as posted, and the rows that come of them."""
 
 from datetime import date, datetime
+from typing import Any
 
 from msgspec import Struct
 
@@ -27,6 +28,8 @@ class Fact(Struct, kw_only=True, gc=False):
     """From a hook: the same id with other content is a newer state of the same thing, not a conflict."""
     key: tuple[int, str] = (0, "")
     """(program, registry key) of the event."""
+    kept: dict[str, Any] = {}
+    """The event's attributes as they are stored: what identifies is hashed."""
     order_key: OrderKey | None = None
     """The order that it is about."""
     day: date = date.min

@@ -37,6 +37,12 @@ Permission = Literal[
     "objections:answer",
     "points-policy:read",
     "points-policy:write",
+    "fraud:read",
+    "fraud:write",
+    "fraud-models:read",
+    "fraud-models:write",
+    "fraud-policy:write",
+    "fraud:decide",
 ]
 
 MAY: dict[Permission, tuple[Role, ...]] = {
@@ -80,6 +86,14 @@ MAY: dict[Permission, tuple[Role, ...]] = {
     # How points live and die, and up to how many somebody may give alone.
     "points-policy:read": ROLES,
     "points-policy:write": ("admin",),
+    # What the fraud checks hold, and what they are told; without persons' names, which take personal:read.
+    "fraud:read": ("analyst", "fraud", "admin"),
+    "fraud:write": ("fraud", "admin"),
+    # What the fraud checks look at and how it adds up, their monitors; how long holds last and what comes then.
+    "fraud-models:read": ("analyst", "fraud", "admin"),
+    "fraud-models:write": ("fraud", "admin"),
+    "fraud-policy:write": ("admin",),
+    "fraud:decide": ("fraud", "admin"),
 }
 """Which roles have a permission: `await callers.operator(request, *MAY["campaigns:write"])`."""
 

@@ -17,7 +17,7 @@ from schemas.events import Balance, StoredEvent
 from service.domain.fold import OrderState
 from service.projection import REDIS_UNREACHABLE, Held, Projection, parse
 from service.store import check as store
-from service.store import check_adjustments, check_rewards, seals
+from service.store import check_adjustments, check_fraud, check_rewards, seals
 from service.store.connection import Connection, Pool
 
 CONNECTIONS: Final = 2
@@ -96,9 +96,10 @@ RULES: Final = (
         9, "deadlines",
         "Nothing is unsettled a minute after its hold ended; no fact waits for its order longer than its program allows; no adjustment is "
         "open after its time; no points are free an hour after their last day; every reservation has its end in the queue of ends, and "
-        "none is open a minute after it.",
+        "none is open a minute after it; nothing is held a minute after its deadline, or after it was decided.",
         (
             store.OVERDUE, store.OVERDUE_PARKED, check_adjustments.OVERDUE, store.UNEXPIRED, store.UNRELEASED, store.RESERVATION_ENDS,
+            check_fraud.OVERDUE, check_fraud.UNFINISHED,
         ),
     ),
     Rule(
@@ -111,6 +112,12 @@ RULES: Final = (
         11, "seals",
         "The entries of every sealed block are those that were sealed, each in one block; every block follows from the one before.",
         (),
+    ),
+    Rule(
+        12, "fraud_cases",
+        "Every event that is held stands in a case, which holds it; what was rejected has nothing left, and its mark; a case is closed "
+        "when all of it is decided.",
+        (check_fraud.HELD, check_fraud.REJECTED, check_fraud.STATUSES),
     ),
 )  # fmt: skip
 

@@ -19,7 +19,12 @@ def crediting(knowledge: Knowledge) -> Work[Fact]:
     async def commit(connection: Connection, facts: Sequence[Fact], stripe: int) -> Received:
         return await receive(connection, facts, knowledge, stripe=stripe)
 
-    return Work(commit=commit, get_ready=credit.get_ready, name=lambda fact: fact.event.TYPE, count=_count, failed=_failed)
+    def count(facts: Sequence[Fact], received: Received) -> None:
+        _count(facts, received)
+        for found in received.at_door:
+            _at_door(found, knowledge.door.mode).add()
+
+    return Work(commit=commit, get_ready=credit.get_ready, name=lambda fact: fact.event.TYPE, count=count, failed=_failed)
 
 
 def _failed(fact: Fact) -> None:
@@ -29,6 +34,11 @@ def _failed(fact: Fact) -> None:
 @cache
 def _events(type_: str, status: str) -> tallies.CountTally:
     return tallies.count(metrics.EVENTS, type_, status)
+
+
+@cache
+def _at_door(found: str, mode: str) -> tallies.CountTally:
+    return tallies.count(metrics.FRAUD_DOOR, found, mode)
 
 
 def _count(facts: Sequence[Fact], received: Received) -> None:

@@ -14,7 +14,7 @@ from service.domain.errors import InvalidState, NotFound
 from service.domain.privacy import scrubbed
 from service.flows.administer import Change
 from service.projection import Projection
-from service.store import adjustments, audit, redemptions, reviews, vault
+from service.store import adjustments, audit, fraud_lists, redemptions, reviews, vault
 from service.store.connection import Connection, Pool
 from service.store.locks import lock_catalogue
 
@@ -103,6 +103,8 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
         failpoints.at("scrub.reasons")
         if reasons:
             return True
+        await fraud_lists.forget(connection, bucket=erasure.bucket, account=erasure.account)
+        failpoints.at("scrub.lists")
     # A balance that a reader wrote back while the vault's row went is removed with everything else.
     if not await projection.forget([erasure.account]):
         return None
@@ -110,8 +112,6 @@ async def _scrub_some(connection: Connection, projection: Projection, id_: int) 
     async with connection.transaction():
         if (erasure := await vault.take(connection, id_)) is None:
             return None
-        await reviews.forget_entries(connection, program=erasure.program, account=erasure.account)
-        failpoints.at("scrub.unlisted")
         await vault.finish(connection, erasure)
         failpoints.at("scrub.finished")
     return False

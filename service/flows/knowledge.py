@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from schemas.events import Line, OrderPaid
 from service.domain.catalogue import Catalogue
+from service.domain.fraud.door import Door
+from service.domain.fraud.lists import Lists
 from service.domain.gtin import normalise_gtin
 from service.domain.posting import Fact
 from service.domain.products import ProductFacts, Products
-from service.store import registries
+from service.store import fraud_lists, registries
 from service.store.campaigns import load_catalogue
 from service.store.connection import Connection
 
@@ -19,9 +21,10 @@ MAX_HOMES = 500_000
 
 
 class Knowledge:
-    """Catalogue (fenced by `deployment.catalogue_version`), products (by `registry_version`), accounts of references."""
+    """Catalogue (fenced by `deployment.catalogue_version`), products (by `registry_version`), accounts of references, lists."""
 
-    def __init__(self, stripe: int | None = None) -> None:
+    def __init__(self, stripe: int | None = None, *, door: Door | None = None) -> None:
+        """`door`: what looks at events while they are credited; None: nothing does."""
         self.catalogue = Catalogue(0, [], [])
         self.products = Products()
         self.registry_version = 0
@@ -32,12 +35,25 @@ class Knowledge:
         self.vault_version = 0
         self.stripe = secrets.randbelow(2**31) if stripe is None else stripe
         """Which roll-up rows this process writes; two that draw the same only wait for each other."""
+        self.door = Door() if door is None else door
+        self._lists: dict[int, Lists] = {}
+        """By program, read at `_lists_version` (`deployment.fraud_version`) or later."""
+        self._lists_version = 0
 
     async def catalogue_at(self, connection: Connection, version: int) -> Catalogue:
         """The campaigns at this version, loaded if nobody in this process has done so."""
         if self.catalogue.version != version:
             self.catalogue = await load_catalogue(connection)
         return self.catalogue
+
+    async def lists_at(self, connection: Connection, version: int, programs: set[int]) -> Mapping[int, Lists]:
+        """The allow and block lists of these programs at this version or later, read where nobody in this process has done so."""
+        if version > self._lists_version:
+            self._lists, self._lists_version = {}, version
+        lists = self._lists
+        for program in programs - lists.keys():
+            lists[program] = await fraud_lists.active(connection, program)
+        return lists
 
     async def refresh_products(self, connection: Connection, version: int, facts: Iterable[Fact]) -> Products:
         """Product facts for the lines of these events, read where they are not known at this registry version."""

@@ -3,6 +3,7 @@
 from msgspec import Struct
 
 from service.domain.errors import GreenpointsError
+from service.domain.fraud.door import Found
 from service.domain.posting import Account
 
 
@@ -25,3 +26,5 @@ class Received(Struct, kw_only=True):
     """Something may settle at once: ring the doorbell."""
     credited: list[tuple[int, str, str]]
     """(number, type, status) of each event that was new."""
+    at_door: list[Found] = []
+    """What the checks at the door found of them."""

@@ -195,8 +195,9 @@ def _waiting(r: Record) -> tuple[Back, Waiting | None]:
 
 
 def _fact(program: int, platform: int, code: str, facts: str) -> Fact:
+    event = _events.decode(facts)
     return Fact(
-        program=program, platform=platform, platform_code=code, event=_events.decode(facts), facts=facts.encode(), request_hash=b""
+        program=program, platform=platform, platform_code=code, event=event, facts=facts.encode(), kept=event.attributes, request_hash=b""
     )  # fmt: skip
 
 

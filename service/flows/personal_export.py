@@ -18,6 +18,7 @@ from schemas.privacy import (
     ExportedEvent,
     ExportedGivenBack,
     ExportedLink,
+    ExportedListing,
     ExportedLot,
     ExportedObjection,
     ExportedParked,
@@ -38,7 +39,7 @@ from service.flows.events import NEWEST
 from service.flows.packing import asset_texts
 from service.flows.past import name_of
 from service.flows.reviews import review_of
-from service.store import audit, balances, events
+from service.store import audit, balances, events, fraud_lists
 from service.store import personal_export as store
 from service.store.connection import Connection
 
@@ -74,6 +75,7 @@ async def export_account(
         entries, lots = await store.entries(connection, scope), await store.lots(connection, scope)
         redemptions, transfers = await store.redemptions(connection, scope), await store.transfers(connection, scope)
         links = await store.links(connection, account) if before == NEWEST else []
+        listings = await fraud_lists.of_account(connection, account) if before == NEWEST else []
         awards = await store.awards(connection, account, [event.number for event in shown])
         campaigns = await store.campaigns(connection, account, platform)
         parked = await store.parked(connection, account, platform) if before == NEWEST else []
@@ -112,6 +114,7 @@ async def export_account(
         redemptions=[ExportedRedemption(**r) for r in redemptions],
         transfers=[ExportedTransfer(kind=name_of(Kind, t["kind"]), **{name: t[name] for name in _TRANSFER}) for t in transfers],
         links=[ExportedLink(**link) for link in links],
+        fraud_lists=[ExportedListing(list_=r["list"], since=r["since"], until=r["until"], removed=r["removed"]) for r in listings],
         next_cursor=None,
     )  # fmt: skip
     return document, low if more else None

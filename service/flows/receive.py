@@ -28,6 +28,7 @@ from service.domain.catalogue import Catalogue
 from service.domain.claims import Claims, NotAsked
 from service.domain.errors import ConsumerErased, IdReused, InvalidRequest
 from service.domain.fold import Fold, OrderState
+from service.domain.fraud.door import Visit
 from service.domain.granting import Scope
 from service.domain.hours import start_of_hour
 from service.domain.keys import Kind, bucket_of, platform_key
@@ -39,8 +40,8 @@ from service.flows import packing
 from service.flows.knowledge import Knowledge
 from service.flows.outcomes import Outcome, Received
 from service.store import credit as store
+from service.store import fraud_lists, vault
 from service.store import packaging as store_packaging
-from service.store import vault
 from service.store.connection import Connection
 from service.store.locks import share_catalogue
 
@@ -110,11 +111,12 @@ async def receive(connection: Connection, facts: Sequence[Fact], knowledge: Know
         attempt += 1
         vault_version = knowledge.vault_version if attempt < MAX_ATTEMPTS else None  # of whatever account is taken from memory
         try:
-            if declarations:
-                received = await _declare(connection, facts[0], knowledge, stripe)
-                failpoints.at("declare.committed")
-                return received
-            return await _receive(connection, batch, knowledge, stripe, vault_version, careful=careful)
+            with knowledge.door.visit() as visit:
+                if declarations:
+                    received = await _declare(connection, facts[0], knowledge, visit, stripe)
+                    failpoints.at("declare.committed")
+                    return received
+                return await _receive(connection, batch, knowledge, visit, stripe, vault_version, careful=careful)
         except (_Contended, NotAsked):
             current = await vault.version(connection)
             if (careful and current == vault_version) or attempt == MAX_ATTEMPTS:
@@ -143,6 +145,7 @@ async def _receive_apart(
             received.changed += one.changed
             received.due_now = received.due_now or one.due_now
             received.credited += one.credited
+            received.at_door += one.at_door
     received.outcomes = [outcomes[i] for i in range(len(facts))]
     return received
 
@@ -167,7 +170,7 @@ def _erased() -> ConsumerErased:
 
 
 async def _receive(
-    connection: Connection, batch: _Batch, knowledge: Knowledge, stripe: int, vault_version: int | None, *, careful: bool
+    connection: Connection, batch: _Batch, knowledge: Knowledge, visit: Visit, stripe: int, vault_version: int | None, *, careful: bool
 ) -> Received:
     """One attempt. A budget is read without its lock and guarded when it is written, so that batches do not queue for it.
 
@@ -182,7 +185,7 @@ async def _receive(
             knowledge.forget(vault_version)
         accounts, learnt, opened = await _accounts_of_references(connection, batch, knowledge)
         failpoints.at("receive.referenced")
-        new, orders, early = await _open(connection, batch, accounts, knowledge, vault_version, careful=careful)
+        new, orders, early = await _open(connection, batch, accounts, knowledge, visit, vault_version, careful=careful)
         failpoints.at("receive.opened")
         repeats = [fact for fact in batch.distinct if fact.key not in new]
         fresh = [fact for fact in batch.distinct if fact.key in new] if repeats else batch.distinct
@@ -195,7 +198,7 @@ async def _receive(
         late = [fact for fact in fresh if not _opens_account(fact) and fact.order_key and orders[fact.order_key].erased]
         for fact in late:
             _scrub(fact)
-        fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, early=early, careful=careful)
+        fold, met, locked = await _fold(connection, fresh, accounts, orders, knowledge, visit, early=early, careful=careful)
         failpoints.at("receive.read")
         for n, fact in enumerate(_paid_first(fresh), 1):
             if n % DECIDE_AT_ONCE == 0:
@@ -217,15 +220,16 @@ async def _receive(
     # What was parked by an earlier batch and picked up by this one keeps its first answer.
     answers = written if len(written) == len(new) else {key: answer for key, answer in written.items() if key in new}
     outcomes = [_outcome(fact, i, batch, answers, stored) for i, fact in enumerate(batch.facts)]
-    return _received(fold, outcomes)
+    return _received(fold, outcomes, visit)
 
 
-def _received(fold: Fold, outcomes: list[Outcome]) -> Received:
+def _received(fold: Fold, outcomes: list[Outcome], visit: Visit) -> Received:
     changed = [a for a in fold.accounts.values() if a.version != a.was]
     soon = fold.scope.now + timedelta(seconds=1)
     return Received(
         outcomes=outcomes, changed=changed, due_now=any(p.granted is not None and p.granted.due_at <= soon for _, p in fold.granted),
         credited=[(s.number, s.fact.event.TYPE, s.answer.status) for s in (*fold.stored, *fold.parked) if s.first_answer is None],
+        at_door=visit.found,
     )  # fmt: skip
 
 
@@ -258,7 +262,7 @@ async def _keep_little(connection: Connection, fold: Fold, named: dict[Reference
     return little
 
 
-async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, stripe: int) -> Received:
+async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, visit: Visit, stripe: int) -> Received:
     """An event that declares another wrong, in a transaction of its own.
 
     Where the other has not come yet, this takes its key: when it comes it is a repeat, and counts for nothing.
@@ -294,7 +298,8 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
             order = orders[fact.order_key] = OrderState(found["account"])
             order.registered_before = True
             order.erased = is_erased
-        fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, careful=True, declared=declared)
+        await _ask_lists(connection, visit, knowledge, opening.fraud_version, [fact])
+        fold, met, locked = await _fold(connection, [fact], {}, orders, knowledge, visit, careful=True, declared=declared)
         failpoints.at("declare.read")
         if not met.accounts | {declared.account} <= fold.accounts.keys():
             raise _Contended
@@ -308,7 +313,7 @@ async def _declare(connection: Connection, fact: Fact, knowledge: Knowledge, str
         written = await _write(connection, fold, met, stripe, vault_version)
         failpoints.at("declare.written")
         await _forget_declared(connection, program, declared, late)
-    return _received(fold, [Outcome(answer=written[fact.key])])
+    return _received(fold, [Outcome(answer=written[fact.key])], visit)
 
 
 async def _lock_declared(connection: Connection, fact: Fact, key: str) -> tuple[Record, bool]:
@@ -384,9 +389,13 @@ async def _preview(connection: Connection, fact: Fact, knowledge: Knowledge, as_
         orders = await _known_orders(connection, [fact])
         if type(fact.event) is EventErrorDeclared:
             raise InvalidRequest("A declaration cannot be tried out: send it, or leave it.")
-        fold, _, _ = await _fold(connection, [fact], accounts, orders, knowledge, dry=True, as_of=as_of)
-        known = fold.accounts.get(account) or Account(id=0, program=fact.program)
-        return fold.credit(fact, 0, known)
+        with knowledge.door.visit() as visit:
+            await _ask_lists(connection, visit, knowledge, await fraud_lists.version(connection), [fact])
+            fold, _, _ = await _fold(connection, [fact], accounts, orders, knowledge, visit, dry=True, as_of=as_of)
+            known = fold.accounts.get(account) or Account(id=0, program=fact.program)
+            answer = fold.credit(fact, 0, known)
+            visit.take_back()
+        return answer
 
 
 # Register --------------------------------------------------------------------------------------------
@@ -443,7 +452,14 @@ class _Early(Struct):
 
 
 async def _open(
-    connection: Connection, batch: _Batch, accounts: dict[Reference, int], knowledge: Knowledge, vault_version: int, *, careful: bool
+    connection: Connection,
+    batch: _Batch,
+    accounts: dict[Reference, int],
+    knowledge: Knowledge,
+    visit: Visit,
+    vault_version: int,
+    *,
+    careful: bool,
 ) -> tuple[dict[tuple[int, str], int], dict[OrderKey, OrderState], _Early | None]:
     """Register event and order keys. Returns the number of each new event, the state of each order that is met, and what was read.
 
@@ -465,6 +481,7 @@ async def _open(
     failpoints.at("receive.registered")
     if opening.vault_version != vault_version:
         raise _Contended  # somebody was erased since the accounts were looked up: perhaps one of these
+    await _ask_lists(connection, visit, knowledge, opening.fraud_version, batch.distinct)
     if opening.orders and len(opening.events) < len(batch.distinct):
         await _forget_orders(connection, batch, opening)
     if len(opening.orders) < len(order_keys):
@@ -481,6 +498,12 @@ async def _open(
                 orders[order_keys[key]].erased = erased
                 orders[order_keys[key]].registered_before = True
     return opening.events, orders, early
+
+
+async def _ask_lists(connection: Connection, visit: Visit, knowledge: Knowledge, version: int, facts: Sequence[Fact]) -> None:
+    """The lists that the door goes by, read where this process does not know them at this version."""
+    if visit.mode != "off":
+        visit.lists = await knowledge.lists_at(connection, version, {fact.program for fact in facts})
 
 
 async def _forget_orders(connection: Connection, batch: _Batch, opening: store.Opening) -> None:
@@ -536,7 +559,7 @@ async def _known_orders(connection: Connection, facts: Sequence[Fact]) -> dict[O
 
 async def _fold(
     connection: Connection, facts: Sequence[Fact], references: dict[Reference, int], orders: dict[OrderKey, OrderState],
-    knowledge: Knowledge, *, early: _Early | None = None, careful: bool = False, dry: bool = False,
+    knowledge: Knowledge, visit: Visit, *, early: _Early | None = None, careful: bool = False, dry: bool = False,
     as_of: datetime | None = None, declared: Declared | None = None,
 ) -> tuple[Fold, packing.Met, bool]:  # fmt: skip
     """Lock assets, accounts and claims, then read what the decision needs, each in a later statement; and whether the budgets are locked.
@@ -578,7 +601,7 @@ async def _fold(
         )  # fmt: skip
     products = await knowledge.refresh_products(connection, reading.registry_version, facts)
     scope = Scope(catalogue=catalogue, products=products, usage=usage, claims=claims, now=as_of or reading.now)
-    return Fold(scope, accounts=accounts, orders=orders, lots=lots, packaging=met.state), met, locked
+    return Fold(scope, accounts=accounts, orders=orders, lots=lots, packaging=met.state, visit=visit), met, locked
 
 
 def _are_packed(facts: Sequence[Fact], orders: dict[OrderKey, OrderState]) -> bool:
@@ -636,9 +659,10 @@ async def _read_parked(connection: Connection, facts: Sequence[Fact], orders: di
         return
     codes = {f.platform: f.platform_code for f in facts}
     for row in await store.parked(connection, waiting):
+        event = _event_decoder.decode(row["facts"])
         fact = Fact(
             program=programs[row["platform"], row["order_id"]], platform=row["platform"], platform_code=codes[row["platform"]],
-            event=_event_decoder.decode(row["facts"]), facts=row["facts"].encode(), request_hash=b"",
+            event=event, facts=row["facts"].encode(), kept=event.attributes, request_hash=b"",
         )  # fmt: skip
         orders[row["platform"], row["order_id"]].parked.append(
             Parked(number=row["number"], fact=fact, received_at=row["received_at"], answer=row["answer"])
@@ -805,6 +829,9 @@ async def _write(connection: Connection, fold: Fold, met: packing.Met, stripe: i
     if linked := [(s.account, s.number, home) for s in fold.stored if s.version and (home := fold.accounts[s.account].home) is not None]:
         await store.set_homes(connection, linked)
     failpoints.at("receive.homes_set")
+    if fold.hinted:
+        await store.set_hints(connection, fold.hinted)
+        failpoints.at("receive.hinted")
     if fold.reversed:
         await store.update_reversed(connection, [(account, award) for (account, _, _), award in fold.reversed.items()])
         failpoints.at("receive.reversed")

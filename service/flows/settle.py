@@ -16,7 +16,9 @@ PUSH_WAIT_S = 1.0
 
 
 async def settle_due(pool: Pool, projection: Projection, *, stripe: int, buckets: int, batch_events: int, screened: bool = False) -> int:
-    """Settle until nothing is due; returns the number of due rows that went. `screened`: only what has its verdict; what is held never does.
+    """Settle until nothing is due; returns the number of due rows that went.
+
+    `screened`: only what has its verdict. What is held never settles.
 
     Safe to repeat and to run side by side: a due row is deleted once, under its account's lock. Killed at any moment it
     leaves a whole batch settled or not begun.

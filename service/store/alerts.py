@@ -1,6 +1,6 @@
 """SQL of alerts: what is broken, a row once from when it was found until it holds again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -57,6 +57,20 @@ async def tell_of_everything(connection: Connection, broken: dict[str, str]) -> 
     """The same after a check of everything: `broken` has words by the name of the invariant."""
     await connection.execute(OPEN_LEDGER, list(broken), list(broken.values()), LEDGER)
     await connection.execute(RESOLVE_LEDGER, list(broken), LEDGER)
+
+
+TELL_PROGRAMS: Final = """
+WITH resolved AS (
+    UPDATE alert SET resolved_at = now() WHERE resolved_at IS NULL AND kind = $1 AND subject = $2 AND program <> ALL($3::integer[])
+)
+INSERT INTO alert (program, kind, subject, words) SELECT program, $1, $2, words FROM unnest($3::integer[], $4::text[]) AS b (program, words)
+ON CONFLICT (program, kind, subject) WHERE resolved_at IS NULL DO NOTHING
+"""
+
+
+async def tell_of_programs(connection: Connection, kind: str, subject: str, words: Mapping[int, str]) -> None:
+    """Open an alert of a kind for each of these programs, and resolve those of all others. Safe to repeat."""
+    await connection.execute(TELL_PROGRAMS, kind, subject, list(words), list(words.values()))
 
 
 COUNT: Final = "SELECT kind, count(*) AS n FROM alert WHERE resolved_at IS NULL GROUP BY kind"

@@ -11,6 +11,7 @@ import msgspec
 from asyncpg import Record
 from msgspec import Struct
 
+from service.domain.fraud.door import Hint
 from service.domain.granting import Granted
 from service.domain.keys import Kind, bucket_of
 from service.domain.ledger import Lot
@@ -157,7 +158,7 @@ SELECT {READING},
        ARRAY(SELECT version FROM locked), ARRAY(SELECT last_seq FROM locked), ARRAY(SELECT home FROM locked),
        ARRAY(SELECT a.version FROM unnest($6::bigint[]) AS w (id) JOIN account a ON a.bucket = (w.id & 1023)::smallint AND a.id = w.id
              ORDER BY a.id),
-       d.vault_version
+       d.vault_version, d.fraud_version
 FROM deployment d
 """
 
@@ -173,6 +174,8 @@ class Opening(Struct, kw_only=True):
     """Under lock."""
     vault_version: int
     """The number of erasures, as far as this statement's snapshot knows; `write` looks again."""
+    fraud_version: int
+    """The number of changes to the lists of the fraud checks."""
     reading: Reading | None
     """None: one of the accounts changed between the statement's snapshot and its lock, so what belongs to it must be read again.
 
@@ -201,7 +204,7 @@ async def open_batch(
             orders.add((program, key))
     locked = {fields[0]: Account(*fields) for fields in zip(*row[11:20], strict=True)}  # the columns are its fields, in order
     reading = _reading(row) if row[17] == row[20] else None
-    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[21], reading=reading)
+    return Opening(events=events, orders=orders, accounts=locked, vault_version=row[21], fraud_version=row[22], reading=reading)
 
 
 STORED_ANSWERS = """
@@ -518,6 +521,17 @@ async def set_homes(connection: Connection, events: Sequence[tuple[int, int, int
     await connection.execute(
         SET_HOMES, [bucket_of(e[0]) for e in events], [e[0] for e in events], [e[1] for e in events], [e[2] for e in events]
     )
+
+
+SET_HINTS = """
+UPDATE screening s SET hint = w.hint FROM unnest($1::smallint[], $2::bigint[], $3::smallint[]) AS w (bucket, number, hint)
+WHERE s.bucket = w.bucket AND s.event = w.number
+"""
+
+
+async def set_hints(connection: Connection, events: Sequence[tuple[int, int, Hint]]) -> None:
+    """Say of events that are written now why they are held at the door: (account, number, why)."""
+    await connection.execute(SET_HINTS, [bucket_of(e[0]) for e in events], [e[1] for e in events], [int(e[2]) for e in events])
 
 
 UPDATE_REVERSED = """

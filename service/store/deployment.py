@@ -20,6 +20,7 @@ UPDATE deployment d SET
     catalogue_version = greatest(d.catalogue_version + 1, t.ms),
     registry_version  = greatest(d.registry_version + 1, t.ms),
     callers_version   = greatest(d.callers_version + 1, t.ms),
+    fraud_version     = greatest(d.fraud_version + 1, t.ms),
     vault_version     = greatest(d.vault_version + 1, t.ms)
 FROM now_ms t
 RETURNING d.epoch

@@ -10,14 +10,14 @@ from msgspec import Struct
 
 from service.store.connection import Connection
 
-Work = Literal["expire", "release"]
+Work = Literal["expire", "release", "judge"]
 
 LEASE_S: Final = 10.0
 """How long a lease lasts after it was taken, and after each transaction that it was renewed in."""
 
 
 class Lease(Struct, frozen=True, kw_only=True):
-    """A part of some work, taken: the first bucket of a group, and the token of this taker."""
+    """A part of some work, taken: the first bucket of a group (of a judge: its program), and the token of this taker."""
 
     work: Work
     part: int

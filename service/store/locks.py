@@ -16,6 +16,8 @@ PLASTIC_ROWS_LOCK: Final = 7313
 """With the platform: one import of its rows at a time, so that a row's revisions follow each other."""
 VOUCHERS_LOCK: Final = 7316
 """With the reward: one load of its codes at a time. Redeeming does not take it."""
+FRAUD_SETTINGS_LOCK: Final = 7319
+"""With the program: one change of its fraud models and policy at a time. Judges do not take it."""
 
 LOCK_CATALOGUE = f"SELECT pg_advisory_xact_lock({CATALOGUE_LOCK})"
 SHARE_CATALOGUE = f"SELECT pg_advisory_xact_lock_shared({CATALOGUE_LOCK})"
@@ -25,6 +27,7 @@ SHARE_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock_shared({PLASTIC_PERIODS_L
 LOCK_PLASTIC_PERIODS = f"SELECT pg_advisory_xact_lock({PLASTIC_PERIODS_LOCK}, $1)"
 LOCK_PLASTIC_ROWS = f"SELECT pg_advisory_xact_lock({PLASTIC_ROWS_LOCK}, $1)"
 LOCK_VOUCHERS = f"SELECT pg_advisory_xact_lock({VOUCHERS_LOCK}, $1)"
+LOCK_FRAUD_SETTINGS = f"SELECT pg_advisory_xact_lock({FRAUD_SETTINGS_LOCK}, $1)"
 
 
 async def lock_catalogue(conn: Connection) -> None:
@@ -60,3 +63,8 @@ async def lock_plastic_rows(conn: Connection, platform: int) -> None:
 async def lock_vouchers(conn: Connection, reward: int) -> None:
     """One load of a reward's codes at a time, so that two with the same codes do not wait for each other in a circle."""
     await conn.execute(LOCK_VOUCHERS, reward)
+
+
+async def lock_fraud_settings(conn: Connection, program: int) -> None:
+    """One change of a program's fraud models and policy at a time."""
+    await conn.execute(LOCK_FRAUD_SETTINGS, program)

@@ -165,18 +165,8 @@ WITH verdicts AS (
 )
 UPDATE fraud_objection SET text = NULL, answer = NULL WHERE bucket = $1 AND event = ANY($2::bigint[]) AND status <> 'open'
 """
-FORGET_ENTRIES: Final = """
-DELETE FROM fraud_list
-WHERE program = $1 AND kind = 'account' AND value = $3::bigint::text
-  AND NOT EXISTS (SELECT FROM consumer_reference r WHERE r.bucket = $2 AND r.account = $3)
-"""
 
 
 async def forget_events(connection: Connection, *, bucket: int, events: list[int]) -> None:
     """Forget why these events were suspicious, and what was said about it."""
     await connection.execute(FORGET, bucket, events)
-
-
-async def forget_entries(connection: Connection, *, program: int, account: int) -> None:
-    """Take an account that nobody knows any more off the lists of who is let through or held."""
-    await connection.execute(FORGET_ENTRIES, program, bucket_of(account), account)

@@ -85,6 +85,9 @@ LANE_TIMED_OUT: Final = _counter("lane_timed_out_total", "Requests answered 503 
 LANE_ISOLATED: Final = _counter("lane_isolated_total", "Events that could not be credited by themselves: a defect", "lane")
 LANE_CONFLICTS: Final = _counter("lane_conflicts_total", "Batches tried again after a deadlock or serialisation failure", "lane")
 EVENTS: Final = _counter("events_total", "Events answered, by type and by what came of them", "type", "status")
+FRAUD_DOOR: Final = _counter(
+    "fraud_door_total", "Events that the checks at the door found something of, by what and by mode", "found", "mode"
+)
 REDEMPTIONS: Final = _counter("redemptions_total", "Requests to spend points, by step and by what came of them", "step", "outcome")
 HOOK_DELIVERIES: Final = _counter("hook_deliveries_total", "Inbound webhooks, by connector and outcome", "connector", "outcome")
 
@@ -94,8 +97,19 @@ SETTLEMENT_LAG: Final = _spread("settlement_lag_seconds", "How late after their 
 SETTLEMENT_SECONDS: Final = _spread("settlement_batch_duration_seconds", "Time of one settling transaction", _FAST_S)
 EXPIRED_LOTS: Final = _counter("expired_lots_total", "Lots whose last day was over: expired, or moved on because their consumer is active")
 EXPIRED_POINTS: Final = _counter("expired_points_total", "Points that expired")
+VERDICTS: Final = _counter("fraud_verdicts_total", "Verdicts of the fraud checks", "outcome")
+HELD_POINTS: Final = _counter("fraud_held_points_total", "Points that fraud checks held")
+CASES_OPENED: Final = _counter("fraud_cases_opened_total", "Cases of the fraud checks that were opened")
+JUDGE_SECONDS: Final = _spread("fraud_judge_batch_duration_seconds", "Time of judging one batch, without reading and writing", _FAST_S)
+FRAUD_REDIS_FAILURES: Final = _counter("fraud_redis_failures_total", "What judges remember could not be saved in Redis")
+WAITING_OLDEST: Final = _latest(
+    "fraud_waiting_oldest_age_seconds", "How long the oldest event without a verdict has waited; 0 when none does"
+)
 LEASES_LOST: Final = _counter("leases_lost_total", "Work that a worker gave up because another had taken it meanwhile")
 DUE_OLDEST: Final = _latest("due_oldest_age_seconds", "How long the oldest event past its time has been so; 0 when none is")
+FRAUD_WAITING: Final = _latest("fraud_waiting_events", "Events without a verdict; at most 100,000 are counted")
+FRAUD_HELD: Final = _latest("fraud_held_events", "Events that are held for a person; at most 100,000 are counted")
+FRAUD_OPEN_CASES: Final = _latest("fraud_open_cases", "Cases of the fraud checks that are not closed; at most 100,000 are counted")
 SWEEP_FAILURES: Final = _counter("sweep_failures_total", "Background work that failed and is tried again", "sweep")
 
 FENCE_MISSES: Final = _counter("balance_fence_misses_total", "Pushed balances that were not newer than what Redis had")

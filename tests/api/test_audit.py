@@ -17,11 +17,12 @@ from litestar import Litestar
 
 from service.cli import cli
 from service.flows import administer
+from tests import reviewing
 from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
 from tests.deliveries import Shop, refill
-from tests.reviewing import hold
+from tests.fraud_cases import hold
 from tests.worlds import World, order_paid
 
 PERSON = "a-person-of-flesh"
@@ -129,6 +130,12 @@ plain("POST", "/v1/packaging/assets", "/v1/packaging/assets", ASSET | {"asset": 
 plain("POST", "/v1/packaging/assets/import", "/v1/packaging/assets/import", [ASSET | {"asset": "box-2"}])
 plain("PATCH", "/v1/packaging-policy", "/v1/packaging-policy", {"return_earner": "recipient"})
 plain("PATCH", "/v1/points-policy", "/v1/points-policy", {"expiry": {"kind": "activity", "months": 18}})
+plain("POST", "/v1/fraud/models", "/v1/fraud/models", {"weights": {"burst": 3}, "note": REASON})
+plain(
+    "PUT", "/v1/fraud/policy", "/v1/fraud/policy",
+    {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9},
+)  # fmt: skip
+plain("POST", "/v1/fraud/signals/{signal}", "/v1/fraud/signals/odd_hour", {"on": False, "reason": REASON})
 CLASS = {"code": "crate", "group": "reuse", "name_en": "Crate"}
 KIND = {"code": "cup_day", "name": "A cup day", "schema": {"type": "object"}}
 plain("POST", "/v1/packaging/classes", "/v1/packaging/classes", CLASS)
@@ -157,6 +164,11 @@ async def _close_plastics(shop: Shop) -> tuple[str, Any]:
 async def _activate(shop: Shop) -> tuple[str, Any]:
     await made(shop, "/v1/campaigns", CAMPAIGN | {"code": "draft"})
     return "/v1/campaigns/draft/activate", None
+
+
+@recipe("POST", "/v1/fraud/models/{version}/activate")
+async def _activate_fraud_model(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/models/{(await made(shop, '/v1/fraud/models', {}))['version']}/activate", {"as": "shadow"}
 
 
 @recipe("PATCH", "/v1/rewards/{code}")
@@ -353,6 +365,46 @@ for _step in ("approve", "reject", "withdraw"):
     RECIPES["POST", f"/v1/adjustments/{{adjustment}}/{_step}"] = _decision(_step)
 
 
+LISTED, DEVICE = "a-person-who-is-listed", "the-telephone-of-a-person"
+LISTING = {"list": "block", "reason": REASON}
+
+
+@recipe("POST", "/v1/fraud/lists")
+async def _list(shop: Shop) -> tuple[str, Any]:
+    await _consumer(shop, LISTED)
+    return "/v1/fraud/lists", LISTING | {"kind": "consumer", "platform": "shop", "consumer": LISTED}
+
+
+@recipe("DELETE", "/v1/fraud/lists/{entry}")
+async def _take_off(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/lists/{(await made(shop, '/v1/fraud/lists', LISTING | {'kind': 'device', 'value': DEVICE}))['id']}", None
+
+
+async def _fraud_case(shop: Shop, *, alone_points: int) -> int:
+    """A case with an event of somebody's that is held."""
+    await _consumer(shop, consumer := f"a-suspect-{alone_points}")
+    await shop.world.rows(
+        "INSERT INTO fraud_policy (program, alone_points) VALUES ($1, $2) ON CONFLICT (program) DO UPDATE SET alone_points = $2",
+        shop.world.program, alone_points,
+    )  # fmt: skip
+    case = await hold(shop.world, f"refill-of-{consumer}")
+    await shop.world.rows("UPDATE fraud_case_event SET points = 5")  # whatever its campaign has become
+    return case
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/decision")
+async def _decide_case(shop: Shop) -> tuple[str, Any]:
+    return f"/v1/fraud/cases/{await _fraud_case(shop, alone_points=1_000)}/decision", {"decision": "reject", "note": REASON}
+
+
+@recipe("POST", "/v1/fraud/cases/{case}/withdraw")
+async def _withdraw_decision(shop: Shop) -> tuple[str, Any]:
+    case = await _fraud_case(shop, alone_points=0)
+    body = {"decision": "reject", "note": REASON}
+    assert (await shop.call("POST", f"/v1/fraud/cases/{case}/decision", json=body)).status_code == 202
+    return f"/v1/fraud/cases/{case}/withdraw", {"note": REASON}
+
+
 OBJECTING = "a-person-who-objects"
 BY["POST", "/v1/consumers/{ref}/events/{event_id}/objection"] = "shop"
 
@@ -361,7 +413,7 @@ async def _held(shop: Shop, name: str) -> str:
     """The path of an objection to an event that is held."""
     paid = order_paid(OBJECTING, order=name)
     await shop.world.credit(paid)
-    await hold(shop.world, paid["id"])
+    await reviewing.hold(shop.world, paid["id"])
     return f"/v1/consumers/{OBJECTING}/events/{paid['id']}/objection"
 
 
@@ -482,6 +534,8 @@ async def test_the_audit_holds_no_secret_and_no_person(shop: Shop) -> None:
         UNHELD,
         IMPORTED,
         ADJUSTED,
+        LISTED,
+        DEVICE,
         OBJECTING,
         LINKED,
         OTHER,
@@ -572,7 +626,7 @@ async def test_what_belongs_to_no_program_is_seen_by_operators_of_all(shop: Shop
 
 READING = {
     "check", "rebuild", "token", "platform list", "operator list", "keys new-master", "keys status", "export", "backup", "erasures",
-    "seals lines", "seals verify",
+    "seals lines", "seals verify", "fraud status", "fraud models", "fraud labels export",
 }  # fmt: skip
 """Change nothing that PostgreSQL holds; a consumer's token is signed, not stored."""
 RUNNING = {"up", "demo", "serve", "worker", "bench", "migrate", "seals now"}
@@ -583,7 +637,7 @@ RECORDED = {
     "import balances": "balances.import", "keys rotate-master": "master_key.rotate",
     "import certificates": "certificate.import", "import products": "product.register", "import assets": "asset.import",
     "replay": "delivery.replay", "import plastics": "plastics.report", "restore": "database.restore",
-    "import vouchers": "voucher.load",
+    "import vouchers": "voucher.load", "fraud tune": "fraud_model.tune", "fraud labels import": "fraud_label.import",
 }  # fmt: skip
 """Tested in tests/local/test_replay_command.py: command -> action."""
 

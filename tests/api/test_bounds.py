@@ -33,6 +33,10 @@ from schemas.causes import CauseBody
 from schemas.connectors import HookSettings
 from schemas.deliveries import ReplayRange
 from schemas.events import DecimalInput, Event, Line, Order, OrderFulfilled, OrderPaid, Packaging, PackagingReturned, Refund, Return
+from schemas.fraud import FraudDecisionBody, Number
+from schemas.fraud_lists import ListEntryBody
+from schemas.fraud_models import FraudModelBody, SignalSwitch
+from schemas.fraud_policy import FraudPolicyBody
 from schemas.impact import FactorBody
 from schemas.links import LinkBody
 from schemas.openings import OpeningBody
@@ -64,6 +68,8 @@ from service.domain.rewards import check_voucher
 from service.domain.station_returns import split_rows
 from service.domain.tokens import TokenError, UnusableKey
 from service.domain.validate import check_event
+from service.flows import fraud_lists
+from service.flows.fraud_monitor import days_of
 from service.flows.jwks import UnusableUrl, check_url
 from tests.api.operators import Operators, _token
 
@@ -115,6 +121,7 @@ FACT: dict[str, Any] = {"id": "e", "occurred_at": NOW, "consumer": "c"}
 PAID = FACT | {"type": "order.paid", "order": ORDER}
 SKU = {"platform": "p", "sku": "s"}
 ADJUSTMENT = {"platform": "p", "consumer": "c", "points": 1}
+LISTING = {"list": "block", "kind": "device"}
 OPENING = {"id": "r", "consumer": "c", "expires_on": None}
 REPLAYED: dict[str, Any] = {"from": NOW, "to": NOW}
 FACTOR: dict[str, Any] = {
@@ -128,6 +135,11 @@ RULE = {"from": "property", "name": "n", "class": "c"}
 
 def free(attributes: Any) -> None:
     check_event(read(Event, FACT | {"type": "activity.completed", "activity": "refill", "attributes": attributes}), NOW)
+
+
+def listing(value: Any) -> None:
+    """What an event could carry as an attribute named `a`."""
+    fraud_lists.check(read(ListEntryBody, LISTING | {"value": value, "reason": "r"}))
 
 
 def nested(levels: int) -> Any:
@@ -256,8 +268,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_PARCELS": field(Packaging, "parcels", int, **{"class": "c"}),
     "MAX_PARCEL_ASSETS": listed(Packaging, "assets", "a", **{"class": "c"}),
     "MAX_PROOF_CHARS": field(Return, "proof", lambda n: "a" * n, **{"class": "c"}),
-    "MAX_FREE_BYTES": lambda n: free({"a": "x" * (n - len('{"a":""}'))}),
-    "MAX_FREE_DEPTH": lambda n: free(nested(n)),
+    "MAX_FREE_BYTES": both(lambda n: free({"a": "x" * (n - len('{"a":""}'))}), lambda n: listing("x" * (n - len('{"a":""}')))),
+    "MAX_FREE_DEPTH": both(lambda n: free(nested(n)), lambda n: listing(nested(n - 1))),
     "MAX_AWARD_POINTS": lambda n: read(PositivePoints, n),
     "MAX_CONDITION_CHARS": both(
         field(CampaignBody, "when", lambda n: "a" * n, **CAMPAIGN), field(CampaignBody, "segment", lambda n: "a" * n, **CAMPAIGN),
@@ -281,7 +293,18 @@ PURE: dict[str, Callable[[int], Any]] = {
         field(Revocation, "reason", lambda n: "a" * n, at=NOW), field(HoldBody, "reason", lambda n: "a" * n),
         field(AssetStep, "reason", lambda n: "a" * n), field(AdjustmentBody, "reason", lambda n: "a" * n, **ADJUSTMENT),
         field(AdjustmentBody, "note", lambda n: "a" * n, reason="r", **ADJUSTMENT), field(DecisionBody, "note", lambda n: "a" * n),
+        field(ListEntryBody, "reason", lambda n: "a" * n, **LISTING),
+        field(FraudModelBody, "note", lambda n: "a" * n), field(SignalSwitch, "reason", lambda n: "a" * n, on=True),
     ),
+    "MAX_FRAUD_LOG_ODDS": both(
+        field(FraudModelBody, "intercept", int), field(FraudModelBody, "weights", lambda n: {"burst": n}), field(FraudModelBody, "caps", lambda n: {"effort": n}),
+    ),
+    "MAX_FRAUD_SIGNALS": both(
+        listed(FraudModelBody, "off", "burst"), field(FraudModelBody, "weights", lambda n: {f"s{i}": 1 for i in range(n)}),
+        field(FraudModelBody, "caps", lambda n: {f"s{i}": 1 for i in range(n)}),
+    ),
+    "MAX_REVIEWS_A_DAY": field(FraudPolicyBody, "reviews_a_day", int, hold_for="P7D", at_deadline="release", alone_points=1),
+    "MAX_MONITOR_DAYS": lambda n: days_of(NOW.date() - timedelta(days=n), NOW.date(), today=NOW.date()),
     "MAX_ASSET_TRIPS": field(AssetBody, "max_trips", int, asset="a", **{"class": "circular_box"}),
     "MAX_RETURN_WINDOW_DAYS": field(PackagingPolicyPatch, "return_window_days", int),
     "MAX_PLASTIC_LINES": plastic_lines,
@@ -290,6 +313,8 @@ PURE: dict[str, Callable[[int], Any]] = {
     "MAX_SCHEMA_DEPTH": lambda n: schema(nested_schema(n)),
     "MAX_SCHEMA_VALUES": lambda n: schema({"type": "object", "properties": {"a": {"enum": list(range(n))}}}),
     "MAX_EVIDENCE_VALUES": evidence,
+    "MAX_DECIDED_EVENTS": listed(FraudDecisionBody, "events", "1", decision="reject"),
+    "MAX_NUMBER_DIGITS": texts(Number, letter="1"),
     "MAX_CLAIM_KEYS": listed(ClaimRule, "keys", "k"),
     "MAX_STATION_RETURNS": lambda n: split_rows(b"[" + b"{}," * (n - 1) + b"{}]"),
     "MAX_STATION_TOKENS": field(TokensBody, "count", int),
@@ -414,7 +439,7 @@ def test_a_page_of_a_replay_is_bounded_like_others(name: str, bound: int) -> Non
 
 
 def test_every_bound_is_tried() -> None:
-    """That of request ids is in test_visits, of versions in test_impact, of what a program declares in test_vocabulary, of forms' parameters
+    """That of request ids is in test_visits, of versions in test_impact and test_fraud_models, of what a program declares in test_vocabulary, of forms' parameters
     above, of balances in flows/test_openings.
     """
     elsewhere = {
@@ -422,6 +447,7 @@ def test_every_bound_is_tried() -> None:
         "MAX_FORM_FIELDS",
         "MAX_BALANCE",
         "MAX_FACTOR_VERSIONS",
+        "MAX_FRAUD_MODELS",
         "MAX_POLICY_VERSIONS",
         "MAX_OWN_CLASSES",
         "MAX_OWN_KINDS",

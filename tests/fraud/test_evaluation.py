@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from loadtests.fraud.evaluate import RingRun, Run, at_precision, before_half, pr_auc, run
+from loadtests.fraud.evaluate import Holds, RingRun, Run, at_precision, pr_auc, run
 from loadtests.fraud.report import figures
 from loadtests.fraud.stream import observations
 from loadtests.traffic.format import Label, Sent
@@ -66,7 +66,17 @@ def test_precision_over_recall() -> None:
 
 
 def test_half_of_a_ring_is_found_when_half_of_its_accounts_are() -> None:
-    ring = RingRun(pattern="p", started=0, tried=100, credited=60, accounts={"a": 5, "b": None, "c": 30, "d": None})
-    assert before_half(ring) == 30
+    lost = {1: (0.0, 5), 2: (3.0, 10), 3: (9.0, 20)}
+    ring = RingRun(pattern="p", started=0, tried=100, events=lost, accounts={"a": 4.0, "b": None, "c": 8.0, "d": None})
+    assert (ring.found, ring.half_found) == (4.0, 8.0)
+    assert (ring.credited(ring.found), ring.credited(ring.half_found), ring.credited()) == (15, 15, 35)
     ring.accounts["e"] = None
-    assert before_half(ring) == 60
+    assert ring.half_found is None
+
+
+def test_a_second_look_finds_more_while_points_are_pending_and_names_the_rest() -> None:
+    model = Model(hold_bp=5_000)
+    long, short = (figures(run(simulated(1), model, holds=Holds(order=days, other=days))) for days in (14, 0))
+    assert long["recall_by_value"] > long["recall_on_arrival"] == short["recall_on_arrival"] == short["recall_by_value"]
+    assert long["recall_with_clawback"] == short["recall_with_clawback"] >= long["recall_by_value"]
+    assert short["recall_with_clawback"] > short["recall_by_value"]

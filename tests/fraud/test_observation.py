@@ -83,7 +83,7 @@ def test_suspicion_falls_on_what_is_shared_and_counts_no_event() -> None:
     windows = MemoryWindows()
     touches = keys_of(observation(entities={"device": "d"}), young_s=DAY)
     windows.add(touches)
-    marks = aftermath(touches, suspicion=0.5)
+    marks = aftermath(touches, odds=0.5)
     windows.add(marks)
     assert {mark.slot for mark in marks} <= {*SUSPECTS, "account.month"}
     after_ = by_slot(touches, windows.add(touches))
@@ -116,3 +116,108 @@ def test_equal_gaps_are_counted_and_a_late_event_does_not_turn_the_clock_back() 
     late = after(account, Step(at=T0 + 10, shape="a"))
     assert (late.last_at, late.events) == (account.last_at, 5)
     assert walk((0, "a"), (600, "a"), (1_300, "a")).steady == 0
+
+
+def test_what_a_person_does_is_told_apart_and_what_a_shop_reports_is_not_an_act() -> None:
+    plain, pure = observed(PAID, points=0), observed(PAID, certificates={"1": "C", "2": "C"})
+    mixed, choice = observed(PAID, certificates={"2": "C1"}), observed(PAID, points=30)
+    shipped = observed({"type": "order.fulfilled", "order": {"id": "1"}, "packaging": {"class": "plastic_mailer"}}, points=0)
+    assert [o.kind for o in (plain, mixed, pure, choice, observed(back("box")), shipped)] == [
+        "plain",
+        "mixed",
+        "pure",
+        "choice",
+        "return",
+        "",
+    ]
+    account = walk(*((i, o.kind) for i, o in enumerate((plain, mixed, pure, choice, shipped, mixed))))
+    assert account.acts == (0, 0, 0, 0, 0, 0)
+    for o in (plain, mixed, pure, choice, shipped, mixed):
+        account = after(account, o.step)
+    assert account.acts == (1, 2, 1, 1, 0, 0)
+
+
+def test_a_full_order_is_remembered_with_what_it_cost() -> None:
+    dear = observed(PAID, certificates={"1": "C", "2": "C"}, points=95, most=100)
+    account = after(walk(), dear.step)
+    assert (account.full, account.full_points, account.full_money) == (1, 95, 128.0)
+    assert after(account, observed(PAID, certificates={"1": "C"}, points=80, most=100).step).full == 1
+
+
+def test_a_choice_that_was_not_kept_is_remembered() -> None:
+    order = OrderBefore(at=T0, entities={}, packaging="circular_box")
+    account = walk()
+    for class_ in ("circular_box", "plastic_mailer", "plastic_mailer"):
+        shipped = {"type": "order.fulfilled", "order": {"id": "1"}, "packaging": {"class": class_}}
+        account = after(account, observed(shipped, points=0, order=order).step)
+    assert (account.kept, account.broken) == (1, 2)
+    unknown = observed({"type": "order.fulfilled", "order": {"id": "1"}, "packaging": {"class": "circular_box"}}, points=0)
+    assert unknown.as_chosen is None
+
+
+def test_gaps_that_tremble_are_even_and_those_of_people_are_not() -> None:
+    def even(*times: int) -> int:
+        account = Account(opened_at=T0)
+        for at in times:
+            account = after(account, Step(at=T0 + at, shape="a", kind="activity"))
+        return account.even
+
+    assert even(0, 600, 1_250, 1_800, 2_380) == 3
+    assert even(0, 600, 4_250, 4_500) == 0
+
+
+def test_home_again_is_no_hop() -> None:
+    account = Account(opened_at=T0)
+    for at, region in ((0, "home"), (600, "away"), (1_200, "home"), (1_800, "other"), (90_000, "away")):
+        account = after(account, Step(at=T0 + at, shape="a", kind="activity", region=region))
+    assert account.hops == 2
+
+
+def test_other_hands_are_another_device_at_another_place() -> None:
+    settled = after(Account(opened_at=T0), Step(at=T0, shape="a", device="d", region="r", ip="i"))
+
+    def moved(**step: str) -> bool:
+        return after(settled, Step(at=T0 + 60, shape="a", **step)).moved_at > 0
+
+    assert moved(device="d2", region="r2", ip="i2")
+    assert moved(device="d2", region="r", ip="i2")
+    assert not moved(device="d", region="r2", ip="i2")
+    assert not moved(device="d2", region="r", ip="i")
+    assert moved(region="r2", ip="i2")
+
+
+def test_serials_that_were_counted_up_begin_alike_and_receipts_have_no_stem() -> None:
+    def of(**evidence: str) -> str:
+        activity = "trade_in" if "serial" in evidence else "e_receipt"
+        return observed({"type": "activity.completed", "activity": activity, "evidence": evidence}).stem
+
+    assert of(serial="HA0123456789") == of(serial="ha 0123-450000") != ""
+    assert of(serial="HA0123456789") != of(serial="HA9123456789")
+    assert of(serial="12") == of(merchant="m", receipt="R0123456789") == ""
+
+
+def test_receipts_of_one_shop_are_the_same_thing_whatever_their_number() -> None:
+    def of(merchant: str, receipt: str) -> str:
+        evidence = {"merchant": merchant, "receipt": receipt}
+        return observed({"type": "activity.completed", "activity": "e_receipt", "evidence": evidence}).thing
+
+    assert of("m-1", "R1") == of("m-1", "R2") != of("m-2", "R1")
+
+
+def test_one_parcel_is_one_thing_for_shop_and_station() -> None:
+    sent = observed(
+        {"type": "order.fulfilled", "order": {"id": "1"}, "packaging": {"class": "plastic_mailer", "waybill": "SF-100"}}, points=0
+    )
+    returns = [{"class": "plastic_mailer", "waybill": "SF100"}, {"class": "foam_box", "waybill": "sf100"}]
+    assert observed({"type": "packaging.returned", "returns": returns}).waybills == sent.waybills
+    assert len(sent.waybills) == 1
+
+
+def test_a_shipment_that_earns_has_its_orders_merchant_and_no_lines() -> None:
+    paid = OrderBefore(at=T0, entities={"device": "d"}, merchant="m-1")
+    body = {"type": "order.fulfilled", "consumer": "c", "order": {"id": "o"}, "packaging": {"class": "circular_box", "assets": ["BOX-1"]}}
+    o = observed(body, points=30, order=paid)
+    slots = {touch.slot for touch in keys_of(o, young_s=DAY)}
+    assert (o.merchant, o.lines) == ("m-1", ())
+    assert "device.month" in slots
+    assert "sku.week" not in slots

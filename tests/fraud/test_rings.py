@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from service.domain.fraud.rings import LINKS, MAX_LINKS, Rings
+from service.domain.fraud.rings import LINKS, MAX_LINKS, MAX_SUSPECTS, Rings
 from service.domain.fraud.windows import MONTH
 from tests.fraud.making import T0, observation
 
@@ -85,9 +85,11 @@ def test_sums_follow_when_rings_are_joined_and_evidence_is_bounded() -> None:
     rings = Rings()
     for account in range(100):
         join(rings, account, points=5, young=account % 2 == 0, device=f"d{account // 2}")
-        rings.suspect(account, 0.5)
+        rings.ring(account).sums.add(T0, 0.5)
+        rings.ring(account).suspect(account)
     for account in range(100):
         join(rings, account, points=0, payment=f"p{(account + 1) // 2}")
     ring = rings.ring(0)
-    assert (ring.size, ring.points, ring.young, ring.suspicion, ring.events) == (100, 500, 250, 50.0, 200)
+    assert (ring.size, ring.points, ring.young, ring.sums.odds, ring.events) == (100, 500, 250, 50.0, 200)
     assert len(ring.links) == MAX_LINKS
+    assert len(ring.suspects) == MAX_SUSPECTS

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from service.domain.fraud.features import Features
 from service.domain.fraud.model import BASIS, CAPS, Judge, Model, basis_points, decide, reasons
+from service.domain.fraud.records import KINDS
 from service.domain.fraud.signals import NAMES, SIGNALS, explain
 
 QUARTERS = st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0])
@@ -44,7 +45,20 @@ def test_a_negative_weight_counts_as_none() -> None:
 
 def test_what_was_inherited_is_no_part_of_its_own_score() -> None:
     inherited = decide(Model(), strengths(suspect_ring=1.0, suspect_company=1.0))
-    assert inherited.score_bp > inherited.own_bp == decide(Model(), NOTHING).own_bp
+    assert inherited.score_bp > decide(Model(), NOTHING).score_bp
+    assert inherited.own == 0.0
+    assert decide(Model(), strengths(suspect_ring=1.0, burst=1.0)).own == decide(Model(), strengths(burst=1.0)).own > 0
+
+
+def test_history_alone_does_not_convict() -> None:
+    """An ordinary event of an account that was taken over stays its owner's."""
+    all_of_it = tuple(1.0 if signal.group == "history" else 0.0 for signal in SIGNALS)
+    assert decide(Model(), all_of_it).outcome == "pass"
+
+
+def test_a_kind_of_event_has_its_own_prior() -> None:
+    model = Model(kinds={"activity": 2.0})
+    assert decide(model, NOTHING, kind=KINDS.index("activity")).score_bp > decide(model, NOTHING, kind=KINDS.index("order")).score_bp
 
 
 def test_reject_needs_its_threshold() -> None:

@@ -17,49 +17,53 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("clockwork", {"steady": 5}, {"steady": 1}),  # two gaps alike by chance
     ("same_path", {"path_accounts": 12, "path_spreads": 4}, {"path_accounts": 2, "path_spreads": 4, "path_nats": 20}),  # a couple that signs up
     ("same_behaviour", {"behaviour_accounts": 20, "behaviour_nats": 15}, {"behaviour_accounts": 64, "behaviour_nats": 0.5}),  # a best-seller
-    ("same_amount", {"same_amount": 8}, {"same_amount": 2}),  # the same order again
-    ("fresh_and_fast", {"young": True, "day_spreads": 3}, {"young": False, "day_spreads": 3}),  # an old customer's big day
     ("rushed", {"rushed_spreads": 3}, {"rushed_spreads": 1}),  # a keen beginner
-    ("hour_points", {"hour_points_spreads": 3}, {"hour_points_spreads": 1}),
-    ("shared_points", {"shared_points_spreads": 3}, {"shared_points_spreads": 1}),
+    ("even", {"even": 6}, {"even": 2}),  # three gaps alike by chance
+    ("same_again", {"same_spreads": 3}, {"same_spreads": 1}),
+    ("same_debut", {"debut_accounts": 12, "debut_nats": 12}, {"debut_accounts": 60, "debut_nats": 1}),  # a best-seller
     ("crowded_device", {"device_accounts": 20, "device_spreads": 4}, {"device_accounts": 2, "device_spreads": 1}),  # a couple
     ("crowded_payment", {"payment_accounts": 20, "payment_spreads": 4}, {"payment_accounts": 2, "payment_spreads": 4}),  # a couple, where that is rare
     ("crowded_address", {"address_accounts": 40, "address_spreads": 4}, {"address_accounts": 40, "address_spreads": 1}),  # where dormitories are common
     ("young_company", {"shared_nats": 8, "shared_spreads": 2}, {"shared_nats": 9, "shared_spreads": 0.8}),  # a family that signs up
     ("young_ring", {"ring_size": 12, "ring_young": 1, "ring_spreads": 4}, {"ring_size": 12, "ring_young": 0.2, "ring_spreads": 4}),  # an old clan
-    ("gain", {"gain_spreads": 3}, {"gain_spreads": 1}),
     ("month_gain", {"month_gain_spreads": 3}, {"month_gain_spreads": 1}),  # a customer of a green shop
-    ("day_points", {"day_spreads": 3}, {"day_spreads": 1}),  # a campaign day
-    ("month_points", {"month_spreads": 3}, {"month_spreads": 1}),  # an office that buys for all
-    ("few_buyers", {"merchant_each_spreads": 3}, {"merchant_each_spreads": 0, "merchant_accounts": 2, "pair_share": 0.9}),  # a small shop
-    ("young_buyers", {"merchant_nats": 12}, {"merchant_nats": 2}),  # a new shop with some old customers
-    ("refunds", {"refund_share": 0.9, "refunded_points": 500}, {"refund_share": 1, "refunded_points": 20}),  # one pair of shoes
-    ("shared_refunds", {"shared_refund_share": 0.8}, {"shared_refund_share": 0.3}),
-    ("free_points", {"free_spreads": 3}, {"free_spreads": 1}),
-    ("shared_free_points", {"shared_free_spreads": 3}, {"shared_free_spreads": 1}),
-    ("near_cap", {"cap_share": 0.97, "young": True}, {"cap_share": 0.5, "young": True}),
-    ("new_shop", {"merchant_age_spreads": 2}, {"merchant_age_spreads": 1}),
-    ("new_certificate", {"certificate_age_spreads": 2}, {"certificate_age_spreads": 1}),
+    ("shared_free", {"shared_free_nats": 8}, {"shared_free_nats": 2}),  # a family that likes to learn
+    ("shared_gain", {"shared_gain_spreads": 3}, {"shared_gain_spreads": 1}),
+    ("gain", {"gain_doublings": 3}, {"gain_doublings": 0.2}),  # all of the order is certified
+    ("one_sided", {"act": "activity", "act_nats": 9}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
+    ("hugging", {"full": 3, "full_doublings": 0, "order_doublings": 0, "quantity": 8},
+     {"full": 4, "full_doublings": -1.5, "order_doublings": 0, "quantity": 1}),  # washing machines, one of which costs just enough
+    ("split", {"same_events": 4, "same_caps": 3, "gain_doublings": 0}, {"same_events": 4, "same_caps": 3, "gain_doublings": -1.5}),  # dear things
+    ("refunds", {"reversals": 6, "reversal_nats": 9}, {"reversals": 1, "reversal_nats": 1}),  # one pair of shoes
+    ("choice_again", {"act": "choice", "same_events": 6}, {"act": "pure", "same_events": 6}),  # coffee, week by week
+    ("own_buyers", {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -1.5},
+     {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -0.2}),  # where all shops are small
+    ("broken_choice", {"broken": 5, "chosen": 6}, {"broken": 1, "chosen": 1}),  # no box was left
+    ("certificate_mix", {"certificate_categories_spreads": 3}, {"certificate_categories_spreads": 0.5}),  # a range of colours
     ("odd_price", {"price_spreads": 3}, {"price_spreads": 1.2}),
-    ("certificate_sprawl", {"certificate_spreads": 3}, {"certificate_spreads": 1}),  # one certificate for a range of colours
     ("reused", {"reused": 2}, {"reused": 1}),  # used once
-    ("reused_parcel", {"reused_parcel": 2}, {"reused_parcel": 1}),
+    ("foreign_parcels", {"foreign_parcels": 4}, {"foreign_parcels": 1}),  # a neighbour's parcel
+    ("stem", {"stem_events": 12, "stem_accounts": 3}, {"stem_events": 12, "stem_accounts": 12}),  # a batch that is worn out
+    ("box_loop", {"box_trips": 4}, {"box_trips": 1}),
+    ("one_attendant", {"attendant_events": 8, "attendant_nats": 8}, {"attendant_events": 8, "attendant_nats": 0.5}),  # there is only one
     ("impossible_asset", {"assets": 2, "impossible_assets": 2}, {"assets": 8, "impossible_assets": 0}),  # a volunteer's many boxes
     ("quick_trip", {"trip_s": 600}, {"trip_s": 86_400}),
     ("sequential", {"code_run": 4}, {"code_run": 1}),
     ("surplus", {"surplus_spreads": 3}, {"surplus_spreads": 1}),  # a generous neighbour
     ("odd_mass", {"mass_spreads": 3}, {"mass_spreads": 1}),  # a wet carton
-    ("station_regular", {"station_each_spreads": 3}, {"station_each_spreads": 1}),
-    ("attendant", {"attendant_each_spreads": 3}, {"attendant_each_spreads": 1}),
     ("two_regions", {"region_s": 300}, {"region_s": 3 * 3_600}),  # a flight
     ("two_stations", {"station_s": 120}, {"station_s": 2 * 3_600}),  # a tour with the car
-    ("other_hands", {"moved_s": 3_600, "hour_spreads": 3}, {"moved_s": 30 * 86_400, "hour_spreads": 3}),  # moved house a month ago
-    ("closed", {"station_events": 1_000, "hour_share": 0.0005}, {"station_events": 20, "hour_share": 0.0005}),  # a new station
-    ("delayed", {"delay_spreads": 3}, {"delay_spreads": 1}),  # a station that uploads at night
-    ("flagged", {"flagged": 2, "flagged_share": 0.5}, {"flagged": 2, "flagged_share": 0.01}),  # a busy account with one odd day
-    ("suspect_company", {"others_suspicion": 5, "others_share": 0.6}, {"others_suspicion": 5, "others_share": 0.01}),  # a carrier's NAT
-    ("suspect_ring", {"ring_suspicion": 5, "ring_share": 0.6}, {"ring_suspicion": 0.2, "ring_share": 0.6}),
+    ("other_hands", {"moved_s": 3_600, "hour_spreads": 3}, {"moved_s": 3_600, "awake_nats": 1}),  # moved house with a new phone
+    ("hops", {"hops": 4}, {"hops": 4, "ip_accounts": 30}),  # a VPN
+    ("odd_hour", {"hour_share": 0.005}, {"hour_share": 0.05}),  # the last customer of the day
+    ("flagged", {"account_odds": 2}, {"account_odds": 0.3}),  # a busy account with one odd day
+    ("flagged_kind", {"kind_odds": 2}, {"kind_odds": 0.3}),
+    ("suspect_company", {"company_odds": 2}, {"company_odds": 0.1}),  # a carrier's NAT
+    ("suspect_ring", {"ring_odds": 2}, {"ring_odds": 0.3}),
+    ("convicted", {"convicted_share": 0.4}, {"convicted_share": 0.04}),  # one of a large ring
 ]  # fmt: skip
+
+EIGHTHS = {"flagged", "flagged_kind", "suspect_company", "suspect_ring"}
 
 
 @pytest.mark.parametrize(("name", "fraud", "honest"), EXAMPLES, ids=[name for name, _, _ in EXAMPLES])
@@ -78,10 +82,10 @@ def test_nothing_fires_on_nothing() -> None:
     assert [name for name, look in LOOK.items() if look(Features()) > 0] == []
 
 
-def test_strengths_are_quarters() -> None:
+def test_strengths_are_quarters_or_eighths() -> None:
     for name, fraud, honest in EXAMPLES:
         for given in (fraud, honest):
-            assert LOOK[name](Features(**given)) in {0, 0.25, 0.5, 0.75, 1}
+            assert LOOK[name](Features(**given)) in {i / (8 if name in EIGHTHS else 4) for i in range(9)}
 
 
 def test_surprise_is_the_log_likelihood_ratio_against_chance() -> None:

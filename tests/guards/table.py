@@ -6,7 +6,11 @@ To add one: a row in docs/guards.md, and a `Guard` here whose `row` is that row'
 from typing import Final
 
 from tests.guards.backups import BACKUPS
+from tests.guards.fraud import FRAUD
+from tests.guards.fraud_cases import FRAUD_CASES
 from tests.guards.guard import Change, Guard
+from tests.guards.judging import JUDGING
+from tests.guards.models import MODELS
 from tests.guards.moves import MOVES
 from tests.guards.objections import OBJECTIONS
 from tests.guards.points import POINTS
@@ -555,8 +559,12 @@ GUARDS: Final = (
         changes=(Change("service/flows/balances.py", "held = None if min_version else await projection", "held = await projection"),),
         tests=(f"{LINKS}test_what_was_seen_in_a_link_is_never_older_however_stale_redis_is",),
     ),
+    *FRAUD,
     *POINTS,
     *MOVES,
+    *FRAUD_CASES,
     *OBJECTIONS,
+    *MODELS,
     *BACKUPS,
+    *JUDGING,
 )

@@ -36,6 +36,10 @@ PATHS: dict[str, str] = {
     "/v1/impact-factors/{factor}": "impact_factor",
     "/v1/plastics/periods/{period}": "plastic_period",
     "/v1/adjustments/{adjustment}": "adjustment",
+    "/v1/fraud/lists/{entry}": "fraud_list_entry",
+    "/v1/fraud/models/{version}": "fraud_model",
+    "/v1/fraud/signals/{signal}": "signal",
+    "/v1/fraud/cases/{case}": "fraud_case",
     "/v1/me/events/{event_id}": "own_reviewed_event",
     "/v1/consumers/{ref}/events/{event_id}": "reviewed_event",
     "/v1/fraud/objections/{objection}": "objection",
@@ -49,6 +53,7 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
     ("DELETE", "/v1/consumers/{ref}/legal-hold"): {"consumer": "held_consumer"},
     ("POST", "/v1/privacy-requests/{request_id}/cancel"): {"privacy_request": "shop_erasure"},
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): {"adjustment": "admins_adjustment"},
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): {"fraud_case": "admins_fraud_case"},
     ("POST", "/v1/redemptions/{redemption}/refund"): {"redemption": "captured_redemption"},
     ("POST", "/v1/consumers/{ref}/link"): {"consumer": "single_consumer"},
     ("DELETE", "/v1/consumers/{ref}/link"): {"consumer": "linked_consumer"},
@@ -56,8 +61,8 @@ INSTEAD: dict[tuple[str, str], dict[str, str]] = {
 }
 """Routes that need an object of the kind in a certain state: another kind in place of that of PATHS, by method and path."""
 
-OWN_NAMES = {("POST", "/v1/consumers/{ref}/link")}
-"""Routes whose path names something in the caller's own namespace, which they make if it is not there: nobody else's is meant."""
+OWN_NAMES = {("POST", "/v1/consumers/{ref}/link"), ("POST", "/v1/fraud/signals/{signal}")}
+"""Routes whose path names something in the caller's own namespace, which they make if it is not there, or that all have: nobody else's is meant."""
 
 QUERIES: dict[tuple[str, str], str] = {
     ("/v1/events", "consumer"): "consumer",
@@ -111,6 +116,10 @@ PLAIN_QUERIES = {
     "verdict",
     "topic",
     "period",
+    "list",
+    "kind",
+    "order",
+    "min_points",
 }
 """Query parameters that name no object."""
 
@@ -197,6 +206,10 @@ def _adjustment(t: Tenant) -> dict[str, Any]:
     return {"platform": t.platform, "consumer": t.objects["consumer"], "points": 5, "reason": "said sorry"}
 
 
+def _listing(t: Tenant) -> dict[str, Any]:
+    return {"list": "allow", "kind": "consumer", "platform": t.platform, "consumer": t.objects["receiver"], "reason": "known to us"}
+
+
 def _transfer(t: Tenant) -> dict[str, Any]:
     return {"to": t.objects["receiver"], "points": 1, "message": "for you"}
 
@@ -234,9 +247,13 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/adjustments"): Body(
         _adjustment, refers={("platform",): "platform", ("consumer",): "consumer"}, headers={"Idempotency-Key": "probe"}
     ),
+    ("POST", "/v1/fraud/lists"): Body(_listing, refers={("platform",): "platform", ("consumer",): "consumer"}),
     ("POST", "/v1/adjustments/{adjustment}/approve"): Body(lambda _: {"note": "checked"}),
     ("POST", "/v1/adjustments/{adjustment}/reject"): Body(lambda _: {}),
     ("POST", "/v1/adjustments/{adjustment}/withdraw"): Body(lambda _: {}),
+    # An event of another case of the same tenant is refused like one that is not there: test_fraud_cases.py
+    ("POST", "/v1/fraud/cases/{case}/decision"): Body(lambda _: {"decision": "approve", "note": "checked"}),
+    ("POST", "/v1/fraud/cases/{case}/withdraw"): Body(lambda _: {"note": "not sure"}),
     ("POST", "/v1/me/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
     ("POST", "/v1/consumers/{ref}/transfers"): Body(_transfer, refers={("to",): "consumer"}, headers={"Idempotency-Key": "probe"}),
     ("POST", "/v1/me/events/{event_id}/objection"): Body(lambda _: {"text": "It was my birthday."}),
@@ -283,6 +300,12 @@ BODIES: dict[tuple[str, str], Body] = {
     ("POST", "/v1/packaging/assets/{asset}/lose"): Body(lambda _: {}),
     ("PATCH", "/v1/packaging-policy"): Body(lambda _: {"return_earner": "recipient", "return_window_days": None}),
     ("PATCH", "/v1/points-policy"): Body(lambda _: {"expiry": {"kind": "fixed", "on": "12-31"}, "warn_before_days": None}),
+    ("POST", "/v1/fraud/models"): Body(
+        lambda t: {"base": t.objects["fraud_model"], "weights": {"burst": 3}}, refers={("base",): "fraud_model"}
+    ),
+    ("POST", "/v1/fraud/models/{version}/activate"): Body(lambda _: {"as": "shadow"}),
+    ("POST", "/v1/fraud/signals/{signal}"): Body(lambda _: {"on": False, "reason": "a campaign day"}),
+    ("PUT", "/v1/fraud/policy"): Body(lambda _: {"hold_for": "P3D", "at_deadline": "reject", "alone_points": 0, "reviews_a_day": 9}),
     ("POST", "/v1/packaging/classes"): Body(_class, refers={("baseline",): "packaging_class"}, names={("code",): "packaging_class"}),
     ("PATCH", "/v1/packaging/classes/{code}"): Body(
         lambda t: {"baseline": t.objects["packaging_class"]}, refers={("baseline",): "packaging_class"}
@@ -335,6 +358,7 @@ BODYLESS: set[tuple[str, str]] = {
     ("POST", "/v1/operators/sign-out"),
     ("POST", "/v1/operators/{operator}/tokens/{token}/revoke"),
     ("POST", "/v1/plastics/periods/{period}/close"),
+    ("DELETE", "/v1/fraud/lists/{entry}"),
 }
 """Routes that change something and take no body."""
 

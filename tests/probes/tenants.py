@@ -22,6 +22,8 @@ from schemas.adjustments import AdjustmentBody
 from schemas.assets import AssetBody
 from schemas.campaigns import CampaignBody
 from schemas.causes import CauseBody
+from schemas.fraud_lists import ListEntryBody
+from schemas.fraud_models import FraudModelBody
 from schemas.impact import FactorBody
 from schemas.packaging_classes import PackagingClassBody
 from schemas.points_policy import PointsPolicy, TransferPolicy
@@ -30,6 +32,7 @@ from schemas.rewards import RewardBody
 from schemas.stations import StationBody
 from service.domain import secrets
 from service.domain.connectors import Demand
+from service.domain.fraud.signals import NAMES
 from service.domain.intake import Sender
 from service.domain.links import new_code
 from service.domain.redeeming import new_id
@@ -42,6 +45,8 @@ from service.flows import (
     causes,
     client_credentials,
     erase,
+    fraud_lists,
+    fraud_models,
     impact,
     passwords,
     privacy_requests,
@@ -411,6 +416,45 @@ async def _propose(t: Tenant, operator: int) -> str:
     return str(made.answer.id)
 
 
+async def _fraud_list_entry(t: Tenant) -> str:
+    """Of an address that nobody has."""
+    body = msgspec.convert({"list": "allow", "kind": "address", "value": t.name(), "reason": f"{t.mark} parcel shop"}, ListEntryBody)
+    made = await t.flow(
+        fraud_lists.add, body, program=t.program, operator=t.latest_operator, hash_key=t.app.state.resources.hash_key, change=Change()
+    )
+    return str(made.id)
+
+
+async def _fraud_case(t: Tenant) -> str:
+    """One with an event of the tenant's consumer that had settled."""
+    (case,) = await t.fetch(
+        """INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at)
+           VALUES (nextval('number'), $1, 1, 'open', 9000, now(), now()) RETURNING number""",
+        t.program,
+    )  # fmt: skip
+    id_ = await _event(t)
+    await t.fetch(
+        """INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at)
+           SELECT bucket, account, number, program, $2, points, 9000, '[]', 'look_back', 'settled', now() FROM event WHERE id = $1 AND program = $3""",
+        id_, case["number"], t.program,
+    )  # fmt: skip
+    return str(case["number"])
+
+
+async def _admins_fraud_case(t: Tenant) -> str:
+    """The same with a proposal by the admin who calls, if there is one already."""
+    case = await _fraud_case(t)
+    found = await t.fetch("SELECT id FROM operator WHERE email = 'admin@example.com' AND program = $1", t.program)
+    await t.fetch(
+        """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+           SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+           FROM fraud_case_event WHERE fraud_case = $1""",
+        int(case), int(found[0]["id"]) if found else t.latest_operator,
+    )  # fmt: skip
+    await t.fetch("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", int(case))
+    return case
+
+
 async def _opening(t: Tenant) -> str:
     row = {"id": t.name(), "consumer": t.name(), "points": 10, "expires_on": None}
     await t.send("POST", "/v1/consumers/import", json=[row])
@@ -480,6 +524,28 @@ async def _audit_request(t: Tenant) -> str:
     return request
 
 
+_versions = itertools.cycle(range(1_000, 9_000, 500))
+"""Where the versions of a program's fraud model begin: each program of a deployment has numbers of its own."""
+
+
+async def _fraud_model(t: Tenant) -> int:
+    if not await t.fetch("SELECT FROM fraud_model WHERE program = $1 LIMIT 1", t.program):
+        await t.fetch(
+            "INSERT INTO fraud_model (program, version, body, state) VALUES ($1, $2, '{}', 'retired')", t.program, next(_versions)
+        )
+    body = FraudModelBody(note=f"{t.mark} note")
+    made = await t.flow(fraud_models.draft, body, program=t.program, operator=t.latest_operator, change=Change())
+    return int(made.version)
+
+
+_signals = itertools.cycle(NAMES)
+
+
+async def _signal(t: Tenant) -> str:
+    """Everybody has the same ones."""
+    return next(_signals)
+
+
 MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "platform": _platform, "api_key": _api_key, "signing_key": _signing_key, "hook": _hook, "campaign": _campaign,
     "certificate": _certificate, "product": _product, "asset": _asset, "event": _event, "consumer": _consumer, "order": _order,
@@ -489,11 +555,13 @@ MAKERS: dict[str, Callable[[Tenant], Awaitable[Any]]] = {
     "station": _station, "station_key": _station_key, "operator": _operator, "operator_token": _operator_token, "delivery": _delivery, "opening": _opening, "reported_event": _reported_event,
     "held_consumer": _held_consumer, "privacy_request": _privacy_request, "shop_erasure": _shop_erasure, "audit_actor": _audit_actor,
     "impact_factor": _impact_factor, "audit_request": _audit_request, "plastic_period": _plastic_period, "plastic_row": _plastic_row,
-    "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "fraud_list_entry": _fraud_list_entry, "receiver": _consumer, "adjustment": _adjustment, "admins_adjustment": _admins_adjustment,
+    "fraud_case": _fraud_case, "admins_fraud_case": _admins_fraud_case,
     "redemption": _redemption, "captured_redemption": _captured_redemption,
     "reviewed_consumer": _reviewed_consumer, "reviewed_event": _reviewed_event, "own_reviewed_event": _own_reviewed_event,
     "objection": _objection,
     "single_consumer": _consumer, "linked_consumer": _linked_consumer, "link_code": _link_code,
+    "fraud_model": _fraud_model, "signal": _signal,
 }  # fmt: skip
 """One for every kind of object that a path, a query or a body can name."""
 

@@ -22,16 +22,17 @@ from redis.asyncio import Redis
 from schemas.adjustments import AdjustmentBody
 from schemas.bounds import MAX_BALANCE
 from schemas.causes import CauseBody
+from schemas.fraud_lists import ListEntryBody
 from service import failpoints
 from service.domain import secrets
-from service.flows import adjustments, causes, erase, links, objections
+from service.flows import adjustments, causes, erase, fraud_lists, links, objections
 from service.flows.administer import Change
 from service.flows.redeem import Ask, redeem
 from service.flows.settle import settle_due
 from service.projection import Projection
 from service.settings import Settings
 from service.store import callers
-from tests import books, reviewing
+from tests import books, fraud_cases, reviewing
 from tests.forked import Forked
 from tests.load import clean
 from tests.redeeming import Catalogue
@@ -105,6 +106,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def process(self, module: str, armed: str = "", **more: str) -> AsyncIterator[Forked]:
         arm = {"FAILPOINTS": armed, "ENVIRONMENT": "test"} if armed else {}
+        more = {"FRAUD_MODE": "enforce"} | more
         process = Forked(module, self._settings, self._folder / f"{module}.log", **arm, **more)
         try:
             await process.start()
@@ -210,6 +212,21 @@ def somebody() -> str:
 
 async def a_purchase(stage: Stage) -> Sent:
     return stage.event(order_paid(somebody(), quantity=2))
+
+
+async def an_order_of_a_blocked_consumer(stage: Stage) -> Sent:
+    await stage.world.credit(order_paid(consumer := somebody()))
+    body = ListEntryBody(list_="block", kind="consumer", platform="shop", consumer=consumer, reason="farmed")
+    async with stage.world.pool.acquire() as conn:
+        await fraud_lists.add(conn, body, program=stage.world.program, operator=stage.operators[0], hash_key=b"", change=BY_SHOP)
+    paid = order_paid(consumer)
+
+    async def right(again: httpx.Response) -> None:
+        assert again.json()["status"] == "held"
+        hint = "SELECT s.hint FROM screening s JOIN event e ON e.bucket = s.bucket AND e.number = s.event WHERE e.id = $1"
+        assert await stage.world.rows(hint, paid["id"]) == [{"hint": 1}]
+
+    return Sent(path="/v1/events", json=paid, token=stage.world.keys["shop"], right=right)
 
 
 async def packaging(stage: Stage) -> Sent:
@@ -403,6 +420,51 @@ async def an_approval(stage: Stage) -> Sent:
     return Sent(path=f"/v1/adjustments/{number}/approve", token=stage.colleague, statuses=(200,), right=right)
 
 
+async def suspected(stage: Stage, **more: Any) -> tuple[str, int]:
+    """A consumer with a refill that is held; the case."""
+    await stage.world.credit(done := refill(consumer := somebody()))
+    return consumer, await fraud_cases.hold(stage.world, done["id"], **more)
+
+
+async def a_rejection(stage: Stage) -> Sent:
+    consumer, case = await suspected(stage)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [event["state"] for event in answer.json()["events"]] == ["rejected"]
+        await is_rejected_once(stage, consumer)
+
+    body = {"decision": "reject", "note": "a farm"}
+    return Sent(path=f"/v1/fraud/cases/{case}/decision", json=body, token=stage.operator, statuses=(200,), right=right)
+
+
+async def is_rejected_once(stage: Stage, consumer: str) -> None:
+    (row,) = await stage.world.rows(
+        """SELECT (SELECT sum(points - reversed) FROM award w WHERE w.account = $1) AS left,
+                  (SELECT count(*) FROM event e WHERE e.account = $1) AS events,
+                  (SELECT count(*) FROM outbox o WHERE o.account = $1) AS told,
+                  (SELECT g.state FROM screening g JOIN fraud_case_event c USING (bucket, event) WHERE g.account = $1) AS mark""",
+        await stage.account(consumer),
+    )  # fmt: skip
+    assert row == {"left": 0, "events": 2, "told": 1, "mark": 2}
+
+
+async def a_withdrawal(stage: Stage) -> Sent:
+    _, case = await suspected(stage)
+    async with stage.world.pool.acquire() as conn:
+        await conn.execute(
+            """INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at)
+               SELECT nextval('number'), program, fraud_case, 'reject', ARRAY[event], points, false, 'pending', $2, now()
+               FROM fraud_case_event WHERE fraud_case = $1""",
+            case, stage.operators[0],
+        )  # fmt: skip
+        await conn.execute("UPDATE fraud_case SET status = 'proposed' WHERE number = $1", case)
+
+    async def right(answer: httpx.Response) -> None:
+        assert [made["status"] for made in answer.json()["decisions"]] == ["withdrawn"]
+
+    return Sent(path=f"/v1/fraud/cases/{case}/withdraw", token=stage.operator, statuses=(200,), right=right)
+
+
 async def a_held_purchase(stage: Stage) -> tuple[dict[str, Any], str]:
     """Of somebody whom fraud checks suspect; and the path of an objection to it, for the platform."""
     paid = order_paid(consumer := somebody(), quantity=2)
@@ -510,9 +572,12 @@ REQUESTS: dict[Callable[[Stage], Awaitable[Sent]], str] = {
     a_link: "links.code_taken links.referenced links.outrun links.posted links.pending_moved links.home_set links.caps_merged links.noted "
     "links.committed links.pushed",
     an_order_of_a_linked_consumer: "receive.homes_set",
+    an_order_of_a_blocked_consumer: "receive.hinted",
     a_split: "split.posted split.pending_moved split.home_set split.caps_split split.ended split.committed",
     an_adjustment: "adjustments.posted adjustments.inserted adjustments.recorded",
     an_approval: "adjustments.decided",
+    a_rejection: "fraud.decided fraud.marked fraud.status_set fraud.recorded fraud.reversed fraud.pushed",
+    a_withdrawal: "fraud.withdrawn fraud.reopened",
     an_objection: "objections.made",
     an_upheld_objection_to_a_hold: "approvals.approved approvals.labelled objections.answered objections.recorded",
     an_upheld_objection_to_a_rejection: "objections.labelled objections.upheld",
@@ -549,6 +614,10 @@ async def a_settlement(stage: Stage) -> Done:
 async def scrubbing(stage: Stage) -> Done:
     await stage.world.credit(order_paid(consumer := somebody(), attributes={"note": "for Ada"}))
     await stage.proposed(consumer, 5, reason="for Ada")
+    await stage.world.rows(
+        "INSERT INTO fraud_list (number, program, list, kind, value, reason) VALUES (nextval('number'), $1, 'allow', 'account', $2, 'for Ada')",
+        stage.world.program, str(await stage.account(consumer)),
+    )  # fmt: skip
     await stage.world.credit(refund(order_paid(consumer), "r", 1))
     await stage.settle()
     await stage.erase(consumer)
@@ -558,7 +627,8 @@ async def scrubbing(stage: Stage) -> Done:
             """
             SELECT (SELECT count(*) FROM erasure WHERE state <> 'done') AS running,
                    (SELECT count(*) FROM event WHERE facts::text LIKE '%Ada%')
-                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%') AS seen
+                   + (SELECT count(*) FROM adjustment WHERE reason LIKE '%Ada%')
+                   + (SELECT count(*) FROM fraud_list WHERE reason LIKE '%Ada%') AS seen
             """
         )
         return row == {"running": 0, "seen": 0}
@@ -656,6 +726,24 @@ async def an_adjustment_that_nobody_decides(stage: Stage) -> Done:
     return done
 
 
+async def a_case_past_its_deadline(stage: Stage) -> Done:
+    consumer, case = await suspected(stage, deadline=timedelta(seconds=-1), at_deadline="reject")
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            """SELECT c.status, e.state, (SELECT count(*) FROM audit WHERE subject = $2) AS audited
+               FROM fraud_case c JOIN fraud_case_event e ON e.fraud_case = c.number WHERE c.number = $1""",
+            case, f"fraud_case:{case}",
+        )  # fmt: skip
+        ended = row["status"] == "closed"
+        assert (row["state"], row["audited"]) == (("rejected", 1) if ended else ("held", 0))
+        if ended:
+            await is_rejected_once(stage, consumer)
+        return ended
+
+    return done
+
+
 async def points_that_end(stage: Stage) -> Done:
     consumer = await stage.with_points()
     await end_of(stage.world, consumer, 3)
@@ -717,10 +805,71 @@ def sealed(stage: Stage, account: int) -> Done:
     return done
 
 
+async def a_verdict(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows(
+            "SELECT (SELECT count(*) FROM verdict v WHERE v.event = e.number) AS verdicts, "
+            "(SELECT count(*) FROM screening s WHERE s.event = e.number AND s.state = 0) AS waiting FROM event e WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        assert row["verdicts"] <= 1, "once"
+        return row == {"verdicts": 1, "waiting": 0}  # the one at which judges ended three times is held, whatever they ended of
+
+    return done
+
+
+async def a_hold(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    await stage.world.rows("UPDATE screening s SET hint = 1 FROM event e WHERE e.number = s.event AND e.id = $1", paid["id"])
+
+    async def done() -> bool:
+        rows = await stage.world.rows(
+            "SELECT c.state, s.state AS screened FROM fraud_case_event c JOIN screening s USING (bucket, event) "
+            "JOIN event e ON e.number = c.event WHERE e.id = $1", paid["id"],
+        )  # fmt: skip
+        return rows == [{"state": "held", "screened": 1}]
+
+    return done
+
+
+async def a_decision(stage: Stage) -> Done:
+    paid = order_paid(somebody())
+    await stage.world.credit(paid)
+    (made,) = await stage.world.rows(
+        """
+        WITH o AS (
+            INSERT INTO operator (email, password_hash, role) VALUES ($2, 'x', 'fraud') RETURNING id
+        ), c AS (
+            INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at, closed_at)
+            SELECT nextval('number'), program, account, 'closed', 9000, now(), now(), now() FROM event WHERE id = $1 RETURNING number
+        ), d AS (
+            INSERT INTO fraud_decision (number, program, fraud_case, decision, events, points, alone, status, proposed_by, proposed_at, decided_at)
+            SELECT nextval('number'), e.program, c.number, 'approve', ARRAY[e.number], e.points, true, 'done', o.id, now(), now()
+            FROM event e, c, o WHERE e.id = $1 RETURNING number
+        )
+        INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at, decided_at, decision)
+        SELECT e.bucket, e.account, e.number, e.program, c.number, e.points, 9000, '[]', 'arrival', 'approved', now(), now(), d.number
+        FROM event e, c, d WHERE e.id = $1 RETURNING decision
+        """, paid["id"], f"{somebody()}@example.com",
+    )  # fmt: skip
+
+    async def done() -> bool:
+        (row,) = await stage.world.rows("SELECT told_seq FROM fraud_decision WHERE number = $1", made["decision"])
+        return row["told_seq"] is not None
+
+    return done
+
+
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
+    a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
+    "judge.freed judge.counted judge.written judge.committed judge.saved",
+    a_hold: "judge.kept",
+    a_decision: "judge.learnt",
     a_settlement: "settle.locked settle.settled settle.committed settle.pushed",
-    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.forgotten scrub.unlisted "
-    "scrub.finished",
+    scrubbing: "scrub.events scrub.noted scrub.parked scrub.reasons scrub.lists scrub.forgotten scrub.finished",
     old_deliveries: "forget.bodies",
     old_events: "retention.taken retention.scrubbed retention.noted retention.committed retention.caught_up retention.parked retention.exports",
     what_fraud_checks_left: "fraud_retention.verdicts fraud_retention.hours fraud_retention.reasons fraud_retention.words "
@@ -728,6 +877,7 @@ SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
     a_missed_push: "mend.read mend.pushed",
     a_reservation_that_nobody_ends: "release.leased release.held release.released release.committed release.pushed",
     an_adjustment_that_nobody_decides: "adjustments.expired",
+    a_case_past_its_deadline: "fraud.expired fraud.concluded fraud.told fraud.closed fraud.noted fraud.committed",
     points_that_end: "expire.leased expire.locked expire.held expire.expired expire.committed expire.pushed",
     points_that_end_soon: "warn.started warn.warned warn.through",
     entries: "seal.dated seal.through seal.committed",

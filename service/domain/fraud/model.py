@@ -7,6 +7,7 @@ from typing import Final, Literal
 from msgspec import Struct, field
 
 from service.domain.fraud.features import Features
+from service.domain.fraud.records import KINDS
 from service.domain.fraud.signals import SIGNALS, Group, Signal, explain
 
 Outcome = Literal["pass", "hold", "reject"]
@@ -15,9 +16,10 @@ GROUPS: Final[tuple[Group, ...]] = ("effort", "linkage", "economics", "evidence"
 HISTORY: Final = GROUPS.index("history")
 _GROUP_OF: Final = tuple(GROUPS.index(signal.group) for signal in SIGNALS)
 CAPS: Final[Mapping[str, float]] = {
-    "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 7,
+    "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 6,
 }  # fmt: skip
-"""Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof."""
+"""Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof. History least of all: what is held
+must be odd itself."""
 MAX_REASONS: Final = 8
 _LEAST_REASON: Final = 0.2
 """Log-odds: what adds less changed nothing."""
@@ -33,6 +35,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """By signal; one that is missing has its default weight. Negative ones count as 0."""
     caps: Mapping[str, float] = field(default_factory=lambda: dict(CAPS))
     """Most log-odds of a group: one kind of evidence alone does not convict, unless it is proof."""
+    kinds: Mapping[str, float] = {}
+    """Log-odds beside the intercept for an `order`, a `return`, an `activity`: what costs nothing is tried more often."""
     off: frozenset[str] = frozenset()
     """Signals that are switched off."""
     hold_bp: int = 5_000
@@ -52,17 +56,17 @@ class Reason(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Verdict(Struct, frozen=True, kw_only=True, gc=False):
-    """`score_bp`: probability of fraud; `own_bp`: without what was inherited from others and from before."""
+    """`score_bp`: probability of fraud; `own`: what the event raised by itself (nats), without the intercept and without history."""
 
     outcome: Outcome
     score_bp: int
-    own_bp: int
+    own: float
     model: int
     fired: tuple[tuple[int, float], ...] = ()
     """Signals that added something, by index of SIGNALS, and how much (log-odds before caps), the most first."""
 
 
-PASS: Final = Verdict(outcome="pass", score_bp=0, own_bp=0, model=0)
+PASS: Final = Verdict(outcome="pass", score_bp=0, own=0.0, model=0)
 
 
 class Judge:
@@ -71,33 +75,34 @@ class Judge:
     def __init__(self, model: Model) -> None:
         self.model = model
         self.weights = tuple(weight_of(model, signal) for signal in SIGNALS)
+        self._priors = tuple(model.intercept + model.kinds.get(kind, 0.0) for kind in KINDS)
         self._caps = tuple(model.caps.get(group, 0.0) for group in GROUPS)
 
-    def log_odds(self, strengths: Sequence[float]) -> tuple[float, float]:
-        """Of all signals, and of all but history."""
+    def log_odds(self, strengths: Sequence[float], *, kind: int = 0) -> tuple[float, float]:
+        """Of an event with these strengths, and the part that it raised by itself: without the priors and without history."""
         sums = [0.0] * len(GROUPS)
         for group, weight, strength in zip(_GROUP_OF, self.weights, strengths, strict=True):
             if strength:
                 sums[group] += weight * strength
         capped = [min(cap, total) for cap, total in zip(self._caps, sums, strict=True)]
-        total = self.model.intercept + sum(capped)
-        return total, total - capped[HISTORY]
+        added = sum(capped)
+        return self._priors[kind] + added, added - capped[HISTORY]
 
-    def decide(self, strengths: Sequence[float]) -> Verdict:
-        """The verdict on an event with these strengths (in the order of SIGNALS). Monotone in each of them."""
-        total, own = self.log_odds(strengths)
+    def decide(self, strengths: Sequence[float], *, kind: int = 0) -> Verdict:
+        """The verdict on an event of a kind (index of KINDS) with these strengths (in the order of SIGNALS). Monotone in each of them."""
+        total, own = self.log_odds(strengths, kind=kind)
         model, score = self.model, basis_points(total)
         outcome: Outcome = "reject" if score >= model.reject_bp else "hold" if score >= model.hold_bp else "pass"
         fired: tuple[tuple[int, float], ...] = ()
         if outcome != "pass":
             added = [(i, w * s) for i, (w, s) in enumerate(zip(self.weights, strengths, strict=True)) if w * s >= _LEAST_REASON]
             fired = tuple(sorted(added, key=lambda item: -item[1])[:MAX_REASONS])
-        return Verdict(outcome=outcome, score_bp=score, own_bp=basis_points(own), model=model.version, fired=fired)
+        return Verdict(outcome=outcome, score_bp=score, own=own, model=model.version, fired=fired)
 
 
-def decide(model: Model, strengths: Sequence[float]) -> Verdict:
+def decide(model: Model, strengths: Sequence[float], *, kind: int = 0) -> Verdict:
     """The verdict of a model; for many events make one Judge."""
-    return Judge(model).decide(strengths)
+    return Judge(model).decide(strengths, kind=kind)
 
 
 def reasons(verdict: Verdict, strengths: Sequence[float], features: Features) -> list[Reason]:

@@ -10,9 +10,9 @@ from typing import Any, Final
 from msgspec import Struct
 
 from schemas.events import ActivityCompleted, Event, OrderFulfilled, OrderPaid, OrderRefunded, Packaging, PackagingReturned, Return
-from service.domain.activities import ActivityKind, claims_of
+from service.domain.activities import ActivityKind, claims_of, kind_of
 from service.domain.fraud.account import Account, Step
-from service.domain.identifiers import canonical_asset, canonical_waybill
+from service.domain.identifiers import canonical_asset, canonical_serial, canonical_waybill
 
 STRONG: Final = ("device", "payment", "address")
 """What people share with few; an ip is shared with thousands, a region with millions."""
@@ -20,6 +20,10 @@ ENTITIES: Final = (*STRONG, "ip")
 MAX_ITEMS: Final = 8
 """Lines, returns, assets and tags of one event that are looked at: the cost of an event has a bound."""
 _KNOWN: Final = frozenset({*ENTITIES, "region", "attendant"})
+FULL: Final = 0.9
+"""An order that earns this share of the most that one can is full."""
+_LEAST_SERIAL: Final = 6
+"""Characters: of shorter ones the beginning is nearly nothing, and many have it in common."""
 _NUMBER: Final = re.compile(r"(\d{1,9})\D*$")
 
 
@@ -51,6 +55,7 @@ class OrderBefore(Struct, frozen=True, kw_only=True, gc=False):
     at: int
     entities: Mapping[str, str]
     merchant: str = ""
+    packaging: str = ""
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -104,12 +109,26 @@ class Observation(Struct, frozen=True, kw_only=True):
     packaging: str = ""
     shipped: tuple[str, ...] = ()
     """Assets that left."""
+    certified: float = 0
+    """What its certified lines cost."""
+    full: bool = False
+    """Whether the order earns nearly the most that one can (FULL)."""
     parcels: int = 0
     returns: tuple[Returned, ...] = ()
     activity: str = ""
     attendant: str = ""
+    kind: str = ""
+    """As Step.kind."""
+    thing: str = ""
+    """What it was about, without what makes it unique: the product, the activity and whose receipt it is."""
     evidence: tuple[str, ...] = ()
-    """What should occur once: serials, receipts, waybills, each with its use."""
+    """What should occur once: serials, receipts, tokens of returns."""
+    waybills: tuple[str, ...] = ()
+    """Of the parcel that left, or of those whose packaging came back."""
+    stem: str = ""
+    """The beginning of a serial: what numbers have in common that were counted up, or made from one another."""
+    as_chosen: bool | None = None
+    """As Step.as_chosen."""
     tags: tuple[str, ...] = ()
     """Attributes that nobody has a meaning for here: channels, codes of referrals."""
     shape: str = ""
@@ -120,8 +139,11 @@ class Observation(Struct, frozen=True, kw_only=True):
     def step(self) -> Step:
         """What the account's record keeps of it."""
         station = next((item.station for item in self.returns if item.station), "")
-        device = self.entities.get("device", "")
-        return Step(at=self.at, shape=self.shape, region=self.region, device=device, station=station, code=self.code)
+        return Step(
+            at=self.at, shape=self.shape, kind=self.kind, region=self.region, device=self.entities.get("device", ""),
+            ip=self.entities.get("ip", ""), station=station, code=self.code,
+            full=self.full, points=self.points, certified=self.certified, reversal=self.points < 0, as_chosen=self.as_chosen,
+        )  # fmt: skip
 
 
 def observe(event: Event, context: Context) -> Observation:
@@ -155,12 +177,7 @@ def _details(event: Event, context: Context) -> dict[str, Any]:
         case PackagingReturned():
             return _came_back(event, context)
         case ActivityCompleted():
-            claims = claims_of(event, context.kinds, context.account_id)
-            serial = next((text for value in event.evidence.values() if isinstance(text := value, str)), "")
-            return {
-                "activity": event.activity, "evidence": tuple(f"{claim.kind}:{claim.text}" for claim in claims),
-                "code": _number(serial), "shape": f"a:{event.activity}",
-            }  # fmt: skip
+            return _completed(event, context)
         case OrderRefunded():
             return {"shape": "refund"}
     return {"shape": event.TYPE}
@@ -175,12 +192,15 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
         )
         for line in event.lines[:MAX_ITEMS]
     )  # fmt: skip
+    certified, pure = sum(line.price * line.quantity for line in lines if line.certificate), all(line.certificate for line in lines)
     best = max(lines, key=_worth, default=OrderLine())
     packaging = "" if event.packaging is None else event.packaging.class_ or ""
-    sold = f"{best.merchant}/{best.sku}*{best.quantity:g}" if best.certificate else "-"
+    sold = f"{best.merchant}/{best.sku}" if best.certificate else "-"
     return {
         "lines": lines, "money": float(event.order.total or 0), "merchant": best.merchant, "packaging": packaging,
-        "shape": f"o:{sold}:{packaging}:{len(event.lines)}",
+        "shape": f"o:{sold}:{packaging}", "thing": f"{best.merchant}/{best.sku}",
+        "kind": "plain" if context.points <= 0 else "choice" if not certified else "pure" if pure else "mixed", "certified": certified,
+        "full": certified > 0 and 0 < FULL * context.most <= context.points,
     }  # fmt: skip
 
 
@@ -195,23 +215,46 @@ def _price(unit: str | None, amount: str | None, quantity: str | int) -> float:
 def _fulfilled(event: OrderFulfilled, context: Context) -> dict[str, Any]:
     packaging = event.packaging or Packaging()
     assets = tuple(_hash(context.hash_key, f"asset:{_canonical(canonical_asset, asset)}") for asset in packaging.assets[:MAX_ITEMS])
-    evidence = () if packaging.waybill is None else (f"sent:{_canonical(canonical_waybill, packaging.waybill)}",)
+    waybills = () if packaging.waybill is None else (_hash(context.hash_key, _canonical(canonical_waybill, packaging.waybill)),)
+    chosen, used = "" if context.order is None else context.order.packaging, packaging.class_
     return {
-        "packaging": packaging.class_ or "", "shipped": assets, "parcels": packaging.parcels, "evidence": evidence,
-        "shape": f"f:{packaging.class_}",
+        "packaging": used or "", "shipped": assets, "parcels": packaging.parcels, "waybills": waybills, "shape": f"f:{used}",
+        "as_chosen": used == chosen if used and chosen else None,
     }  # fmt: skip
 
 
 def _came_back(event: PackagingReturned, context: Context) -> dict[str, Any]:
     returns = tuple(_item(item, context.hash_key) for item in event.returns[:MAX_ITEMS])
-    evidence = [f"back:{item.waybill}:{item.class_}" for item in returns if item.waybill]
-    evidence += [f"token:{item.proof}" for item in event.returns[:MAX_ITEMS] if item.proof is not None]
+    evidence = [f"token:{item.proof}" for item in event.returns[:MAX_ITEMS] if item.proof is not None]
     first = returns[0]
     units = sum(item.quantity for item in returns)
     return {
-        "returns": returns, "evidence": tuple(evidence), "code": _number(event.returns[0].asset or ""),
+        "returns": returns, "kind": "return", "evidence": tuple(evidence), "code": _number(event.returns[0].asset or ""),
+        "waybills": tuple(dict.fromkeys(item.waybill for item in returns if item.waybill)),
         "shape": f"r:{first.station}:{first.class_ or 'asset'}:{units:g}",
     }  # fmt: skip
+
+
+def _completed(event: ActivityCompleted, context: Context) -> dict[str, Any]:
+    claims = claims_of(event, context.kinds, context.account_id)
+    kind = kind_of(event.activity, context.kinds)
+    rule = None if kind is None else kind.claim
+    # What is not claimed says whose receipt it is, of which brand, from which terminal: many have that in common.
+    claimed = frozenset() if rule is None else frozenset(rule.keys)
+    about = [text for key, text in sorted(event.evidence.items()) if key not in claimed and isinstance(text, str)]
+    serial = "" if rule is None or rule.kind != "serial" else str(event.evidence.get(rule.keys[0], ""))
+    return {
+        "activity": event.activity, "kind": "activity", "shape": f"a:{event.activity}",
+        "thing": _hash(context.hash_key, "|".join([event.activity, *about])),
+        "evidence": tuple(f"{claim.kind}:{claim.text}" for claim in claims),
+        "code": _number(serial), "stem": _stem(serial, context.hash_key),
+    }  # fmt: skip
+
+
+def _stem(serial: str, key: bytes) -> str:
+    """The first two thirds of a serial, hashed: numbers of one batch or of one imagination differ in the rest. Empty: too short to say."""
+    code = _canonical(canonical_serial, serial)
+    return "" if len(code) < _LEAST_SERIAL else _hash(key, f"stem:{code[: -(-len(code) * 2 // 3)]}")
 
 
 def _item(item: Return, key: bytes) -> Returned:

@@ -8,11 +8,13 @@ MAX_RING and MAX_LINKS.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
+from service.domain.fraud.journal import Table
 from service.domain.fraud.observation import Observation
+from service.domain.fraud.records import Sums
 from service.domain.fraud.windows import MONTH
 
 
@@ -35,6 +37,8 @@ MAX_RING: Final = 2_000
 """Rings do not grow beyond it: what is larger is a population that shares something."""
 MAX_LINKS: Final = 64
 """Of a ring that are kept as evidence."""
+MAX_SUSPECTS: Final = 64
+"""Accounts of a ring whose earlier events are judged again: those that raised suspicion first."""
 
 
 class Evidence(Struct, frozen=True, gc=False):
@@ -45,7 +49,7 @@ class Evidence(Struct, frozen=True, gc=False):
     kinds: tuple[str, ...]
 
 
-class Ring(Struct, gc=False):
+class Ring(Struct):
     """A component. `root` names it until it is joined with another; `points` and `young` are sums over its accounts' events."""
 
     root: int
@@ -54,8 +58,27 @@ class Ring(Struct, gc=False):
     points: int = 0
     young: int = 0
     """Points that its accounts earned while young."""
-    suspicion: float = 0
     links: tuple[Evidence, ...] = ()
+    sums: Sums = field(default_factory=Sums)
+    """What its accounts' events raised by themselves."""
+    suspects: dict[int, None] = field(default_factory=dict)
+    """Accounts that raised suspicion, in the order in which they did: at most MAX_SUSPECTS."""
+    seen: int = -1
+    """Where its highest mean so far was (history.level): it is looked through when that rises."""
+    convicted: int = 0
+    """Accounts of which a person rejected events."""
+
+    def suspect(self, account: int) -> None:
+        """Note that the account raised suspicion."""
+        if len(self.suspects) < MAX_SUSPECTS:
+            self.suspects[account] = None
+
+    def forgive(self, account: int, raised: Sums, *, convicted: bool) -> None:
+        """Take back what an account raised, and that it was convicted if it was; its events stay."""
+        innocent = Sums(raised.at, 0.0, raised.odds, raised.odd)
+        self.sums.merge(innocent, -1)
+        self.suspects.pop(account, None)
+        self.convicted -= convicted
 
 
 class _Thing(Struct):
@@ -65,38 +88,45 @@ class _Thing(Struct):
 
 
 class Rings:
-    """All rings of a program, in memory. Answers do not depend on the order of events, within the bounds above."""
+    """All rings of a program, in memory. Answers do not depend on the order of events, within the bounds above.
 
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
-        self._rings: dict[int, Ring] = {}
-        self._things: dict[str, _Thing] = {}
-        self._of: dict[int, list[str]] = {}
+    `tracked`: changes are noted for journals of `tables`, which have to ask for them now and then.
+    """
+
+    def __init__(self, *, tracked: bool = False) -> None:
+        self._parent: Table[int, int] = Table(list[tuple[int, int | None]], tracked=tracked)
+        self._rings: Table[int, Ring] = Table(list[tuple[int, Ring | None]], tracked=tracked)
+        self._things: Table[str, _Thing] = Table(list[tuple[str, _Thing | None]], tracked=tracked)
+        self._of: Table[int, list[str]] = Table(list[tuple[int, list[str] | None]], tracked=tracked)
+
+    def tables(self) -> dict[str, Table[Any, Any]]:
+        """All that is kept, by name."""
+        return {"parent": self._parent, "ring": self._rings, "thing": self._things, "of": self._of}
 
     def ring(self, account: int) -> Ring:
-        """The ring of an account: alone, if nothing is known."""
-        return self._rings.get(self._find(account)) or Ring(account)
+        """The ring of an account, kept from now on: alone, if nothing is known."""
+        root = self._find(account)
+        ring = self._rings.get(root)
+        if ring is None:
+            ring = self._rings[root] = Ring(root)
+        return ring
 
     def join(self, o: Observation, *, young: bool) -> Ring:
         """Take an event in; the ring that its account is in afterwards."""
         me = o.account_id
         for kind, value in o.entities.items():
             self._use(me, kind, f"{kind}:{value}", o.at)
-        root = self._find(me)
-        ring = self._rings.get(root)
-        if ring is None:
-            ring = self._rings[root] = Ring(root)
+        ring = self.ring(me)
         earned = max(o.points, 0)
         ring.events += 1
         ring.points += earned
         ring.young += earned if young else 0
+        self._rings.note(ring.root)
         return ring
 
-    def suspect(self, account: int, suspicion: float) -> None:
-        """Add what an event of the account raised by itself (0 to 1)."""
-        ring = self._rings.get(self._find(account))
-        if ring is not None:
-            ring.suspicion += suspicion
+    def note(self, ring: Ring) -> None:
+        """Something of a ring was changed from outside."""
+        self._rings.note(ring.root)
 
     def _use(self, me: int, kind: str, key: str, at: int) -> None:
         link = LINKS[kind]
@@ -107,16 +137,16 @@ class Rings:
             return
         accounts = thing.accounts
         known = accounts.get(me)
-        accounts[me] = at if known is None else max(at, known)
+        if known is not None and known >= at:
+            return
+        accounts[me] = at
+        self._things.note(key)
         if known is not None:
             return
         if len(accounts) > link.most:
             thing.many, thing.accounts = True, {}
             return
-        mine = self._of.setdefault(me, [])
-        mine.append(key)
-        if len(mine) > THINGS:
-            del mine[0]
+        self._of[me] = [*self._of.get(me, ()), key][-THINGS:]
         for other in list(accounts)[-COMPANIONS - 1 : -1]:
             self._compare(me, other)
 
@@ -142,10 +172,17 @@ class Rings:
             a, b = b, a
         self._parent[b.root] = a.root
         self._rings.pop(b.root, None)
-        self._rings[a.root] = Ring(
-            a.root, a.size + b.size, a.events + b.events, a.points + b.points, a.young + b.young, a.suspicion + b.suspicion,
-            (*a.links, *b.links, why)[:MAX_LINKS],
-        )  # fmt: skip
+        a.size += b.size
+        a.events += b.events
+        a.points += b.points
+        a.young += b.young
+        a.links = (*a.links, *b.links, why)[:MAX_LINKS]
+        a.sums.merge(b.sums)
+        for account in b.suspects:
+            a.suspect(account)
+        a.seen = min(a.seen, b.seen)  # what either was not looked through for, the larger one is
+        a.convicted += b.convicted
+        self._rings[a.root] = a
 
     def _find(self, account: int) -> int:
         parent = self._parent

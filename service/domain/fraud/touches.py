@@ -4,16 +4,23 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.domain.fraud.account import MAX_PATH, path_after
-from service.domain.fraud.observation import ENTITIES, STRONG, Observation
+from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
 
 YOUNG_MOST_S: Final = 14 * DAY
 """Nobody is young after two weeks: by then the first hold (P14D in the contract's example) is over."""
-PATH_FROM: Final = 2
-"""Paths are compared from the third action on; before that most people look alike."""
+PATH_FROM: Final = 1
+"""Paths are compared from the second step on; before that most people look alike."""
+DEBUT: Final = 2
+"""Acts that are an account's first ones: what somebody came for."""
+BLOCK: Final = 3 * HOUR
+BLOCKS: Final = DAY // BLOCK
+"""The day of a station in parts: hours would ask for many events before they say anything, and opening hours last longer."""
 
-SUSPECTS: Final = ("device.month", "payment.month", "address.month", "ip.month", "merchant.month", "sku.week", "station.month",
-                   "attendant.month", "path.week", "behaviour.week", "tag.0", "tag.1")  # fmt: skip
+SUSPECTS: Final = (
+    "device.month", "payment.month", "address.month", "ip.month", "merchant.month", "sku.week", "certificate.month", "stem.month",
+    "station.month", "station.block", "attendant.month", "path.week", "behaviour.week", "debut.week", "tag.0", "tag.1",
+)  # fmt: skip
 """Slots whose keys several accounts share: suspicion of one falls on the others by its share."""
 
 
@@ -22,22 +29,21 @@ def keys_of(o: Observation, *, young_s: int) -> list[Touch]:
     young = o.age_s < min(young_s, YOUNG_MOST_S)
     sums = _sums(o, young=young)
     at, me = o.at, o.account_id
-    touches = [
-        Touch("account.hour", f"a:{me}", HOUR, at, sums),
-        Touch("account.day", f"a:{me}", DAY, at, sums),
-        Touch("account.month", f"a:{me}", MONTH, at, sums),
-    ]
-    for kind in ENTITIES:
-        if value := o.entities.get(kind):
-            touches.append(Touch(f"{kind}.month", f"{kind}:{value}", MONTH, at, sums, me))
-            if o.points > 0 and kind in STRONG:
-                touches.append(Touch(f"{kind}.day", f"{kind}:{value}", DAY, at, sums, me))
-    if o.merchant:
-        touches.append(Touch("merchant.month", f"m:{o.platform}:{o.merchant}", MONTH, at, sums, me))
+    touches = [Touch("account.month", f"a:{me}", MONTH, at, sums)]
+    if o.kind or o.points:
+        # What a shop reports about an order (that it left) says nothing about what people share.
+        touches += [Touch(f"{kind}.month", f"{kind}:{value}", MONTH, at, sums, me) for kind, value in o.entities.items()]
+    if o.kind:
+        touches.append(Touch("acts.all", f"k:{o.platform}", MONTH, at, sums))
+        touches.append(Touch("acts.kind", f"k:{o.platform}:{o.kind}", MONTH, at, sums))
+        if o.merchant:
+            touches.append(Touch("merchant.month", f"m:{o.platform}:{o.merchant}", MONTH, at, sums, me))
+    elif o.points < 0:
+        touches.append(Touch("acts.all", f"k:{o.platform}", MONTH, at, (0.0, *sums[1:])))
     if o.shipped or o.returns:
         touches += _assets(o)
-    if o.evidence:
-        touches += [Touch(f"evidence.{i}", f"e:{text}", QUARTER, at, sums, f"{o.platform}:{me}") for i, text in enumerate(o.evidence)]
+    if o.waybills:
+        touches += [Touch(f"waybill.{i}", f"w:{text}", QUARTER, at, sums, f"{o.platform}:{me}") for i, text in enumerate(o.waybills)]
     if o.points > 0:
         touches += _earning(o, sums)
     return touches
@@ -52,26 +58,47 @@ def _sums(o: Observation, *, young: bool) -> Sums:
 
 def _earning(o: Observation, sums: Sums) -> list[Touch]:
     """Only what earns: here the cost is, and here is what may be lost."""
-    at, me = o.at, o.account_id
-    touches = [Touch("behaviour.week", f"b:{o.platform}:{o.shape}:{o.points}", WEEK, at, sums, me)]
-    if PATH_FROM <= o.account.events < MAX_PATH:
-        touches.append(Touch("path.week", f"p:{path_after(o.account, o.step)}", WEEK, at, sums, me))
-    if o.money:
-        touches.append(Touch("amount.month", f"t:{me}:{o.money:.0f}", MONTH, at, sums))
+    at, me, account = o.at, o.account_id, o.account
+    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums)]
+    touches += [Touch(f"{kind}.day", f"{kind}:{value}", DAY, at, sums, me) for kind, value in o.entities.items() if kind in STRONG]
+    behaviour = f"{o.platform}:{o.thing or o.shape}:{o.packaging}"
+    touches.append(Touch("behaviour.week", f"b:{behaviour}", WEEK, at, sums, me))
+    if o.merchant and sum(account.acts) < DEBUT:
+        touches.append(Touch("debut.week", f"d:{behaviour}", WEEK, at, sums, me))
+    if PATH_FROM <= account.events < MAX_PATH:
+        touches.append(Touch("path.week", f"p:{path_after(account, o.step)}", WEEK, at, sums, me))
+    if o.thing:
+        # One wallet for several accounts is one buyer.
+        touches.append(Touch("same.week", f"r:{o.entities.get('payment') or me}:{o.thing}", WEEK, at, sums))
     if o.merchant:
-        touches.append(Touch("pair.month", f"ma:{o.platform}:{o.merchant}:{me}", MONTH, at, sums))
-        best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity))
-        if best.certificate:
-            touches.append(Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me))
-            touches.append(Touch("certificate.week", f"c:{best.certificate}", WEEK, at, sums, best.sku))
+        touches += _bought(o, sums)
+    if o.stem:
+        touches.append(Touch("stem.month", f"n:{o.stem}", MONTH, at, sums, me))
+    if o.evidence:
+        touches += [Touch(f"evidence.{i}", f"e:{text}", QUARTER, at, sums, f"{o.platform}:{me}") for i, text in enumerate(o.evidence)]
     if o.returns and (station := o.returns[0].station):
         touches.append(Touch("station.month", f"st:{station}", MONTH, at, sums, me))
-        touches.append(Touch("station.hour", f"sh:{station}:{at // HOUR % 24}", MONTH, at, sums, me))
+        touches.append(Touch("station.block", f"sh:{station}:{at // BLOCK % BLOCKS}", MONTH, at, sums, me))
+        touches.append(Touch("block.month", f"sh:{at // BLOCK % BLOCKS}", MONTH, at, sums))
+        touches.append(Touch("block.all", "sh", MONTH, at, sums))
         touches.append(Touch("station.pair", f"sa:{station}:{me}", MONTH, at, sums))
-    if o.attendant:
-        touches.append(Touch("attendant.month", f"at:{o.attendant}", MONTH, at, sums, me))
+        if o.attendant:
+            touches.append(Touch("attendant.month", f"at:{o.attendant}", MONTH, at, sums, me))
+            touches.append(Touch("attendant.pair", f"aa:{o.attendant}:{me}", MONTH, at, sums))
     touches += [Touch(f"tag.{i}", f"g:{tag}", MONTH, at, sums, me) for i, tag in enumerate(o.tags[:2])]
     return touches
+
+
+def _bought(o: Observation, sums: Sums) -> list[Touch]:
+    at, me = o.at, o.account_id
+    # A shipment that earns has the merchant of its order, and no lines.
+    best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity), default=None)
+    if best is not None and best.certificate:
+        return [
+            Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me),
+            Touch("certificate.month", f"c:{best.certificate}", MONTH, at, sums, best.category),
+        ]
+    return []
 
 
 def _assets(o: Observation) -> list[Touch]:
@@ -89,10 +116,10 @@ def by_slot(touches: Sequence[Touch], counts: Sequence[Count]) -> Mapping[str, C
     return {touch.slot: count for touch, count in zip(touches, counts, strict=True)}
 
 
-def aftermath(touches: Sequence[Touch], *, suspicion: float) -> list[Touch]:
-    """What a verdict adds: the suspicion that the event itself raised (0 to 1), to its account and to all that it shares with others.
+def aftermath(touches: Sequence[Touch], *, odds: float) -> list[Touch]:
+    """What a verdict adds: the suspicion (nats) that the event itself raised, to its account and to all that it shares with others.
 
-    `suspicion` leaves out what was inherited, so that it does not feed itself. Add it after the verdict, with the next round trip.
+    `odds` leaves out what was inherited, so that it does not feed itself. Add it after the verdict, with the next round trip.
     """
-    adds = (*NOTHING[:3], suspicion, *NOTHING[4:])
+    adds = (*NOTHING[:3], odds, *NOTHING[4:])
     return [Touch(t.slot, t.key, t.window, t.at, adds) for t in touches if t.slot in SUSPECTS or t.slot == "account.month"]

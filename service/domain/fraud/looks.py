@@ -1,0 +1,150 @@
+"""How strongly each signal sees what it is for: 0, ¼, ½, ¾ or 1, from the features of one event."""
+
+from typing import Final
+
+from service.domain.fraud.features import Features
+from service.domain.fraud.norms import surprise
+from service.domain.fraud.windows import HOUR, MAX_MEMBERS
+
+_HARDLY_LESS: Final = -0.35
+"""Doublings below the usual rate: a fifth is lost at the cap."""
+_ORDERS: Final = frozenset({"mixed", "pure"})
+_BOUGHT: Final = _ORDERS | {"choice"}
+
+
+def stepped(value: float, quarter: float, half: float, three: float, whole: float) -> float:
+    """¼ from `quarter` on, ½ from `half` on, and so forth; thresholds ascend."""
+    if value < quarter:
+        return 0.0
+    if value < half:
+        return 0.25
+    return 0.5 if value < three else 0.75 if value < whole else 1.0
+
+
+def unusual(spreads: float) -> float:
+    """By distance from the median in spreads to the 95th percentile. Were logarithms normal, 1½ would be 1 of 150, 2 1 of 2,000."""
+    return 0.0 if spreads < 1.5 else stepped(spreads, 1.5, 2, 3, 4)
+
+
+def surprising(nats: float) -> float:
+    """By surprise: odds of 20, 150, 3,000, 160,000 to 1."""
+    return 0.0 if nats < 3 else stepped(nats, 3, 5, 8, 12)
+
+
+def soon(seconds: int, quarter: int, half: int, three: int, whole: int) -> float:
+    """The sooner the stronger; thresholds descend. Negative seconds: never."""
+    return (
+        0.0
+        if seconds < 0 or seconds > quarter
+        else 0.25
+        if seconds > half
+        else 0.5
+        if seconds > three
+        else 0.75
+        if seconds > whole
+        else 1.0
+    )
+
+
+def same_path(f: Features) -> float:
+    """Many accounts with one path: more than is usual at this step, or surprisingly new ones."""
+    return min(max(unusual(f.path_spreads), surprising(f.path_nats)), stepped(f.path_accounts, 3, 4, 6, 10))
+
+
+def same_behaviour(f: Features) -> float:
+    """Of a shop's till and of a lesson everybody is a customer: there, what many do says nothing."""
+    most = 10**9 if f.act in _BOUGHT else MAX_MEMBERS
+    return surprising(f.behaviour_nats) if 4 <= f.behaviour_accounts < most else 0.0
+
+
+def crowd(spreads: float, accounts: int) -> float:
+    """How many accounts share a thing; two are a couple."""
+    return unusual(spreads) if accounts >= 3 else 0.0
+
+
+def young_company(f: Features) -> float:
+    """A family signs up together: below what many share here, new accounts are little surprise."""
+    return min(surprising(f.shared_nats), 0.25 if f.shared_spreads < 1 else 0.5 if f.shared_spreads < 1.5 else 1.0)
+
+
+def young_ring(f: Features) -> float:
+    """A ring whose points were earned while its accounts were new."""
+    return min(stepped(f.ring_size, 3, 5, 8, 12), stepped(f.ring_young, 0.5, 0.7, 0.8, 0.9), max(0.25, unusual(f.ring_spreads)))
+
+
+def impossible(f: Features) -> float:
+    """One box among many may have been lost sight of; all of an event's boxes were not."""
+    if not f.impossible_assets:
+        return 0.0
+    share = f.impossible_assets / f.assets
+    return 0.25 if share < 0.3 else 0.5 if share < 0.6 else 0.75 if f.impossible_assets == 1 else 1.0
+
+
+def other_hands(f: Features) -> float:
+    """Soon after device and region changed together, and busy: moving house is neither."""
+    near = soon(f.moved_s, 72 * HOUR, 48 * HOUR, 24 * HOUR, 6 * HOUR)
+    busy = max(unusual(f.hour_spreads), surprising(f.awake_nats))
+    return min(near, 0.25) if not busy else near
+
+
+def same_debut(f: Features) -> float:
+    """One product is what many accounts begin with, while few others buy it."""
+    return min(surprising(f.debut_nats), stepped(f.debut_accounts, 3, 5, 8, 12))
+
+
+def hugging(f: Features) -> float:
+    """An order that just reaches the cap, by many pieces of a thing: by chance, full orders lie far above it and are of one dear thing."""
+    if f.order_doublings < _HARDLY_LESS:
+        return 0.0
+    again = stepped(f.full, 2, 3, 4, 5) if f.full_doublings > _HARDLY_LESS else 0.0
+    return min(1.0, max(again, stepped(f.quantity, 4, 6, 10_000, 10_000) + again))
+
+
+def split(f: Features) -> float:
+    """One product, again and again, for more than one order can earn, and each time below that: who buys dear things loses at the cap."""
+    if f.gain_doublings < -0.5:
+        return 0.0
+    return min(stepped(f.same_caps, 0.8, 1.2, 1.8, 2.5), stepped(f.same_events, 2, 3, 4, 5))
+
+
+def choice_again(f: Features) -> float:
+    """One thing ordered again and again for the sake of its packaging."""
+    return stepped(f.same_events, 2, 3, 4, 6) if f.act == "choice" else 0.0
+
+
+def own_buyers(f: Features) -> float:
+    """Few customers for a shop of this program, and nearly all of them new."""
+    return min(surprising(f.merchant_nats), stepped(-f.merchant_spreads, 0.8, 1, 1.2, 1.4)) if f.merchant_accounts >= 3 else 0.0
+
+
+def one_sided(f: Features) -> float:
+    """Of orders more is asked: some people buy only what is certified."""
+    if f.act in _ORDERS:
+        return stepped(f.act_nats, 5, 8, 11, 15)
+    return surprising(f.act_nats)
+
+
+def broken_choice(f: Features) -> float:
+    """Of ten choices one may be shipped otherwise by mistake; by surprise beyond that."""
+    return stepped(surprise(f.broken, f.chosen, 0.1), 2, 4, 6, 9) if f.broken >= 2 else 0.0
+
+
+def foreign_parcels(f: Features) -> float:
+    """Parcels of others in one return: a neighbour takes one along."""
+    return stepped(f.foreign_parcels, 1, 2, 3, 5)
+
+
+def hops(f: Features) -> float:
+    """From an address that many use it may be a VPN, whose ends are anywhere."""
+    strength = stepped(f.hops, 1, 2, 3, 5)
+    return min(strength, 0.25) if f.station_s < 0 and f.ip_accounts >= 4 else strength
+
+
+def stem(f: Features) -> float:
+    """A batch of devices has an owner for each; invented ones have the same few."""
+    return stepped(f.stem_events - f.stem_accounts, 2, 3, 5, 8) if f.stem_accounts < MAX_MEMBERS else 0.0
+
+
+def odd_hour(f: Features) -> float:
+    """One of 40, 80, 150, 300 events of the station."""
+    return stepped(1 / max(f.hour_share, 1e-6), 40, 80, 150, 300)
