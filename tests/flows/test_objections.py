@@ -13,11 +13,12 @@ from service.flows import fraud_retention, links, objections
 from service.flows.approvals import approve_event
 from service.flows.settle import settle_due
 from service.projection import Projection
+from tests import fraud_cases
 from tests.adjusting import CHANGE, balances, operator, unharmed
 from tests.flows.test_erase import erase, finish
 from tests.flows.test_locks import blocked
 from tests.reviewing import event_of, hold, reject, states
-from tests.worlds import World, order_paid
+from tests.worlds import World, order_paid, refund
 
 TERMS = fraud_retention.Terms(verdicts=400, attributes=400)
 
@@ -160,6 +161,58 @@ async def test_an_erasure_waits_for_whoever_objects(world: World, bought: dict[s
     assert await world.rows("SELECT FROM fraud_objection") == []
     with pytest.raises(NotFound):
         await make(world, bought)
+
+
+# As cases are really decided
+
+
+async def test_what_a_case_rejected_is_given_back_less_what_was_refunded(world: World, projection: Projection) -> None:
+    await world.campaign(code="goods")
+    await world.credit(paid := order_paid("c", quantity=3))
+    case = await hold(world, paid["id"])
+    await world.credit(refund(paid, "r", 1))
+    rejecter, other = await operator(world), await operator(world)
+    await fraud_cases.decide(world, case, "reject", by=rejecter)
+    assert await fraud_cases.carry_out(world, case, projection) == 1
+    await make(world, paid)
+    with pytest.raises(InvalidState):
+        await answer(world, paid, "upheld", by=rejecter)
+    await answer(world, paid, "upheld", by=other)
+    assert await balances(world) == {"c": (20, 0)}
+    assert await fraud_cases.labels(world) == [False]
+    await fraud_cases.sound(world)
+
+
+async def test_what_an_objection_let_go_is_decided_for_its_case_too(world: World, projection: Projection) -> None:
+    await world.campaign(code="goods")
+    paid = [order_paid("c"), order_paid("d")]
+    for one in paid:
+        await world.credit(one)
+    case = await hold(world, *(one["id"] for one in paid))
+    await make(world, paid[0])
+    by = await operator(world)
+    await answer(world, paid[0], "upheld", by=by)
+    await fraud_cases.past_deadline(world)
+    await fraud_cases.sweep(world, projection)
+    assert await fraud_cases.states(world, case) == {paid[0]["id"]: "approved", paid[1]["id"]: "released"}
+    assert await fraud_cases.status(world, case) == "closed"
+    await settle(world, projection)
+    assert await balances(world) == {"c": (10, 0), "d": (10, 0)}
+    await fraud_cases.sound(world)
+
+
+async def test_what_a_decision_is_about_is_not_let_go_beside_it(world: World, projection: Projection) -> None:
+    await world.campaign(code="goods")
+    await world.credit(paid := order_paid("c"))
+    case = await hold(world, paid["id"])
+    await make(world, paid)
+    await fraud_cases.decide(world, case, "reject", by=await operator(world))
+    with pytest.raises(InvalidState, match="carried out"):
+        await answer(world, paid, "upheld", by=await operator(world))
+    assert await fraud_cases.carry_out(world, case, projection) == 1
+    await answer(world, paid, "upheld", by=await operator(world))
+    assert await balances(world) == {"c": (10, 0)}
+    await fraud_cases.sound(world)
 
 
 # Links
