@@ -1,124 +1,21 @@
-"""Persons under review, over HTTP: what they and their platform see, objections, who answers them, and the statistics."""
+"""Objections over HTTP: who may make one to what, who answers it, and what follows."""
 
-from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 from litestar import Litestar
 
-from service.flows import administer
-from tests.api.operators import _token
 from tests.api.test_adjustments import available, problem
 from tests.deliveries import Shop
-from tests.reviewing import REASONS, SOFT, event_of, hold, reject, states, verdict
-from tests.sealer import SEALER
-from tests.worlds import World, now, order_paid, refund
-
-SAID = {"text": "It was my birthday.\nWe all bought soap."}
+from tests.objecting import SAID, answer_it, bought, listed, number_of, object_to, open_shop, review
+from tests.reviewing import event_of, hold, reject, states
+from tests.worlds import refund
 
 
 @pytest.fixture
 async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
-    """Operators analyst, fraud and second (of fraud); tokens of the consumers ada and bob of the shop, ada of the market."""
-    made = await Shop(app, client, World(app.state.resources.pool)).found()
-    async with made.world.pool.acquire() as conn:
-        for name, role in (("fraud", "fraud"), ("second", "fraud"), ("analyst", "analyst"), ("campaigns", "campaigns")):
-            made.tokens[name] = await _token(conn, name, role, made.world.program)
-        for platform, consumer in (("shop", "ada"), ("shop", "bob"), ("market", "ada")):
-            made.tokens[f"{consumer} of {platform}"] = await administer.consumer_token(
-                conn, sealer=SEALER, platform=platform, consumer=consumer, scope="balance:read", ttl=timedelta(hours=1)
-            )
-        made.tokens["ada who spends"] = await administer.consumer_token(
-            conn, sealer=SEALER, platform="shop", consumer="ada", scope="redeem", ttl=timedelta(hours=1)
-        )
-    return made
-
-
-async def bought(
-    shop: Shop, consumer: str = "ada", *, quantity: int = 1, order: str | None = None, platform: str = "shop"
-) -> dict[str, Any]:
-    paid = order_paid(consumer, quantity=quantity, order=order)
-    await shop.world.credit(paid, platform)
-    return paid
-
-
-async def number_of(shop: Shop, name: str) -> int:
-    (row,) = await shop.world.rows("SELECT id FROM operator WHERE email = $1", f"{name}@example.com")
-    return int(row["id"])
-
-
-async def review(shop: Shop, who: str = "ada of shop", path: str = "/v1/me/activity") -> Any:
-    """Of the newest event."""
-    answer = await shop.call("GET", path, who)
-    assert answer.status_code == 200, answer.text
-    return answer.json()["items"][0].get("review")
-
-
-async def object_to(shop: Shop, id_: str, who: str = "ada of shop", body: Any = SAID) -> httpx.Response:
-    path = f"/v1/me/events/{id_}/objection" if " of " in who else f"/v1/consumers/ada/events/{id_}/objection"
-    return await shop.call("POST", path, who, json=body)
-
-
-async def listed(shop: Shop, who: str = "fraud", **search: Any) -> list[dict[str, Any]]:
-    answer = await shop.call("GET", "/v1/fraud/objections", who, params=search)
-    assert answer.status_code == 200, answer.text
-    items: list[dict[str, Any]] = answer.json()["items"]
-    return items
-
-
-async def answer_it(shop: Shop, state: str, who: str = "fraud", text: str = "We have looked.", id_: str | None = None) -> httpx.Response:
-    id_ = id_ or (await listed(shop))[0]["id"]
-    return await shop.call("POST", f"/v1/fraud/objections/{id_}/answer", who, json={"state": state, "answer": text})
-
-
-# What they see
-
-
-async def test_a_person_sees_a_hold_its_deadline_and_soft_reasons(shop: Shop) -> None:
-    paid = await bought(shop)
-    assert await review(shop) is None
-    await hold(shop.world, paid["id"])
-    seen = await review(shop)
-    assert seen | {"since": "", "until": ""} == {"state": "held", "since": "", "until": "", "reasons": SOFT, "objection": None}
-    assert seen["since"] < seen["until"]
-    assert await review(shop, "shop", "/v1/consumers/ada/activity") == seen
-    assert (await shop.call("GET", f"/v1/events/{paid['id']}", "shop")).json()["review"] == seen
-    assert (await shop.call("GET", "/v1/events", "shop")).json()["items"][0]["review"] == seen
-    text = (await shop.call("GET", "/v1/me/activity", "ada of shop")).text
-    for reason in REASONS:
-        assert str(reason["sentence"]) not in text
-        assert str(reason["signal"]) not in text
-
-
-@pytest.mark.parametrize(("state", "shown"), [("released", True), ("approved", True), ("voided", False), ("settled", False)])
-async def test_what_came_of_it_is_told_and_nothing_of_what_changed_nothing(shop: Shop, state: str, shown: bool) -> None:  # noqa: FBT001
-    paid = await bought(shop)
-    await hold(shop.world, paid["id"])
-    await shop.world.rows(
-        """UPDATE fraud_case_event SET state = $1, deadline = NULL, at_deadline = NULL,
-                  decided_at = CASE WHEN $1 = 'settled' THEN NULL ELSE held_at + interval '1 hour' END""",
-        state,
-    )
-    seen = await review(shop)
-    assert (seen is not None) == shown
-    if shown:
-        (row,) = await shop.world.rows("SELECT decided_at FROM fraud_case_event")
-        assert (seen["state"], seen["until"]) == (state, None)
-        assert seen["since"][:19] == row["decided_at"].isoformat()[:19]
-
-
-async def test_who_does_not_know_the_person_sees_no_review(shop: Shop) -> None:
-    """A shop reports what came back; it counts for somebody whom it does not know (any more)."""
-    await shop.world.campaign(code="back", action="return", award={"kind": "fixed", "points": 5})
-    await shop.world.rows("UPDATE program SET return_window_days = NULL")
-    back = {"id": "r-1", "type": "packaging.returned", "occurred_at": now(), "consumer": "ada"}
-    assert (await shop.world.credit(back | {"returns": [{"class": "reused_carton", "quantity": "1"}]}))["points"] == 5
-    await hold(shop.world, "r-1")
-    assert (await shop.call("GET", "/v1/events/r-1", "shop")).json()["review"]["state"] == "held"
-    await shop.world.rows("UPDATE consumer_reference SET platform = $1", shop.world.platforms["market"].platform)
-    found = (await shop.call("GET", "/v1/events/r-1", "shop")).json()
-    assert (found["status"], "review" in found) == ("held", False)
+    return await open_shop(app, client)
 
 
 # Objecting
@@ -372,42 +269,3 @@ async def test_the_list_has_open_ones_first_page_by_page(shop: Shop) -> None:
     rest = (await shop.call("GET", "/v1/fraud/objections", params={"limit": 3, "cursor": first["next_cursor"]})).json()
     assert [item["event"] for item in first["items"] + rest["items"]] == expected
     assert rest["next_cursor"] is None
-
-
-# Statistics, export
-
-
-async def test_campaigns_count_what_is_held_and_rejected_of_theirs(shop: Shop) -> None:
-    held, gone, honest = await bought(shop), await bought(shop), await bought(shop)
-    elsewhere = await bought(shop, platform="market")
-    await hold(shop.world, held["id"], gone["id"])
-    await hold(shop.world, elsewhere["id"], platform="market")
-    await reject(shop.world, gone, by=await number_of(shop, "fraud"))
-    assert honest["id"] not in (held["id"], gone["id"])
-    found = (await shop.call("GET", "/v1/campaigns/goods/statistics")).json()
-    assert (found["totals"]["held"], found["totals"]["rejected"], found["totals"]["events"]) == (2, 1, 4)
-    assert [(e["platform"], e["held"], e["rejected"]) for e in found["by_platform"]] == [("market", 1, 0), ("shop", 1, 1)]
-    assert [sum(e[name] for e in found["series"]) for name in ("held", "rejected")] == [2, 1]
-    past = (await shop.call("GET", "/v1/campaigns/goods/statistics", params={"to": "2020-01-01T00:00:00Z"})).json()
-    assert (past["totals"]["held"], past["totals"]["rejected"]) == (0, 0)
-    other = (await shop.call("GET", "/v1/campaigns/refills/statistics")).json()
-    assert (other["totals"]["held"], other["totals"]["rejected"]) == (0, 0)
-    await object_to(shop, held["id"])
-    assert (await answer_it(shop, "upheld")).status_code == 200
-    assert (await shop.call("GET", "/v1/campaigns/goods/statistics")).json()["totals"]["held"] == 1
-
-
-async def test_an_export_has_verdicts_reviews_and_what_was_said(shop: Shop) -> None:
-    paid, shadowed = await bought(shop), await bought(shop)
-    await hold(shop.world, paid["id"])
-    await verdict(shop.world, await event_of(shop.world, paid["id"]), outcome=1)
-    await verdict(shop.world, await event_of(shop.world, shadowed["id"]), enforced=False)
-    await object_to(shop, paid["id"])
-    await answer_it(shop, "refused", text="No.")
-    events = {e["id"]: e for e in (await shop.call("GET", "/v1/consumers/ada/export", "shop")).json()["events"]}
-    assert [v["outcome"] for v in events[paid["id"]]["verdicts"]] == ["held"]
-    assert (events[shadowed["id"]]["verdicts"], events[shadowed["id"]]["review"]) == ([], None)
-    exported = events[paid["id"]]["review"]
-    assert (exported["state"], exported["reasons"], exported["objection"]["text"], exported["objection"]["answer"]) == (
-        "held", SOFT, SAID["text"], "No.",
-    )  # fmt: skip

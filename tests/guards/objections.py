@@ -67,6 +67,6 @@ OBJECTIONS: Final = (
         changes=(
             Change(FLOW, "    if await vault.is_erased(connection, event.account, event.platform):\n", "    if not event.account:\n"),
         ),
-        tests=(f"{FLOWS}test_nothing_is_given_back_to_who_was_erased",),
+        tests=("tests/flows/test_fraud_retention.py::test_nothing_is_given_back_to_who_was_erased",),
     ),
 )

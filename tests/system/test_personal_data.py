@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 
 from service.flows import administer
 from service.settings import Settings
-from tests import deliveries
+from tests import deliveries, reviewing
 from tests.adjusting import set_policy
 from tests.api.operators import _token
 from tests.flows.test_packaging import asset, fulfilled, paid, returned, wrong
@@ -45,8 +45,14 @@ FREE = {
 }
 PLACE, WEIGHED = "Ockham Park, Gate 7", "weighed by the gardener"
 """Of operators: where a station is; what a platform notes about its plastics, which nobody can remove (docs/plastics.md)."""
-SAID = {"reason": "sorry that Ada's lamp broke", "note": "Ada shouted in 1852", "message": "to Ada from her twin"}
-"""What operators and consumers write when points move by hand."""
+SAID = {
+    "reason": "sorry that Ada's lamp broke",
+    "note": "Ada shouted in 1852",
+    "message": "to Ada from her twin",
+    "objection": "Ada had a birthday in December",
+    "answer": "Ada's cake was looked at",
+}
+"""What operators and consumers write when points move by hand, or are held."""
 ORDERED = "cart-of-ada-1852"
 """A platform's own name for what a consumer spends."""
 VOUCHER = "FILM-FOR-ADA-7Q2M"
@@ -62,6 +68,8 @@ ALLOWED = {
     SAID["reason"]: {("adjustment", "reason"), ("transfer", "reason")},
     SAID["note"]: {("adjustment", "note")},
     SAID["message"]: {("transfer", "reason")},
+    SAID["objection"]: {("fraud_objection", "text")},
+    SAID["answer"]: {("fraud_objection", "answer")},
     ORDERED: {("redemption", "reference"), ("idempotent_request", "answer")},
     **{key: {("event", "facts"), ("parked", "facts")} for key in [*FREE.values(), *PLAIN.values()]},
 }
@@ -325,6 +333,25 @@ async def plant_points(run: Run) -> None:
             assert answer.status_code == (201 if n < len(good) else 422), answer.text
 
 
+async def plant_objections(run: Run) -> None:
+    """What the person says against two holds; one of them is answered."""
+    for n in range(2):
+        paid = bought(REFERENCE)
+        assert (await run.call("POST", "/v1/events", paid)).status_code == 201
+        await reviewing.hold(run.world, paid["id"])
+        path, said = f"/v1/me/events/{quote(paid['id'], safe='')}/objection", {"text": SAID["objection"]}
+        for bad in ({"text": f"{PLAIN['name']}\u0000"}, {"text": PLAIN}, {"text": PLAIN["email"] * 200}):
+            assert (await run.call("POST", path, bad, by="consumer")).status_code == 422
+        for process in (0, 1):
+            assert (await run.call("POST", path, said, by="consumer", process=process)).status_code == 201
+        assert (await run.call("POST", path, {"text": PLAIN["phone"]}, by="consumer")).status_code == 409
+        assert (await run.call("POST", f"/v1/me/events/{quote(PLAIN['email'])}/objection", said, by="consumer")).status_code == 404
+        event = (await reviewing.event_of(run.world, paid["id"]))["number"]
+        if n == 0:
+            answer = {"state": "refused", "answer": SAID["answer"]}
+            assert (await run.call("POST", f"/v1/fraud/objections/{event}/answer", answer, by="admin")).status_code == 200
+
+
 async def plant_spending(run: Run) -> None:
     """Points that are spent, by the platform and by the person; a code of a reward; two names of one person in one purse."""
     bought: list[tuple[str, str, Any]] = [
@@ -429,6 +456,7 @@ async def plant(run: Run) -> None:
 
     await plant_packaging(run)
     await plant_points(run)
+    await plant_objections(run)
     await plant_spending(run)
 
     path = f"/v1/consumers/{REFERENCE}"
