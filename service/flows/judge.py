@@ -207,7 +207,8 @@ class Judging:
                     caps += campaign.body.caps.order
         certificates: dict[str, str] = {} if w.certificates is None else json.loads(w.certificates)
         return Case(
-            event=event, number=w.event, platform=w.platform_code, account=w.account, points=w.points, received_at=w.received_at,
+            event=event, number=w.event, platform=w.platform_code, account=w.account, points=w.points, replaced=w.replaced,
+            received_at=w.received_at,
             certificates=certificates, most=caps, **({} if known is None else {"kinds": known.activity_kinds}),
         )  # fmt: skip
 

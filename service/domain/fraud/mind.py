@@ -24,6 +24,7 @@ class Case(Struct, frozen=True, kw_only=True):
     platform: str
     account: int
     points: int
+    replaced: int = 0
     received_at: datetime
     certificates: Mapping[str, str]
     most: int = 0
@@ -46,7 +47,8 @@ class Mind:
         key = (case.platform, getattr(event, "order_id", None) or "")
         o = observe(cast("Event", event), Context(
             number=case.number, platform=case.platform, account=account, account_id=case.account, points=case.points,
-            received_at=case.received_at, hash_key=self._hash_key, certificates=case.certificates, order=self._orders.get(key),
+            replaced=case.replaced, received_at=case.received_at, hash_key=self._hash_key, certificates=case.certificates,
+            order=self._orders.get(key),
             most=case.most, kinds=case.kinds,
         ))  # fmt: skip
         judged = self.pipeline.judge(o)
