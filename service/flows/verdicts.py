@@ -90,6 +90,7 @@ def case_of(w: Waiting, catalogue: Catalogue, program: int) -> tuple[StoredEvent
     certificates: dict[str, str] = {} if w.certificates is None else json.loads(w.certificates)
     facts = Facts(
         number=w.event, platform=w.platform_code, account_id=w.account, opened_at=event.occurred_at, points=w.points,
+            replaced=w.replaced,
         received_at=w.received_at, certificates=certificates, most=caps, kinds={} if known is None else known.activity_kinds,
     )  # fmt: skip
     return event, facts

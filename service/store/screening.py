@@ -58,6 +58,8 @@ class Waiting(Struct, frozen=True, kw_only=True):
     facts: str
     received_at: datetime
     points: int
+    replaced: int
+    """Points that it took back while it earned."""
     certificates: str | None
     """JSON: line → certificate."""
     hint: int = 0
@@ -101,7 +103,8 @@ def _waiting(r: Record, points: int | None = None) -> Waiting:
         points = r["change"] if r["awarded"] is None else r["awarded"]
     return Waiting(
         bucket=r["bucket"], account=r["account"], event=r["event"], platform=r["platform"], platform_code=r["platform_code"], type=r["type"],
-        facts=r["facts"], received_at=r["received_at"], points=points, certificates=r["certificates"], hint=r["hint"],
+        facts=r["facts"], received_at=r["received_at"], points=points, replaced=max(0, (r["awarded"] or 0) - r["change"]) if points > 0 else 0,
+        certificates=r["certificates"], hint=r["hint"],
     )  # fmt: skip
 
 

@@ -221,3 +221,14 @@ def test_a_shipment_that_earns_has_its_orders_merchant_and_no_lines() -> None:
     assert (o.merchant, o.lines) == ("m-1", ())
     assert "device.month" in slots
     assert "sku.week" not in slots
+
+
+def test_a_shipment_that_stands_in_place_of_a_choice_earns_once() -> None:
+    windows = MemoryWindows()
+    choice, shipment = observation(points=20), observation(points=20, replaced=20)
+    for o in (choice, shipment):
+        touches = keys_of(o, young_s=DAY)
+        counts = by_slot(touches, windows.add(touches))
+    assert counts["account.month"].points == 20
+    assert counts["account.month"].reversed == 0
+    assert {touch.slot for touch in keys_of(shipment, young_s=DAY)} > {"behaviour.week"}, "it is judged all the same"

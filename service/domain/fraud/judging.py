@@ -27,6 +27,8 @@ class Facts(Struct, frozen=True, kw_only=True):
     points: int
     """What it would earn; negative: what it takes back."""
     received_at: datetime
+    replaced: int = 0
+    """Points that it took back while it earned: those of the choice at checkout that a shipment stands in place of."""
     certificates: Mapping[str, str] = {}
     """Of lines that earn as certified, by the line's id."""
     most: int = 0
@@ -69,7 +71,7 @@ class Judging:
         order = event.order_id
         o = observe(event, Context(
             number=facts.number, platform=facts.platform, account=account, account_id=id_, points=facts.points,
-            received_at=facts.received_at, hash_key=self._hash_key, certificates=facts.certificates,
+            replaced=facts.replaced, received_at=facts.received_at, hash_key=self._hash_key, certificates=facts.certificates,
             order=None if order is None else orders.get(facts.platform, order), most=facts.most, kinds=facts.kinds,
         ))  # fmt: skip
         accounts[id_] = after(account, o.step)

@@ -69,6 +69,8 @@ class Context(Struct, frozen=True, kw_only=True):
     points: int
     """What it would earn; negative: what it takes back."""
     received_at: datetime
+    replaced: int = 0
+    """Points that it took back while it earned: those of the choice at checkout that a shipment stands in place of."""
     hash_key: bytes = b"\0"
     """For what is hashed here: assets, waybills, evidence, tags. At most 64 bytes."""
     certificates: Mapping[str, str] = {}
@@ -93,6 +95,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     delay_s: int
     """From happening to arriving."""
     points: int
+    replaced: int = 0
     age_s: int
     """Of the account, when it happened."""
     most: int = 0
@@ -160,7 +163,7 @@ def observe(event: Event, context: Context) -> Observation:
     tags = [f"{name}={value}" for name, value in attributes.items() if name not in _KNOWN and isinstance(value, str | int)]
     return Observation(
         number=context.number, platform=context.platform, account_id=context.account_id, account=context.account, type=event.TYPE,
-        at=at, delay_s=int(context.received_at.timestamp()) - at, points=context.points, most=context.most,
+        at=at, delay_s=int(context.received_at.timestamp()) - at, points=context.points, replaced=context.replaced, most=context.most,
         age_s=max(0, at - context.account.opened_at),
         entities=entities, region=region[:64] if isinstance(region, str) else "", order=event.order_id or "",
         order_age_s=-1 if order is None else max(0, at - order.at), attendant=attendant[:64] if isinstance(attendant, str) else "",

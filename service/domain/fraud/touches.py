@@ -50,7 +50,7 @@ def keys_of(o: Observation, *, young_s: int) -> list[Touch]:
 
 
 def _sums(o: Observation, *, young: bool) -> Sums:
-    earned, back = max(o.points, 0), max(-o.points, 0)
+    earned, back = max(o.points - o.replaced, 0), max(-o.points, 0)
     returned = sum(item.quantity for item in o.returns)
     shipped = len(o.shipped) or o.parcels
     return (1.0, earned, earned if young else 0.0, 0.0, back, o.money, shipped, returned, earned if o.activity else 0.0)
