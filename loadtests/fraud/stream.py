@@ -38,7 +38,7 @@ def observations(traffic: Iterable[tuple[Sent, Label]]) -> Iterator[tuple[Observ
         ))  # fmt: skip
         accounts[key] = id_, after(account, o.step)
         if o.type == "order.paid":
-            orders[order_key] = OrderBefore(at=o.at, entities=o.entities, merchant=o.merchant)
+            orders[order_key] = OrderBefore(at=o.at, entities=o.entities, merchant=o.merchant, packaging=o.packaging)
         yield o, label
 
 
