@@ -8,10 +8,10 @@ from msgspec import Struct
 
 from service.domain.fraud.account import Account, evenness, hops, is_steady, moved_at
 from service.domain.fraud.norms import YOUNG, Norms, surprise
-from service.domain.fraud.observation import STRONG, Observation
+from service.domain.fraud.observation import CLOSE, STRONG, Observation
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.touches import YOUNG_MOST_S
-from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, young_nats
+from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, reversals, young_nats
 from service.domain.fraud.windows import DAY, EMPTY, Count
 
 Counts = Mapping[str, Count]
@@ -45,7 +45,6 @@ class Features(Struct, kw_only=True, gc=False):
     path_nats: float = 0
     behaviour_accounts: int = 0
     behaviour_nats: float = 0
-    behaviour_spreads: float = 0
     debut_accounts: int = 0
     debut_nats: float = 0
     same_events: float = 0
@@ -86,6 +85,8 @@ class Features(Struct, kw_only=True, gc=False):
     merchant_spreads: float = 0
     merchant_nats: float = 0
     reversals: int = 0
+    orders: int = 0
+    """That earned."""
     reversal_nats: float = 0
     shared_free: float = 0
     shared_free_nats: float = 0
@@ -140,10 +141,15 @@ class Features(Struct, kw_only=True, gc=False):
 
 
 def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Features:
-    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict.
+    """The features of an event that earns, or that takes points back: of that, only what it says about the orders before.
 
-    What is inherited is not in them: history.inherit adds that.
+    Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict. What is inherited is not in them:
+    history.inherit adds that.
     """
+    if o.points < 0:
+        f = Features(points=o.points, age_days=o.age_s / 86_400, measures={})
+        reversals(f, o.account.reversals + 1, o.account.acts, counts.get("acts.all", EMPTY))
+        return f
     f = Features(points=o.points, age_days=o.age_s / 86_400, act=o.kind, measures={})
     f.young = o.age_s < min(norms.young_s(), YOUNG_MOST_S)
     f.measures[YOUNG] = o.age_s + 1
@@ -168,7 +174,7 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     if account.events in RUSHED_STEPS:
         # The other tail: younger than others were at this step.
         f.rushed_spreads = -measured(f, norms, f"age.{account.events}", o.age_s + 1)
-    for kind in STRONG:
+    for kind in CLOSE:
         count = counts.get(f"{kind}.day")
         if count is not None:
             spreads = measured(f, norms, f"{kind}.day", count.events)
@@ -182,7 +188,6 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
         f.path_spreads = measured(f, norms, f"path.{account.events}", path.members)
     behaviour = counts.get("behaviour.week", EMPTY)
     f.behaviour_accounts, f.behaviour_nats = behaviour.members, young_nats(behaviour, norms)
-    f.behaviour_spreads = measured(f, norms, f"behaviour.{o.kind}", behaviour.members)
     if (debut := counts.get("debut.week")) is not None:
         f.debut_accounts = debut.members
         f.debut_nats = surprise(debut.members, max(behaviour.members, debut.members), norms.young_share())

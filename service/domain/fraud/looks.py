@@ -117,6 +117,11 @@ def own_buyers(f: Features) -> float:
     return min(surprising(f.merchant_nats), stepped(-f.merchant_spreads, 0.8, 1, 1.2, 1.4)) if f.merchant_accounts >= 3 else 0.0
 
 
+def refunds(f: Features) -> float:
+    """More is asked than for other surprises: some people send half of what they try on back."""
+    return stepped(f.reversal_nats, 4, 6, 8, 11)
+
+
 def one_sided(f: Features) -> float:
     """Of orders more is asked: some people buy only what is certified."""
     if f.act in _ORDERS:

@@ -16,6 +16,8 @@ from service.domain.identifiers import canonical_asset, canonical_serial, canoni
 
 STRONG: Final = ("device", "payment", "address")
 """What people share with few; an ip is shared with thousands, a region with millions."""
+CLOSE: Final = ("device", "payment")
+"""What is in one hand at a time: what happens with it on a day was done by few."""
 ENTITIES: Final = (*STRONG, "ip")
 MAX_ITEMS: Final = 8
 """Lines, returns, assets and tags of one event that are looked at: the cost of an event has a bound."""
@@ -193,7 +195,7 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
         for line in event.lines[:MAX_ITEMS]
     )  # fmt: skip
     certified, pure = sum(line.price * line.quantity for line in lines if line.certificate), all(line.certificate for line in lines)
-    best = max(lines, key=_worth, default=OrderLine())
+    best = max(lines, key=worth, default=OrderLine())
     packaging = "" if event.packaging is None else event.packaging.class_ or ""
     sold = f"{best.merchant}/{best.sku}" if best.certificate else "-"
     return {
@@ -204,7 +206,8 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _worth(line: OrderLine) -> tuple[bool, float]:
+def worth(line: OrderLine) -> tuple[bool, float]:
+    """Sorts the lines of an order: what it earns by comes last, and of that what costs most."""
     return bool(line.certificate), line.price * line.quantity
 
 
