@@ -1,6 +1,7 @@
 """`python -m loadtests.fraud`: the fraud checks on simulated traffic. Exit code 0: every bar was met, 1: one was not, 2: wrong usage."""
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from loadtests.fraud.report import BARS, figures, show
 from loadtests.traffic.patterns import PATTERNS
 from loadtests.traffic.simulation import Traffic
 from service.domain.fraud.model import Judge, Model
+from service.domain.fraud.signals import NAMES
 from service.domain.fraud.tuning import Report, Row, tune
 
 TUNING_SEEDS: Final = range(1_000)
@@ -23,6 +25,8 @@ UNKNOWN_RECALL: Final = 0.5
 """The issue's aim for patterns that tuning has not seen."""
 UNKNOWN_ROUNDS: Final = 40
 Labelled = list[tuple[str | None, Row]]
+PARTS: Final = 2
+"""A small world of many patterns has small rings: with half of the patterns and twice the fraud they are four times as large."""
 PASSES: Final = 2
 """Of tuning: what an event inherits depends on the verdicts before it, so that the rows of the tuned model differ from the first ones."""
 
@@ -60,6 +64,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fraud", type=float, default=0.01, help="share of fraudulent points")
     parser.add_argument("--seed", type=int, nargs="+", default=[1_000], help="to evaluate on; 1000 and above")
     parser.add_argument("--tune", type=int, nargs="*", default=[], metavar="SEED", help="fit a model to these first; below 1000")
+    parser.add_argument(
+        "--tune-parts", type=int, default=PARTS, help="each world has one pattern of so many, and so much more fraud of it: larger rings"
+    )
+    parser.add_argument("--cache", type=Path, help="a folder for rows to tune on, between runs; empty it when a check changes")
     parser.add_argument("--passes", type=int, default=PASSES, help="of tuning")
     parser.add_argument("--model", type=Path, help="a model as JSON to start from")
     parser.add_argument("--save", type=Path, help="where the tuned model goes")
@@ -76,17 +84,32 @@ def _start(wanted: argparse.Namespace) -> Model:
     return Model() if wanted.model is None else msgspec.json.decode(wanted.model.read_bytes(), type=Model)
 
 
-def _rows(wanted: argparse.Namespace, model: Model, seeds: Sequence[int], events: int) -> Labelled:
+def _rows(wanted: argparse.Namespace, model: Model) -> Labelled:
+    """What to tune on: every world at its own share of patterns. Nothing is held, so that every score moves as far as it can."""
     rows: Labelled = []
-    for seed in seeds:
-        run(Traffic(events=events, seed=seed, fraud=wanted.fraud), model, rows=rows)
+    for number, seed in enumerate(wanted.tune):
+        rows += _world(wanted, model, seed, number)
+    return rows
+
+
+def _world(wanted: argparse.Namespace, model: Model, seed: int, number: int) -> Labelled:
+    parts = wanted.tune_parts
+    key = f"{seed}-{number}-{parts}-{wanted.tune_events}-{wanted.fraud}-{NAMES}-{msgspec.json.encode(model, order='sorted').decode()}"
+    kept = wanted.cache and wanted.cache / f"{seed}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.rows"
+    if kept and kept.exists():
+        return msgspec.msgpack.decode(kept.read_bytes(), type=Labelled)
+    rows: Labelled = []
+    traffic = Traffic(events=wanted.tune_events, seed=seed, fraud=wanted.fraud * parts, patterns=sorted(PATTERNS)[number % parts :: parts])
+    run(traffic, model, rows=rows, world=number // parts)
+    if kept:
+        kept.write_bytes(msgspec.msgpack.encode(rows))
     return rows
 
 
 def _model(console: Console, wanted: argparse.Namespace) -> Model:
     model = _start(wanted)
     for _ in range(wanted.passes if wanted.tune else 0):
-        model, report = tune([row for _, row in _rows(wanted, model, wanted.tune, wanted.tune_events)], start=model)
+        model, report = tune([row for _, row in _rows(wanted, model)], start=model, share=wanted.fraud)
         _say(console, report)
     if wanted.save is not None:
         wanted.save.write_bytes(msgspec.json.format(msgspec.json.encode(model), indent=1) + b"\n")
@@ -99,15 +122,17 @@ def _unknown(console: Console, wanted: argparse.Namespace) -> dict[str, float]:
     History is what the model that tuning starts from passed on; the hand-made one has seen no labels at all.
     """
     start = _start(wanted)
-    known, others = _rows(wanted, start, wanted.tune, wanted.tune_events), _rows(wanted, start, wanted.seed, wanted.events)
+    known, others = _rows(wanted, start), Labelled()
+    for seed in wanted.seed:
+        run(Traffic(events=wanted.events, seed=seed, fraud=wanted.fraud), start, rows=others)
     recalls: dict[str, float] = {}
     for name in wanted.without:
-        model, _ = tune([row for pattern, row in known if pattern != name], start=start, rounds=UNKNOWN_ROUNDS)
+        model, _ = tune([row for pattern, row in known if pattern != name], start=start, share=wanted.fraud, rounds=UNKNOWN_ROUNDS)
         judge = Judge(model)
         tried = [row for pattern, row in others if pattern == name]
         points = sum(row.points for row in tried)
         if points:
-            held = sum(row.points for row in tried if judge.decide(row.strengths).outcome != "pass")
+            held = sum(row.points for row in tried if judge.decide(row.strengths, kind=row.kind).outcome != "pass")
             recalls[name] = round(held / points, 4)
             console.print(f"left out of tuning: {name}: recall by value {held / points:.3f} of {points:,} points")
     return recalls

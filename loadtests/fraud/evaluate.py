@@ -98,13 +98,14 @@ class _Fate(Struct):
 
 
 def run(
-    traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple[str | None, Row]] | None = None, holds: Holds | None = None,
+    traffic: Iterable[tuple[Sent, Label]], model: Model, *, rows: list[tuple[str | None, Row]] | None = None, world: int = 0,
+    holds: Holds | None = None,
 ) -> Run:  # fmt: skip
     """Judge traffic in order of arrival. `rows` takes what may be tuned on, each with its pattern: as judged last before it settled.
 
     With `rows` every second look is looked at, not only those that hold.
     """
-    fates = _Fates(Run(), model, holds or Holds(), rows)
+    fates = _Fates(Run(), model, holds or Holds(), rows, world)
     result, pipeline = fates.result, Pipeline(Judge(model), report_all=rows is not None)
     clock, since = time.process_time, 0.0
     for o, label in observations(traffic):
@@ -126,7 +127,8 @@ def run(
 class _Fates:
     """What becomes of each event."""
 
-    def __init__(self, result: Run, model: Model, holds: Holds, rows: list[tuple[str | None, Row]] | None) -> None:
+    def __init__(self, result: Run, model: Model, holds: Holds, rows: list[tuple[str | None, Row]] | None, world: int) -> None:
+        self._world = world
         self.result, self._hold_bp, self._holds, self._rows = result, model.hold_bp, holds, rows
         self._open: dict[int, _Fate] = {}
         self._queue: deque[tuple[float, int]] = deque()
@@ -200,7 +202,7 @@ class _Fates:
             result.honest_events += 1
             result.honest_points += points
         if self._rows is not None:
-            self._rows.append((label.pattern, Row(strengths=fate.strengths, kind=fate.kind, fraud=fraud, points=points)))
+            self._rows.append((label.pattern, Row(strengths=fate.strengths, kind=fate.kind, fraud=fraud, points=points, world=self._world)))
 
     def _ring(self, label: Label, at: float) -> RingRun | None:
         """The ring of a label, from its first event on."""

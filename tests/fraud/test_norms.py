@@ -52,4 +52,4 @@ def test_measures_are_bounded() -> None:
     norms = MemoryNorms()
     for i in range(MAX_MEASURES + 10):
         norms.learn({f"m{i}": 1.0}, young=False)
-    assert len(norms._measures) == MAX_MEASURES
+    assert len(norms.measures) == MAX_MEASURES

@@ -6,8 +6,11 @@ being the way from the median to the 95th percentile, at least a doubling.
 """
 
 from collections.abc import Mapping
+from itertools import accumulate
 from math import log, log2
 from typing import Final, Protocol
+
+from msgspec import Struct
 
 BINS_A_DOUBLING: Final = 8
 _LOWEST: Final = -10
@@ -17,6 +20,10 @@ MAX_TOTAL: Final = 200_000
 """Counts are halved beyond it: some weeks of a middling program."""
 ENOUGH: Final = 200
 """Values before a measure says anything: ten lie above the 95th percentile."""
+KNOWN: Final = 4_000
+"""Values from which on a measure is sampled: 200 lie above the 95th percentile, so that it hardly moves any more."""
+SAMPLE: Final = 8
+"""One event of so many teaches a measure that is known, and stands for all of them."""
 MAX_MEASURES: Final = 512
 """Measures (one a category of goods and class of packaging among them); more are not kept."""
 LEAST_SPREAD: Final = log(2)
@@ -44,19 +51,23 @@ class Norms(Protocol):
         """Count one event's values, and whether its account is young."""
 
 
-class _Histogram:
-    __slots__ = ("counts", "fresh", "low", "median", "spread", "spread_below", "total")
+class Histogram(Struct, gc=False):
+    """One measure. What is read was worked out when the counts were last looked through; logarithms are natural."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * _BINS
-        self.total = self.fresh = 0
-        self.median = self.low = 0.0
-        self.spread = self.spread_below = LEAST_SPREAD
+    counts: list[int]
+    total: int = 0
+    fresh: int = 0
+    """Values since then."""
+    low: float = 0.0
+    median: float = 0.0
+    spread: float = LEAST_SPREAD
+    spread_below: float = LEAST_SPREAD
 
-    def learn(self, value: float) -> None:
-        self.counts[_bin(value)] += 1
-        self.total += 1
-        self.fresh += 1
+    def learn(self, value: float, weight: int) -> None:
+        """Count a value; `weight` is how many it stands for."""
+        self.counts[_bin(value)] += weight
+        self.total += weight
+        self.fresh += weight
         # Looking a quantile up takes all bins, so that it is done once in 2 % more values.
         if self.fresh * 50 >= self.total and self.fresh >= ENOUGH // 4:
             self._refresh()
@@ -72,25 +83,28 @@ class _Histogram:
     def _quantiles(self, *shares: float) -> list[float]:
         """Natural logarithms of the middles of the bins in which these shares are reached; shares ascend."""
         found: list[float] = []
-        wanted, below = list(shares), 0
-        for i, count in enumerate(self.counts):
-            below += count
-            while wanted and below >= wanted[0] * self.total:
-                found.append(((i + 0.5) / BINS_A_DOUBLING + _LOWEST) * log(2))
-                wanted.pop(0)
+        below = accumulate(self.counts)
+        reached, i = next(below), 0
+        for share in shares:
+            while reached < share * self.total:
+                reached, i = next(below), i + 1
+            found.append(((i + 0.5) / BINS_A_DOUBLING + _LOWEST) * LEAST_SPREAD)
         return found
 
 
 class MemoryNorms:
-    """In memory, for one program. 400 counts a measure."""
+    """In memory, for one program. 400 counts a measure. One that knows enough learns from one event of SAMPLE only, in their order."""
 
-    def __init__(self) -> None:
-        self._measures: dict[str, _Histogram] = {}
-        self._young_share = FIRST_YOUNG
+    def __init__(self, *, tracked: bool = False) -> None:
+        self.measures: dict[str, Histogram] = {}
+        self.changes: set[str] | None = set() if tracked else None
+        """Measures that have learnt since somebody last cleared it."""
+        self.share = FIRST_YOUNG
+        self.turn = 0
 
     def spreads(self, measure: str, value: float) -> float:
         """As Norms.spreads."""
-        found = self._measures.get(measure)
+        found = self.measures.get(measure)
         if found is None or found.total < ENOUGH or value <= 0:
             return 0.0
         above = log(value) - found.median
@@ -98,23 +112,31 @@ class MemoryNorms:
 
     def young_s(self) -> int:
         """As Norms.young_s; a day while too little is known."""
-        found = self._measures.get(YOUNG)
+        found = self.measures.get(YOUNG)
         return 86_400 if found is None or found.total < ENOUGH else int(2.718281828**found.low)
 
     def young_share(self) -> float:
         """As Norms.young_share; never quite 0 or 1, because surprise divides by it."""
-        return min(0.95, max(0.02, self._young_share))
+        return min(0.95, max(0.02, self.share))
 
     def learn(self, measures: Mapping[str, float], *, young: bool) -> None:
         """As Norms.learn."""
-        self._young_share += (young - self._young_share) / _MEMORY
+        self.share += (young - self.share) / _MEMORY
+        self.turn = (self.turn + 1) % SAMPLE
         for measure, value in measures.items():
-            found = self._measures.get(measure)
+            found = self.measures.get(measure)
             if found is None:
-                if len(self._measures) >= MAX_MEASURES:
+                if len(self.measures) >= MAX_MEASURES:
                     continue
-                found = self._measures[measure] = _Histogram()
-            found.learn(value)
+                found = self.measures[measure] = Histogram([0] * _BINS)
+            if found.total < KNOWN:
+                found.learn(value, 1)
+            elif self.turn == 0:
+                found.learn(value, SAMPLE)
+            else:
+                continue
+            if self.changes is not None:
+                self.changes.add(measure)
 
 
 def surprise(hits: float, trials: float, share: float) -> float:
@@ -130,4 +152,7 @@ def surprise(hits: float, trials: float, share: float) -> float:
 
 
 def _bin(value: float) -> int:
-    return 0 if value <= 0 else min(_BINS - 1, max(0, int((log2(value) - _LOWEST) * BINS_A_DOUBLING)))
+    if value <= 0:
+        return 0
+    found = int((log2(value) - _LOWEST) * BINS_A_DOUBLING)
+    return found if 0 <= found < _BINS else 0 if found < 0 else _BINS - 1

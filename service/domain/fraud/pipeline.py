@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from service.domain.fraud.features import Features, features_of
 from service.domain.fraud.history import Again, accompany, as_past, inherit, level, look_back
+from service.domain.fraud.journal import Table
 from service.domain.fraud.model import PASS, Judge, Verdict
 from service.domain.fraud.norms import MemoryNorms, Norms
 from service.domain.fraud.observation import Observation
-from service.domain.fraud.records import LEAST_OWN, MOST_ODDS, ODD_FROM, Record, kind_of, new_record
+from service.domain.fraud.records import LEAST_OWN, MOST_ODDS, ODD_FROM, Record, kind_of, new_record, new_records
 from service.domain.fraud.rings import Ring, Rings
 from service.domain.fraud.signals import strengths_of
 from service.domain.fraud.touches import YOUNG_MOST_S, aftermath, by_slot, keys_of
@@ -41,27 +42,26 @@ class Pipeline:
 
     def __init__(
         self, judge: Judge, *, windows: Windows | None = None, rings: Rings | None = None, norms: Norms | None = None,
-        report_all: bool = False,
+        records: Table[int, Record] | None = None, report_all: bool = False,
     ) -> None:  # fmt: skip
         self.judged_by = judge
         self._windows: Windows = windows or MemoryWindows()
         self._rings = rings or Rings()
         self._norms: Norms = norms or MemoryNorms()
-        self._records: dict[int, Record] = {}
+        self._records = new_records() if records is None else records
         self._report_all = report_all
 
     def judge(self, o: Observation) -> Judged:
         """Count the event in, judge it if it earns, let its suspicion fall on what it shares, and look back if that changed enough."""
         young_s = self._norms.young_s()
         touches = keys_of(o, young_s=young_s)
-        counts = self._windows.add(touches)
         young = o.age_s < min(young_s, YOUNG_MOST_S)
         ring = self._rings.join(o, young=young)
         if o.points <= 0:
+            self._windows.note(touches)
             return _UNJUDGED
-        record = self._records.get(o.account_id)
-        if record is None:
-            record = self._records[o.account_id] = new_record()
+        counts = self._windows.add(touches)
+        record = self._record(o.account_id)
         slots, kind = by_slot(touches, counts), kind_of(o.type)
         features = features_of(o, slots, ring, self._norms)
         inherit(features, record, kind, ring)
@@ -70,9 +70,10 @@ class Pipeline:
         verdict = self.judged_by.decide(strengths, kind=kind)
         own = min(verdict.own, MOST_ODDS)
         if own >= LEAST_PASSED_ON:
-            self._windows.add(aftermath(touches, odds=own))
+            self._windows.note(aftermath(touches, odds=own))
         self._norms.learn(features.measures, young=young)
         record.kinds[kind].add(o.at, own)
+        self._records.note(o.account_id)
         ring.sums.add(o.at, own)
         again: tuple[Again, ...] = ()
         if own >= LEAST_OWN:
@@ -96,6 +97,8 @@ class Pipeline:
                 sums.odds = sums.odd = 0.0
             record.past.clear()
             record.convicted = False
+            self._records.note(account)
+            self._rings.note(ring)
 
     def convict(self, accounts: Iterable[int]) -> tuple[Again, ...]:
         """A person rejected what these accounts did: they, and by share the accounts of their rings, start with a prior from now on.
@@ -104,7 +107,7 @@ class Pipeline:
         """
         again: list[Again] = []
         for account in accounts:
-            record = self._records.setdefault(account, new_record())
+            record = self._record(account)
             if record.convicted:
                 continue
             record.convicted = True
@@ -112,7 +115,15 @@ class Pipeline:
             ring.convicted += 1
             ring.suspect(account)
             again += self._look_through(ring)
+            self._records.note(account)
+            self._rings.note(ring)
         return tuple(again)
+
+    def _record(self, account: int) -> Record:
+        record = self._records.get(account)
+        if record is None:
+            record = self._records[account] = new_record()
+        return record
 
     def _look_back(self, account: int, record: Record, ring: Ring, *, odd: bool) -> tuple[Again, ...]:
         """Through the account's events after each odd one, through those of its whole ring when the ring's mean rose by a step."""
@@ -122,6 +133,8 @@ class Pipeline:
         return tuple(look_back(self.judged_by, account, record, ring, report_all=self._report_all)) if odd else ()
 
     def _look_through(self, ring: Ring) -> list[Again]:
+        for account in ring.suspects:
+            self._records.note(account)
         return [
             again
             for account in ring.suspects

@@ -10,6 +10,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from service.domain.fraud.journal import Table
 from service.domain.fraud.windows import MONTH
 
 FADE_S: Final = MONTH
@@ -105,6 +106,11 @@ class Record(Struct):
         self.past.append(past)
         if len(self.past) > MAX_PAST or self.past[0].at < past.at - PAST_S:
             del self.past[0]
+
+
+def new_records(*, tracked: bool = False) -> Table[int, Record]:
+    """Of all accounts, by account id: none. `tracked`: see Table."""
+    return Table(list[tuple[int, Record | None]], tracked=tracked)
 
 
 def new_record() -> Record:

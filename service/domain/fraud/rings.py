@@ -8,10 +8,11 @@ MAX_RING and MAX_LINKS.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct, field
 
+from service.domain.fraud.journal import Table
 from service.domain.fraud.observation import Observation
 from service.domain.fraud.records import Sums
 from service.domain.fraud.windows import MONTH
@@ -87,13 +88,20 @@ class _Thing(Struct):
 
 
 class Rings:
-    """All rings of a program, in memory. Answers do not depend on the order of events, within the bounds above."""
+    """All rings of a program, in memory. Answers do not depend on the order of events, within the bounds above.
 
-    def __init__(self) -> None:
-        self._parent: dict[int, int] = {}
-        self._rings: dict[int, Ring] = {}
-        self._things: dict[str, _Thing] = {}
-        self._of: dict[int, list[str]] = {}
+    `tracked`: changes are noted for journals of `tables`, which have to ask for them now and then.
+    """
+
+    def __init__(self, *, tracked: bool = False) -> None:
+        self._parent: Table[int, int] = Table(list[tuple[int, int | None]], tracked=tracked)
+        self._rings: Table[int, Ring] = Table(list[tuple[int, Ring | None]], tracked=tracked)
+        self._things: Table[str, _Thing] = Table(list[tuple[str, _Thing | None]], tracked=tracked)
+        self._of: Table[int, list[str]] = Table(list[tuple[int, list[str] | None]], tracked=tracked)
+
+    def tables(self) -> dict[str, Table[Any, Any]]:
+        """All that is kept, by name."""
+        return {"parent": self._parent, "ring": self._rings, "thing": self._things, "of": self._of}
 
     def ring(self, account: int) -> Ring:
         """The ring of an account, kept from now on: alone, if nothing is known."""
@@ -113,7 +121,12 @@ class Rings:
         ring.events += 1
         ring.points += earned
         ring.young += earned if young else 0
+        self._rings.note(ring.root)
         return ring
+
+    def note(self, ring: Ring) -> None:
+        """Something of a ring was changed from outside."""
+        self._rings.note(ring.root)
 
     def _use(self, me: int, kind: str, key: str, at: int) -> None:
         link = LINKS[kind]
@@ -124,16 +137,16 @@ class Rings:
             return
         accounts = thing.accounts
         known = accounts.get(me)
-        accounts[me] = at if known is None else max(at, known)
+        if known is not None and known >= at:
+            return
+        accounts[me] = at
+        self._things.note(key)
         if known is not None:
             return
         if len(accounts) > link.most:
             thing.many, thing.accounts = True, {}
             return
-        mine = self._of.setdefault(me, [])
-        mine.append(key)
-        if len(mine) > THINGS:
-            del mine[0]
+        self._of[me] = [*self._of.get(me, ()), key][-THINGS:]
         for other in list(accounts)[-COMPANIONS - 1 : -1]:
             self._compare(me, other)
 

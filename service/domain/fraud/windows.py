@@ -6,11 +6,14 @@ sliding window counter of rate limiters). Late events count in the bucket of the
 exact up to MAX_MEMBERS and stay there.
 """
 
-from collections.abc import Sequence
-from operator import add
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from msgspec import Struct
+
+from service.domain.fraud.panes import MAX_MEMBERS as MAX_MEMBERS  # noqa: PLC0414 - part of this interface
+from service.domain.fraud.panes import Member, Once, Pane
+from service.domain.fraud.panes import Sums as Sums  # noqa: PLC0414 - likewise
 
 HOUR: Final = 3_600
 DAY: Final = 86_400
@@ -19,15 +22,10 @@ MONTH: Final = 30 * DAY
 QUARTER: Final = 90 * DAY
 LIFE: Final = 3_650 * DAY
 """Of a box: shipments and returns of one are compared, and must not fade apart. There are as many keys as boxes."""
-MAX_MEMBERS: Final = 64
-"""More tell no more: what 64 share belongs to nobody."""
-MAX_BUCKETS: Final = 3
-"""The newest bucket, the one before, and one for late events."""
 
 FIELDS: Final = ("events", "points", "young", "suspect", "reversed", "money", "shipped", "returned", "free")
-NOTHING: Final = (0.0,) * len(FIELDS)
-Sums = tuple[float, ...]
-"""In the order of FIELDS: events; points earned; points of young accounts; Σ of suspicion (nats, own); points taken back;
+NOTHING: Final[Sums] = (0,) * len(FIELDS)
+"""Adds nothing. The sums are: events; points earned; points of young accounts; Σ of suspicion (nats, own); points taken back;
 money in major units; units of packaging that were shipped, and that came back; points of what costs nothing (activities)."""
 
 
@@ -40,10 +38,10 @@ class Touch(Struct, frozen=True, gc=False):
     """Seconds."""
     at: int
     adds: Sums = NOTHING
-    member: str | int | None = None
+    member: Member | None = None
 
 
-class Count(Struct, gc=False):
+class Count(Struct, frozen=True, gc=False):
     """What a window holds after a touch, the touch included. Sums are as in FIELDS."""
 
     events: float = 0
@@ -63,103 +61,97 @@ class Count(Struct, gc=False):
 
 
 EMPTY: Final = Count()
+_count_of: Final[Callable[..., Count]] = Count
+"""By position: nine sums, members, last_at, first_at."""
 
 
 class Windows(Protocol):
-    """State of all keys of one program."""
+    """State of all keys of one program. A repeat counts twice: callers sort repeats out."""
 
     def add(self, touches: Sequence[Touch]) -> list[Count]:
-        """Carry the touches out in order; what each key then holds, in the same order. A repeat counts twice: callers sort repeats out."""
+        """Carry the touches out in order; what each key then holds, in the same order."""
 
-
-class _Tally:
-    """One key: its newest buckets, its members with when each was last there."""
-
-    __slots__ = ("buckets", "first_at", "last_at", "members")
-
-    def __init__(self) -> None:
-        self.buckets: dict[int, Sums] = {}
-        self.members: dict[str | int, int] | None = None
-        self.last_at = self.first_at = 0
+    def note(self, touches: Iterable[Touch]) -> None:
+        """Carry the touches out in order, where nobody asks what the keys hold."""
 
 
 class MemoryWindows:
-    """In memory. Keys that nobody touched for as long as their window, twice, are forgotten; no step looks at all keys."""
+    """In memory: a pane for each window length. `tracked`: changes are noted for a journal, which has to ask for them now and then."""
 
-    def __init__(self) -> None:
-        self._now: dict[int, dict[str, _Tally]] = {}
-        self._before: dict[int, dict[str, _Tally]] = {}
-        self._turned: dict[int, int] = {}
+    def __init__(self, *, tracked: bool = False) -> None:
+        self.panes: dict[int, Pane] = {}
+        self._tracked = tracked
+        self._once: Once = (0, NOTHING, None)
+        self._first: Count | None = None
 
     def add(self, touches: Sequence[Touch]) -> list[Count]:
         """As Windows.add."""
-        return [self._add(touch) for touch in touches]
+        counts: list[Count] = []
+        self._carry_out(touches, counts)
+        return counts
+
+    def note(self, touches: Iterable[Touch]) -> None:
+        """As Windows.note."""
+        self._carry_out(touches, None)
 
     def keys(self) -> int:
         """How many keys are remembered."""
-        return sum(len(keys) for generation in (self._now, self._before) for keys in generation.values())
+        return sum(len(pane) for pane in self.panes.values())
 
-    def _add(self, touch: Touch) -> Count:
-        window, at = touch.window, touch.at
-        tally = self._find(touch.key, window, at)
-        number, offset = divmod(at, window)
-        buckets = tally.buckets
-        here = buckets.get(number)
-        if here is not None:
-            here = buckets[number] = tuple(map(add, here, touch.adds))
-        elif len(buckets) < MAX_BUCKETS or number > min(buckets):
-            here = buckets[number] = touch.adds
-            if len(buckets) > MAX_BUCKETS:
-                del buckets[min(buckets)]
-        else:
-            here = touch.adds  # too late to be kept: everything around it has been forgotten
-        last_at, tally.last_at = tally.last_at, max(at, tally.last_at)
-        first_at = tally.first_at = min(at, tally.first_at or at)
-        members = 0 if touch.member is None else _join(tally, touch.member, at, window)
-        older = buckets.get(number - 1)
-        if older is None:
-            return _count(here, members, last_at, first_at)
-        kept = 1 - offset / window
-        return _count([new + kept * old for new, old in zip(here, older, strict=True)], members, last_at, first_at)
+    def open(self, window: int, *, turned: int, generation: int = 1) -> Pane:
+        """An empty pane in the place of what there was for this length (seconds). `turned`: see Pane."""
+        pane = self.panes[window] = Pane(window, turned=turned, generation=generation, tracked=self._tracked)
+        return pane
 
-    def _find(self, key: str, window: int, at: int) -> _Tally:
-        now = self._now.get(window)
-        if now is None:
-            now = self._now[window] = {}
-            self._before[window], self._turned[window] = {}, at
-        tally = now.get(key)
-        if tally is not None:
-            return tally
-        if at - self._turned[window] >= 2 * window:
-            self._before[window], self._turned[window] = now, at
-            now = self._now[window] = {}
-        tally = self._before[window].pop(key, None) or _Tally()
-        now[key] = tally
-        return tally
+    def _carry_out(self, touches: Iterable[Touch], counts: list[Count] | None) -> None:  # noqa: C901 - calls would take more than its steps
+        """One loop over local names, because it runs a dozen times an event. `counts` takes the answers."""
+        adds, pairs = NOTHING, list[tuple[int, float]]()
+        for touch in touches:
+            window, key, at, member = touch.window, touch.key, touch.at, touch.member
+            pane = self.panes.get(window)
+            if pane is None:
+                pane = self.open(window, turned=at)
+            tally = pane.now.get(key)
+            if tally is None:
+                tally = pane.recall(key, at)
+                if tally is None:
+                    self._begin(pane, touch, counts)
+                    continue
+            elif isinstance(tally, tuple):
+                tally = pane.promote(key, tally)
+            number, last_at = at // window, tally.last_at
+            here = tally.here if number == tally.number else tally.bucket(number) or [0] * len(FIELDS)  # too late: for itself alone
+            if touch.adds is not adds:
+                adds = touch.adds
+                pairs = [(i, value) for i, value in enumerate(adds) if value]
+            for i, value in pairs:
+                here[i] += value
+            if member is not None and member != tally.only:
+                tally.join(member, at, window)
+            if at > last_at:
+                tally.last_at = at
+            elif at < tally.first_at:
+                tally.first_at = at
+            if tally.chunk:
+                pane.changed(key, tally)
+            if counts is not None:
+                members = 0 if member is None else 1 if tally.members is None else tally.present(at - window)
+                counts.append(_count(here, tally.before(number), 1 - at % window / window, members, last_at, tally.first_at))
 
-
-def _count(sums: Sequence[float], members: int, last_at: int, first_at: int) -> Count:
-    events, points, young, suspect, reversed_, money, shipped, returned, free = sums
-    return Count(events, points, young, suspect, reversed_, money, shipped, returned, free, members, last_at, first_at)
-
-
-def _join(tally: _Tally, member: str | int, at: int, window: int) -> int:
-    """Note a member; how many there were in the window."""
-    members = tally.members
-    if members is None:
-        members = tally.members = {}
-    if len(members) < MAX_MEMBERS or member in members:
-        members[member] = max(at, members.get(member, 0))
-    else:
-        _evict(members, at - window)
-        if len(members) < MAX_MEMBERS:
-            members[member] = at
-    if len(members) == 1:
-        return 1
-    since = at - window
-    return len(members) if len(members) == MAX_MEMBERS else sum(seen > since for seen in members.values())
+    def _begin(self, pane: Pane, touch: Touch, counts: list[Count] | None) -> None:
+        """A key's first touch. Those of one event share what is kept, and the answer."""
+        at, adds, member = once = self._once
+        if adds is not touch.adds or at != touch.at or member != touch.member:
+            once = self._once = (touch.at, touch.adds, touch.member)
+            self._first = None
+        pane.remember(touch.key, once)
+        if counts is not None:
+            first = self._first = self._first or _count_of(*touch.adds, 0 if touch.member is None else 1, 0, touch.at)
+            counts.append(first)
 
 
-def _evict(members: dict[str | int, int], since: int) -> None:
-    for gone in [member for member, seen in members.items() if seen <= since]:
-        del members[gone]
+def _count(here: Sequence[float], older: Sequence[float] | None, kept: float, members: int, last_at: int, first_at: int) -> Count:
+    """`kept`: the share of the older bucket that the window still covers."""
+    if older is None:
+        return _count_of(*here, members, last_at, first_at)
+    return _count_of(*[new + kept * old if old else new for new, old in zip(here, older, strict=True)], members, last_at, first_at)
