@@ -13,6 +13,8 @@ LOOK = {signal.name: signal.look for signal in SIGNALS}
 # signal, what it is for, its hard negative
 EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("burst", {"hour_spreads": 3.2}, {"hour_spreads": 1.4}),  # a busy evening
+    ("busy_day", {"day_spreads": 3.2}, {"day_spreads": 1.4}),  # a campaign day
+    ("sleepless", {"day_hours": 20}, {"day_hours": 5}),  # a long Saturday
     ("clockwork", {"steady": 5}, {"steady": 1}),  # two gaps alike by chance
     ("same_path", {"path_accounts": 12, "path_spreads": 4}, {"path_accounts": 2, "path_spreads": 4, "path_nats": 20}),  # a couple that signs up
     ("same_behaviour", {"behaviour_accounts": 20, "behaviour_nats": 15}, {"behaviour_accounts": 64, "behaviour_nats": 0.5}),  # a best-seller

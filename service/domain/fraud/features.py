@@ -35,6 +35,9 @@ class Features(Struct, kw_only=True, gc=False):
     # effort
     hour_events: float = 0
     hour_spreads: float = 0
+    day_events: float = 0
+    day_hours: int = 0
+    day_spreads: float = 0
     rushed_spreads: float = 0
     steady: int = 0
     even: int = 0
@@ -172,6 +175,9 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     account = o.account
     f.hour_events = counts["account.hour"].events
     f.hour_spreads = measured(f, norms, "hour", f.hour_events)
+    day = counts["account.day"]
+    f.day_events, f.day_hours = day.events, day.members
+    f.day_spreads = measured(f, norms, "day", f.day_events)
     if account.events in RUSHED_STEPS:
         # The other tail: younger than others were at this step.
         f.rushed_spreads = -measured(f, norms, f"age.{account.events}", o.age_s + 1)
@@ -188,7 +194,7 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
         f.debut_nats = surprise(debut.members, max(behaviour.members, debut.members), norms.young_share())
     if (same := counts.get("same.week")) is not None:
         f.same_events = same.events
-    f.awake_nats = _awake(account, counts["account.day"].events, o.at)
+    f.awake_nats = _awake(account, f.day_events, o.at)
     if o.code >= 0 and account.code >= 0 and abs(o.code - account.code) == 1:
         f.code_run = account.run + 1
 
