@@ -34,8 +34,8 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("only_activities", {"act": "activity", "act_nats": 9}, {"act": "activity", "act_nats": 2}),
     ("only_choices", {"act": "choice", "act_nats": 9}, {"act": "choice", "act_nats": 2}),
     ("only_certified", {"act": "pure", "act_nats": 12}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
-    ("hugging", {"full": 3, "all_orders": 4, "full_doublings": 0, "order_doublings": 0, "quantity": 8},
-     {"full": 2, "all_orders": 30, "full_doublings": 0, "order_doublings": 0, "quantity": 8}),  # an office that buys many pieces
+    ("hugging", {"full": 3, "all_orders": 4, "full_doublings": 0, "order_doublings": 0, "pieces": 8},
+     {"full": 2, "all_orders": 30, "full_doublings": 0, "order_doublings": 0, "pieces": 8}),  # an office that buys many pieces
     ("split", {"same_events": 4, "same_caps": 3, "gain_doublings": 0}, {"same_events": 4, "same_caps": 3, "gain_doublings": -1.5}),  # dear things
     ("refunds", {"reversals": 6, "reversal_nats": 9}, {"reversals": 1, "reversal_nats": 1}),  # one pair of shoes
     ("choice_again", {"act": "choice", "same_events": 6}, {"act": "pure", "same_events": 6}),  # coffee, week by week

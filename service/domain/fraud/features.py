@@ -12,7 +12,7 @@ from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.touches import YOUNG_MOST_S
 from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, reversals, young_nats
-from service.domain.fraud.windows import DAY, EMPTY, HOUR, Count
+from service.domain.fraud.windows import DAY, EMPTY, HOUR, MAX_MEMBERS, Count
 
 Counts = Mapping[str, Count]
 SETTLED_DAYS: Final = 3
@@ -79,7 +79,7 @@ class Features(Struct, kw_only=True, gc=False):
     full: int = 0
     full_doublings: float = -9
     order_doublings: float = -9
-    quantity: float = 0
+    pieces: float = 0
     all_orders: int = 0
     gain_doublings: float = -9
     merchant_accounts: int = 0
@@ -191,7 +191,9 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     f.behaviour_accounts, f.behaviour_nats = behaviour.members, young_nats(behaviour, norms)
     if (debut := counts.get("debut.week")) is not None:
         f.debut_accounts = debut.members
-        f.debut_nats = surprise(debut.members, max(behaviour.members, debut.members), norms.young_share())
+        # By events: of a best-seller there are more accounts, first ones and others, than members are counted.
+        trials = min(behaviour.events, MAX_MEMBERS)
+        f.debut_nats = surprise(trials * min(1.0, debut.events / max(behaviour.events, 1)), trials, norms.young_share())
     if (same := counts.get("same.week")) is not None:
         f.same_events = same.events
     f.awake_nats = _awake(account, f.day_events, o.at)
