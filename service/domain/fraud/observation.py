@@ -16,8 +16,6 @@ from service.domain.identifiers import canonical_asset, canonical_serial, canoni
 
 STRONG: Final = ("device", "payment", "address")
 """What people share with few; an ip is shared with thousands, a region with millions."""
-CLOSE: Final = ("device", "payment")
-"""What is in one hand at a time: what happens with it on a day was done by few."""
 ENTITIES: Final = (*STRONG, "ip")
 MAX_ITEMS: Final = 8
 """Lines, returns, assets and tags of one event that are looked at: the cost of an event has a bound."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.domain.fraud.account import MAX_PATH, path_after
-from service.domain.fraud.observation import CLOSE, Observation, worth
+from service.domain.fraud.observation import Observation, worth
 from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
 
 YOUNG_MOST_S: Final = 14 * DAY
@@ -60,7 +60,6 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
     """Only what earns: here the cost is, and here is what may be lost."""
     at, me, account = o.at, o.account_id, o.account
     touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums)]
-    touches += [Touch(f"{kind}.day", f"{kind}:{value}", DAY, at, sums, me) for kind, value in o.entities.items() if kind in CLOSE]
     behaviour = f"{o.platform}:{o.thing or o.shape}:{o.packaging}"
     touches.append(Touch("behaviour.week", f"b:{behaviour}", WEEK, at, sums, me))
     if o.merchant and sum(account.acts) < DEBUT:
