@@ -93,6 +93,12 @@ class Record(Struct):
     convicted: bool = False
     """A person rejected events of it."""
 
+    @property
+    def suspected(self) -> bool:
+        """Whether anything it did raised suspicion: of most accounts nothing did, and nothing is inherited."""
+        orders, returns, activities = self.kinds
+        return orders.odds > 0 or returns.odds > 0 or activities.odds > 0
+
     def all(self) -> Sums:
         """Over all kinds."""
         total = Sums()
