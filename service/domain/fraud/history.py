@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from service.domain.fraud.features import Features
 from service.domain.fraud.model import Judge, Verdict
-from service.domain.fraud.records import DOUBT, KINDS, MOST_ODDS, ODD_FROM, Past, Record, Sums
+from service.domain.fraud.records import DOUBT, KINDS, MOST_ODDS, ODD_FROM, SUMMED, Past, Record, Sums
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.signals import HISTORY_NATS, NAMES, SIGNALS
 from service.domain.fraud.touches import SUSPECTS
@@ -36,7 +36,7 @@ def inherit(f: Features, record: Record, kind: int, ring: Ring, *, but: Past | N
     if suspected or record.suspected:
         account = record.all()
         f.account_odds, f.account_events, f.account_odd = _others(account, but)
-        f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind], _others(record.kinds[kind], but)
+        f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind], _others(record.kinds[kind % SUMMED], but)
         if suspected:
             ring.sums.turn(account.at)
             f.ring_odds = ring.sums.mean(but_events=account.events, but_odds=account.odds)
