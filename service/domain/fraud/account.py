@@ -44,6 +44,8 @@ class Account(Struct, frozen=True, kw_only=True, gc=False):
     ip: str = ""
     moved_at: int = 0
     """When it came into other hands, as far as device and place tell, the last time; 0: never."""
+    acts_moved: int = 0
+    """How many acts there were before that."""
     station: str = ""
     station_at: int = 0
     hops: int = 0
@@ -101,7 +103,7 @@ def after(account: Account, step: Step) -> Account:
             account, events=account.events + 1, acts=acts, full=full, full_points=full_points, full_money=full_money,
             reversals=reversals, kept=kept, broken=broken,
         )  # fmt: skip
-    home = account.home or step.region
+    home, moved = account.home or step.region, moved_at(account, step)
     region, region_at = (step.region, step.at) if step.region else (account.region, account.region_at)
     station, station_at = (step.station, step.at) if step.station else (account.station, account.station_at)
     code, run = account.code, account.run
@@ -115,7 +117,8 @@ def after(account: Account, step: Step) -> Account:
         opened_at=account.opened_at, events=account.events + 1, path=path_after(account, step), last_at=step.at, last_gap=gap,
         steady=account.steady + 1 if is_steady(account, gap) else 0, act_at=act_at, act_gap=act_gap, even=even,
         region=region, region_at=region_at, device=step.device or account.device, ip=step.ip or account.ip,
-        moved_at=moved_at(account, step), station=station, station_at=station_at, hops=hops(account, step), code=code, run=run,
+        moved_at=moved, acts_moved=account.acts_moved if moved == account.moved_at else sum(account.acts),
+        station=station, station_at=station_at, hops=hops(account, step), code=code, run=run,
         acts=acts, full=full, full_points=full_points, full_money=full_money, reversals=reversals, kept=kept, broken=broken, home=home,
     )  # fmt: skip
 

@@ -193,7 +193,7 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
         for line in event.lines[:MAX_ITEMS]
     )  # fmt: skip
     certified, pure = sum(line.price * line.quantity for line in lines if line.certificate), all(line.certificate for line in lines)
-    best = max(lines, key=_worth, default=OrderLine())
+    best = max(lines, key=worth, default=OrderLine())
     packaging = "" if event.packaging is None else event.packaging.class_ or ""
     sold = f"{best.merchant}/{best.sku}" if best.certificate else "-"
     return {
@@ -204,7 +204,8 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _worth(line: OrderLine) -> tuple[bool, float]:
+def worth(line: OrderLine) -> tuple[bool, float]:
+    """Sorts the lines of an order: what it earns by comes last, and of that what costs most."""
     return bool(line.certificate), line.price * line.quantity
 
 
