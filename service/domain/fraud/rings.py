@@ -15,7 +15,7 @@ from msgspec import Struct, field
 from service.domain.fraud.journal import Table
 from service.domain.fraud.observation import Observation
 from service.domain.fraud.records import Sums
-from service.domain.fraud.windows import MONTH
+from service.domain.fraud.windows import DAY, MONTH
 
 
 class Link(Struct, frozen=True, gc=False):
@@ -137,8 +137,8 @@ class Rings:
             return
         accounts = thing.accounts
         known = accounts.get(me)
-        if known is not None and known >= at:
-            return
+        if known is not None and at < known + DAY:
+            return  # the day is enough: within 30 of them it joins
         accounts[me] = at
         self._things.note(key)
         if known is not None:

@@ -105,10 +105,10 @@ class MemoryWindows:
 
     def _carry_out(self, touches: Iterable[Touch], counts: list[Count] | None) -> None:  # noqa: C901 - calls would take more than its steps
         """One loop over local names, because it runs a dozen times an event. `counts` takes the answers."""
-        adds, pairs = NOTHING, list[tuple[int, float]]()
+        adds, pairs, panes = NOTHING, list[tuple[int, float]](), self.panes
         for touch in touches:
             window, key, at, member = touch.window, touch.key, touch.at, touch.member
-            pane = self.panes.get(window)
+            pane = panes.get(window)
             if pane is None:
                 pane = self.open(window, turned=at)
             tally = pane.now.get(key)
