@@ -133,7 +133,7 @@ class MemoryWindows:
             elif at < tally.first_at:
                 tally.first_at = at
             if tally.chunk:
-                pane.changed(key, tally)
+                pane.changed(tally)
             if counts is not None:
                 members = 0 if member is None else 1 if tally.members is None else tally.present(at - window)
                 older = tally.older if tally.older_number == number - 1 else tally.before(number) if number < tally.number else None
