@@ -1,6 +1,7 @@
 """Score and decision: a transparent sum of what signals say, as log-odds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from math import exp
 from typing import Final, Literal
 
@@ -15,6 +16,7 @@ BASIS: Final = 10_000
 GROUPS: Final[tuple[Group, ...]] = ("effort", "linkage", "economics", "evidence", "place-and-time", "history")
 HISTORY: Final = GROUPS.index("history")
 _GROUP_OF: Final = tuple(GROUPS.index(signal.group) for signal in SIGNALS)
+_ALL: Final = range(len(SIGNALS))
 CAPS: Final[Mapping[str, float]] = {
     "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 6,
 }  # fmt: skip
@@ -83,9 +85,8 @@ class Judge:
     def log_odds(self, strengths: Sequence[float], *, kind: int = 0) -> tuple[float, float]:
         """Of an event with these strengths, and the part that it raised by itself: without the priors and without history."""
         sums = [0.0] * len(GROUPS)
-        for group, weight, strength in zip(_GROUP_OF, self.weights, strengths, strict=True):
-            if strength:
-                sums[group] += weight * strength
+        for i in compress(_ALL, strengths):
+            sums[_GROUP_OF[i]] += self.weights[i] * strengths[i]
         capped = [min(cap, total) for cap, total in zip(self._caps, sums, strict=True)]
         added = sum(capped)
         return self._priors[kind] + added, added - capped[HISTORY]

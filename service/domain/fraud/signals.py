@@ -172,11 +172,12 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            softly="Earlier reports were rejected."),
 )  # fmt: skip
 NAMES: Final = tuple(signal.name for signal in SIGNALS)
+_LOOKS: Final = tuple(signal.look for signal in SIGNALS)
 
 
 def strengths_of(f: Features) -> tuple[float, ...]:
     """The strengths of all signals, in the order of SIGNALS."""
-    return tuple([signal.look(f) for signal in SIGNALS])
+    return tuple([look(f) for look in _LOOKS])
 
 
 def explain(f: Features, signal: Signal) -> str:
