@@ -1,6 +1,7 @@
 """`python -m loadtests.fraud`: the fraud checks on simulated traffic. Exit code 0: every bar was met, 1: one was not, 2: wrong usage."""
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from loadtests.fraud.report import BARS, figures, show
 from loadtests.traffic.patterns import PATTERNS
 from loadtests.traffic.simulation import Traffic
 from service.domain.fraud.model import Judge, Model
+from service.domain.fraud.signals import NAMES
 from service.domain.fraud.tuning import Report, Row, tune
 
 TUNING_SEEDS: Final = range(1_000)
@@ -65,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--tune-parts", type=int, default=PARTS, help="each world has one pattern of so many, and so much more fraud of it: larger rings"
     )
+    parser.add_argument("--cache", type=Path, help="a folder for rows to tune on, between runs; empty it when a check changes")
     parser.add_argument("--passes", type=int, default=PASSES, help="of tuning")
     parser.add_argument("--model", type=Path, help="a model as JSON to start from")
     parser.add_argument("--save", type=Path, help="where the tuned model goes")
@@ -84,10 +87,22 @@ def _start(wanted: argparse.Namespace) -> Model:
 def _rows(wanted: argparse.Namespace, model: Model) -> Labelled:
     """What to tune on: every world at its own share of patterns. Nothing is held, so that every score moves as far as it can."""
     rows: Labelled = []
-    names, parts = sorted(PATTERNS), wanted.tune_parts
     for number, seed in enumerate(wanted.tune):
-        traffic = Traffic(events=wanted.tune_events, seed=seed, fraud=wanted.fraud * parts, patterns=names[number % parts :: parts])
-        run(traffic, model, rows=rows, world=number // parts)
+        rows += _world(wanted, model, seed, number)
+    return rows
+
+
+def _world(wanted: argparse.Namespace, model: Model, seed: int, number: int) -> Labelled:
+    parts = wanted.tune_parts
+    key = f"{seed}-{number}-{parts}-{wanted.tune_events}-{wanted.fraud}-{NAMES}-{msgspec.json.encode(model, order='sorted').decode()}"
+    kept = wanted.cache and wanted.cache / f"{seed}-{hashlib.blake2b(key.encode(), digest_size=8).hexdigest()}.rows"
+    if kept and kept.exists():
+        return msgspec.msgpack.decode(kept.read_bytes(), type=Labelled)
+    rows: Labelled = []
+    traffic = Traffic(events=wanted.tune_events, seed=seed, fraud=wanted.fraud * parts, patterns=sorted(PATTERNS)[number % parts :: parts])
+    run(traffic, model, rows=rows, world=number // parts)
+    if kept:
+        kept.write_bytes(msgspec.msgpack.encode(rows))
     return rows
 
 

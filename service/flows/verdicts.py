@@ -17,7 +17,6 @@ from service.domain.fraud.judging import Facts, Judging
 from service.domain.fraud.lists import ListName, Lists
 from service.domain.fraud.model import BASIS, Judge, Reason, Verdict, reasons
 from service.domain.fraud.pipeline import Judged
-from service.domain.fraud.records import kind_of
 from service.domain.fraud.signals import SIGNALS
 from service.store import fraud_holds as holds
 from service.store import screening as store
@@ -161,9 +160,7 @@ def judge_all(judging: Judging, waiting: Sequence[Waiting], cases: Sequence[Case
         try:
             judged = judging.judge_event(cast("Event", event), facts)
             says = rules.lists.says(w.account, event.attributes) if judged.strengths else None
-            shadow = (
-                rules.shadow.decide(judged.strengths, kind=kind_of(event.TYPE)) if rules.shadow is not None and judged.strengths else None
-            )
+            shadow = rules.shadow.decide(judged.strengths, kind=judged.kind) if rules.shadow is not None and judged.strengths else None
             told.append(Told(waiting=w, judged=judged, says=says, shadow=shadow))
         except Exception as error:  # noqa: BLE001 - whatever it is: the event is held, and somebody is told
             told.append(Told(waiting=w, judged=None, error=error))

@@ -13,9 +13,12 @@ T0 = 1_736_121_600
 """2025-01-06, a midnight, UTC."""
 
 
-def observation(*, account: int = 1, at: int = T0, points: int = 10, entities: dict[str, str] | None = None, **more: Any) -> Observation:
+def observation(
+    *, account: int = 1, at: int = T0, points: int = 10, entities: dict[str, str] | None = None, account_before: Account | None = None,
+    **more: Any,
+) -> Observation:  # fmt: skip
     given: dict[str, Any] = {
-        "number": 1, "platform": "p", "account_id": account, "account": Account(opened_at=at), "type": "activity.completed", "at": at, "delay_s": 0,
+        "number": 1, "platform": "p", "account_id": account, "account": account_before or Account(opened_at=at), "type": "activity.completed", "at": at, "delay_s": 0,
         "points": points, "age_s": 0, "entities": entities or {}, "activity": "learning", "shape": "a:learning",
     } | more  # fmt: skip
     return Observation(**given)

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from service.domain.fraud.rings import LINKS, MAX_LINKS, MAX_SUSPECTS, Rings
-from service.domain.fraud.windows import MONTH
+from service.domain.fraud.rings import FORGOTTEN_S, LINKS, MAX_LINKS, MAX_SUSPECTS, Rings
+from service.domain.fraud.windows import DAY, MONTH
 from tests.fraud.making import T0, observation
 
 
@@ -93,3 +93,14 @@ def test_sums_follow_when_rings_are_joined_and_evidence_is_bounded() -> None:
     assert (ring.size, ring.points, ring.young, ring.sums.odds, ring.events) == (100, 500, 250, 50.0, 200)
     assert len(ring.links) == MAX_LINKS
     assert len(ring.suspects) == MAX_SUSPECTS
+
+
+def test_things_that_nobody_uses_are_forgotten_and_those_in_use_are_not() -> None:
+    rings, days = Rings(), 400
+    for day in range(days):
+        at = T0 + day * DAY
+        join(rings, 1, at=at, device="phone")
+        join(rings, 2 + day, at=at, ip=f"ip{day}", address=f"home{day}")
+    assert len(rings.tables()["thing"]) < 2 * 4 * FORGOTTEN_S // DAY
+    join(rings, days + 2, at=T0 + days * DAY, device="phone")
+    assert rings.ring(1).size == 2

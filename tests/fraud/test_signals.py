@@ -13,26 +13,29 @@ LOOK = {signal.name: signal.look for signal in SIGNALS}
 # signal, what it is for, its hard negative
 EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("burst", {"hour_spreads": 3.2}, {"hour_spreads": 1.4}),  # a busy evening
-    ("shared_burst", {"shared_day_spreads": 3}, {"shared_day_spreads": 1}),  # a family's shopping day
+    ("busy_day", {"day_spreads": 3.2}, {"day_spreads": 1.4}),  # a campaign day
+    ("sleepless", {"day_hours": 20}, {"day_hours": 5}),  # a long Saturday
     ("clockwork", {"steady": 5}, {"steady": 1}),  # two gaps alike by chance
     ("same_path", {"path_accounts": 12, "path_spreads": 4}, {"path_accounts": 2, "path_spreads": 4, "path_nats": 20}),  # a couple that signs up
     ("same_behaviour", {"behaviour_accounts": 20, "behaviour_nats": 15}, {"behaviour_accounts": 64, "behaviour_nats": 0.5}),  # a best-seller
     ("rushed", {"rushed_spreads": 3}, {"rushed_spreads": 1}),  # a keen beginner
     ("even", {"even": 6}, {"even": 2}),  # three gaps alike by chance
-    ("same_again", {"same_spreads": 3}, {"same_spreads": 1}),
     ("same_debut", {"debut_accounts": 12, "debut_nats": 12}, {"debut_accounts": 60, "debut_nats": 1}),  # a best-seller
     ("crowded_device", {"device_accounts": 20, "device_spreads": 4}, {"device_accounts": 2, "device_spreads": 1}),  # a couple
     ("crowded_payment", {"payment_accounts": 20, "payment_spreads": 4}, {"payment_accounts": 2, "payment_spreads": 4}),  # a couple, where that is rare
     ("crowded_address", {"address_accounts": 40, "address_spreads": 4}, {"address_accounts": 40, "address_spreads": 1}),  # where dormitories are common
     ("young_company", {"shared_nats": 8, "shared_spreads": 2}, {"shared_nats": 9, "shared_spreads": 0.8}),  # a family that signs up
-    ("young_ring", {"ring_size": 12, "ring_young": 1, "ring_spreads": 4}, {"ring_size": 12, "ring_young": 0.2, "ring_spreads": 4}),  # an old clan
+    ("young_ring", {"ring_size": 12, "ring_nats": 9}, {"ring_size": 12, "ring_nats": 1}),  # an old clan
     ("month_gain", {"month_gain_spreads": 3}, {"month_gain_spreads": 1}),  # a customer of a green shop
     ("shared_free", {"shared_free_nats": 8}, {"shared_free_nats": 2}),  # a family that likes to learn
     ("shared_gain", {"shared_gain_spreads": 3}, {"shared_gain_spreads": 1}),
     ("gain", {"gain_doublings": 3}, {"gain_doublings": 0.2}),  # all of the order is certified
-    ("one_sided", {"act": "activity", "act_nats": 9}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
-    ("hugging", {"full": 3, "full_doublings": 0, "order_doublings": 0, "quantity": 8},
-     {"full": 4, "full_doublings": -1.5, "order_doublings": 0, "quantity": 1}),  # washing machines, one of which costs just enough
+    ("only_returns", {"act": "return", "act_nats": 9}, {"act": "return", "act_nats": 2}),  # a volunteer who shops, too
+    ("only_activities", {"act": "activity", "act_nats": 9}, {"act": "activity", "act_nats": 2}),
+    ("only_choices", {"act": "choice", "act_nats": 9}, {"act": "choice", "act_nats": 2}),
+    ("only_certified", {"act": "pure", "act_nats": 12}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
+    ("hugging", {"full": 3, "all_orders": 4, "full_doublings": 0, "order_doublings": 0, "pieces": 8},
+     {"full": 2, "all_orders": 30, "full_doublings": 0, "order_doublings": 0, "pieces": 8}),  # an office that buys many pieces
     ("split", {"same_events": 4, "same_caps": 3, "gain_doublings": 0}, {"same_events": 4, "same_caps": 3, "gain_doublings": -1.5}),  # dear things
     ("refunds", {"reversals": 6, "reversal_nats": 9}, {"reversals": 1, "reversal_nats": 1}),  # one pair of shoes
     ("choice_again", {"act": "choice", "same_events": 6}, {"act": "pure", "same_events": 6}),  # coffee, week by week
@@ -51,9 +54,10 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("sequential", {"code_run": 4}, {"code_run": 1}),
     ("surplus", {"surplus_spreads": 3}, {"surplus_spreads": 1}),  # a generous neighbour
     ("odd_mass", {"mass_spreads": 3}, {"mass_spreads": 1}),  # a wet carton
-    ("two_regions", {"region_s": 300}, {"region_s": 3 * 3_600}),  # a flight
+    ("two_regions", {"region_s": 300}, {"region_s": 300, "ip_accounts": 30}),  # a VPN
     ("two_stations", {"station_s": 120}, {"station_s": 2 * 3_600}),  # a tour with the car
-    ("other_hands", {"moved_s": 3_600, "hour_spreads": 3}, {"moved_s": 3_600, "awake_nats": 1}),  # moved house with a new phone
+    ("other_hands", {"moved_s": 3_600, "moved_nats": 9, "other_device": True}, {"moved_s": 3_600, "moved_nats": 1, "other_device": True}),  # moved house with a new phone
+    ("elsewhere", {"moved_s": 3_600, "awake_nats": 9}, {"moved_s": 3_600, "awake_nats": 9, "other_device": True}),
     ("hops", {"hops": 4}, {"hops": 4, "ip_accounts": 30}),  # a VPN
     ("odd_hour", {"hour_share": 0.005}, {"hour_share": 0.05}),  # the last customer of the day
     ("flagged", {"account_odds": 2}, {"account_odds": 0.3}),  # a busy account with one odd day

@@ -4,10 +4,11 @@ import random
 from math import exp
 
 import pytest
+from msgspec import structs
 
 from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.signals import NAMES, SIGNALS
-from service.domain.fraud.tuning import Row, tune, with_threshold
+from service.domain.fraud.tuning import MAX_WEIGHT, Row, tune, with_threshold
 
 CAPS = dict.fromkeys(["effort", "linkage", "economics", "evidence", "place-and-time", "history"], 100.0)
 TRUE = {"burst": 3.0, "gain": 1.0, "reused": 6.0, "odd_mass": 0.0}
@@ -75,3 +76,44 @@ def test_the_threshold_keeps_the_share_of_honest_events_held() -> None:
 def test_needs_both_labels() -> None:
     with pytest.raises(ValueError, match="frauds and honest"):
         tune([Row(strengths=strengths(), fraud=False)], start=Model())
+
+
+def test_a_fit_is_measured_on_worlds_that_it_has_not_seen() -> None:
+    """What only one world shows is found there by nobody who has not been there."""
+    rows = [
+        *(Row(strengths=strengths(), fraud=False, events=500, points=5_000, world=world) for world in (0, 1)),
+        *(Row(strengths=strengths(reused=1), fraud=True, events=50, points=5_000, world=world) for world in (0, 1)),
+        Row(strengths=strengths(burst=1), fraud=True, events=50, points=5_000, world=0),
+    ]
+    start = Model(caps=CAPS, weights={"burst": 0.0})
+    model, report = tune(rows, start=start, rounds=60)
+    assert report.recall == pytest.approx(2 / 3)
+    together, seen = tune([structs.replace(row, world=0) for row in rows], start=start, rounds=60)
+    assert seen.recall == 1.0
+    assert together.weights == model.weights
+
+
+def test_frauds_are_weighed_down_to_their_share() -> None:
+    """Labels of which half are frauds, for traffic of which one in a hundred is: the prior falls, and so does precision."""
+    rows = labelled(4_000)
+    as_labelled, as_used = (tune(rows, start=Model(caps=CAPS), share=share) for share in (None, 0.01))
+    assert as_used[0].intercept < as_labelled[0].intercept - 1
+    assert as_used[1].recall < as_labelled[1].recall
+
+
+def test_each_kind_of_event_finds_its_prior() -> None:
+    rows = [Row(strengths=strengths(), kind=kind, fraud=fraud, events=events, points=events) for kind, fraud, events in (
+        (0, False, 990), (0, True, 10), (1, False, 900), (1, True, 100), (2, False, 990), (2, True, 10),
+    )]  # fmt: skip
+    model, _ = tune(rows, start=Model(kinds={}))
+    assert model.kinds["return"] == pytest.approx(2.4, abs=0.5)
+    assert model.kinds["activity"] == pytest.approx(0.0, abs=0.2)
+
+
+def test_no_weight_exceeds_that_of_proof() -> None:
+    rows = [
+        Row(strengths=strengths(burst=1), fraud=True, events=100_000, points=100_000),
+        Row(strengths=strengths(), fraud=False, events=100_000, points=100_000),
+    ]
+    model, _ = tune(rows, start=Model(caps=CAPS), pull=1e-6, rounds=300)
+    assert model.weights["burst"] == MAX_WEIGHT

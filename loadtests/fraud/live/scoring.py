@@ -87,7 +87,7 @@ def score(
             outcome="hold" if held else "pass", score_bp=max(verdict.score, hold_bp) if held else min(verdict.score, hold_bp - 1),
             own=0.0, model=0, fired=judge.decide(strengths, kind=kind).fired if held else (),
         )  # fmt: skip
-        fates.arrived(number, Judged(verdict=said), replace(label, points=value), kind=kind, now=sent.at.timestamp())
+        fates.arrived(number, Judged(verdict=said, kind=kind), replace(label, points=value), now=sent.at.timestamp())
     fates.finish()
     return live
 

@@ -11,10 +11,11 @@ from service.domain.fraud.norms import YOUNG, Norms, surprise
 from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.touches import YOUNG_MOST_S
-from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, young_nats
-from service.domain.fraud.windows import DAY, EMPTY, Count
+from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, reversals, young_nats
+from service.domain.fraud.windows import DAY, EMPTY, HOUR, MAX_MEMBERS, Count
 
 Counts = Mapping[str, Count]
+SETTLED_DAYS: Final = 3
 SETTLED_EVENTS: Final = 3
 """Before them nobody knows an account's own device and region."""
 TRIALS: Final = 2
@@ -34,9 +35,9 @@ class Features(Struct, kw_only=True, gc=False):
     # effort
     hour_events: float = 0
     hour_spreads: float = 0
-    shared_day_events: float = 0
-    shared_day_spreads: float = 0
-    shared_day_kind: str = ""
+    day_events: float = 0
+    day_hours: int = 0
+    day_spreads: float = 0
     rushed_spreads: float = 0
     steady: int = 0
     even: int = 0
@@ -45,11 +46,9 @@ class Features(Struct, kw_only=True, gc=False):
     path_nats: float = 0
     behaviour_accounts: int = 0
     behaviour_nats: float = 0
-    behaviour_spreads: float = 0
     debut_accounts: int = 0
     debut_nats: float = 0
     same_events: float = 0
-    same_spreads: float = 0
     awake_nats: float = 0
     code_run: int = 0
     # linkage
@@ -65,8 +64,8 @@ class Features(Struct, kw_only=True, gc=False):
     shared_young: float = 0
     shared_spreads: float = 0
     ring_size: int = 1
-    ring_spreads: float = 0
     ring_young: float = 0
+    ring_nats: float = 0
     # economics
     acts: int = 0
     act_count: int = 0
@@ -80,12 +79,15 @@ class Features(Struct, kw_only=True, gc=False):
     full: int = 0
     full_doublings: float = -9
     order_doublings: float = -9
-    quantity: float = 0
+    pieces: float = 0
+    all_orders: int = 0
     gain_doublings: float = -9
     merchant_accounts: int = 0
     merchant_spreads: float = 0
     merchant_nats: float = 0
     reversals: int = 0
+    orders: int = 0
+    """That earned."""
     reversal_nats: float = 0
     shared_free: float = 0
     shared_free_nats: float = 0
@@ -114,9 +116,12 @@ class Features(Struct, kw_only=True, gc=False):
     attendant_nats: float = 0
     # place and time
     region_s: int = -1
+    at_station: bool = False
     station_s: int = -1
     hops: int = 0
     moved_s: int = -1
+    moved_nats: float = 0
+    other_device: bool = False
     hour_share: float = 1
     # history: see history.inherit
     account_odds: float = 0
@@ -140,10 +145,15 @@ class Features(Struct, kw_only=True, gc=False):
 
 
 def features_of(o: Observation, counts: Counts, ring: Ring, norms: Norms) -> Features:
-    """The features of an event that earns. Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict.
+    """The features of an event that earns, or that takes points back: of that, only what it says about the orders before.
 
-    What is inherited is not in them: history.inherit adds that.
+    Reads the norms, changes nothing; hand `measures` to Norms.learn after the verdict. What is inherited is not in them:
+    history.inherit adds that.
     """
+    if o.points < 0:
+        f = Features(points=o.points, age_days=o.age_s / 86_400, measures={})
+        reversals(f, o.account.reversals + 1, o.account.acts, counts.get("acts.all", EMPTY))
+        return f
     f = Features(points=o.points, age_days=o.age_s / 86_400, act=o.kind, measures={})
     f.young = o.age_s < min(norms.young_s(), YOUNG_MOST_S)
     f.measures[YOUNG] = o.age_s + 1
@@ -165,15 +175,12 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     account = o.account
     f.hour_events = counts["account.hour"].events
     f.hour_spreads = measured(f, norms, "hour", f.hour_events)
+    day = counts["account.day"]
+    f.day_events, f.day_hours = day.events, day.members
+    f.day_spreads = measured(f, norms, "day", f.day_events)
     if account.events in RUSHED_STEPS:
         # The other tail: younger than others were at this step.
         f.rushed_spreads = -measured(f, norms, f"age.{account.events}", o.age_s + 1)
-    for kind in STRONG:
-        count = counts.get(f"{kind}.day")
-        if count is not None:
-            spreads = measured(f, norms, f"{kind}.day", count.events)
-            if spreads > f.shared_day_spreads:
-                f.shared_day_events, f.shared_day_spreads, f.shared_day_kind = count.events, spreads, kind
     gap = o.at - account.last_at if account.events else 0
     f.steady = account.steady + 1 if is_steady(account, gap) else 0
     f.even = evenness(account, o.at)
@@ -182,25 +189,30 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
         f.path_spreads = measured(f, norms, f"path.{account.events}", path.members)
     behaviour = counts.get("behaviour.week", EMPTY)
     f.behaviour_accounts, f.behaviour_nats = behaviour.members, young_nats(behaviour, norms)
-    f.behaviour_spreads = measured(f, norms, f"behaviour.{o.kind}", behaviour.members)
     if (debut := counts.get("debut.week")) is not None:
         f.debut_accounts = debut.members
-        f.debut_nats = surprise(debut.members, max(behaviour.members, debut.members), norms.young_share())
+        # By events: of a best-seller there are more accounts, first ones and others, than members are counted.
+        trials = min(behaviour.events, MAX_MEMBERS)
+        f.debut_nats = surprise(trials * min(1.0, debut.events / max(behaviour.events, 1)), trials, norms.young_share())
     if (same := counts.get("same.week")) is not None:
-        f.same_events, f.same_spreads = same.events, measured(f, norms, f"same.{o.activity or o.type}", same.events)
-    f.awake_nats = _awake(account, counts["account.day"].events, o.at)
+        f.same_events = same.events
+    f.awake_nats = _awake(account, f.day_events, o.at)
     if o.code >= 0 and account.code >= 0 and abs(o.code - account.code) == 1:
         f.code_run = account.run + 1
 
 
 def _awake(account: Account, today: float, at: int) -> float:
-    """Surprise about a day's acts, for what the account used to do (Poisson, one act a month at least): quiet people who wake up."""
+    """Surprise about a day's acts, for what the account used to do."""
     before = sum(account.acts) + 1 - today
-    days = (at - account.opened_at) / DAY - 1
-    if before < SETTLED_EVENTS or days < 3 or today < 2:
+    return _pace_nats(today, 1.0, before, (at - account.opened_at) / DAY - 1)
+
+
+def _pace_nats(acts: float, days: float, before: float, days_before: float) -> float:
+    """Surprise (Poisson) about acts in so many days, for the pace before: a quiet account wakes up. The least pace is one act a month."""
+    if before < SETTLED_EVENTS or days_before < SETTLED_DAYS or acts < 2:
         return 0.0
-    usual = max(before / days, 1 / 30)
-    return today * log(today / usual) - today + usual if today > usual else 0.0
+    usual = max(before / days_before, 1 / 30) * days
+    return acts * log(acts / usual) - acts + usual if acts > usual else 0.0
 
 
 def _linkage(f: Features, counts: Counts, ring: Ring, norms: Norms) -> None:
@@ -233,8 +245,9 @@ def _linkage(f: Features, counts: Counts, ring: Ring, norms: Norms) -> None:
             f.shared_gain, f.shared_gain_spreads = gain, spreads
     f.ip_accounts = counts.get("ip.month", EMPTY).members
     f.ring_size = ring.size
-    f.ring_spreads = measured(f, norms, "ring", ring.size)
-    f.ring_young = ring.young / ring.points if ring.points else 0.0
+    if ring.size >= MIN_SHARED and ring.points:
+        f.ring_young = ring.young / ring.points
+        f.ring_nats = surprise(f.ring_young * ring.size, ring.size, norms.young_share())
 
 
 def _place(f: Features, o: Observation) -> None:
@@ -242,9 +255,14 @@ def _place(f: Features, o: Observation) -> None:
     if o.region and account.region and o.region != account.region:
         f.region_s = abs(o.at - account.region_at)
     if (moved := moved_at(account, o.step)) and account.events >= SETTLED_EVENTS:
-        f.moved_s = abs(o.at - moved)
+        f.moved_s, f.other_device = abs(o.at - moved), bool(account.device)
+        new = moved != account.moved_at
+        before = sum(account.acts) if new else account.acts_moved
+        days = max(f.moved_s, 6 * HOUR) / DAY
+        f.moved_nats = _pace_nats(sum(account.acts) + 1 - before, days, before, (moved - account.opened_at) / DAY)
     if (hopped := hops(account, o.step)) > account.hops:
         f.hops = hopped
     station = next((item.station for item in o.returns if item.station), "")
+    f.at_station = bool(station)
     if station and account.station and station != account.station:
         f.station_s = abs(o.at - account.station_at)

@@ -8,6 +8,11 @@ from service.domain.fraud.windows import HOUR, MAX_MEMBERS
 
 _HARDLY_LESS: Final = -0.35
 """Doublings below the usual rate: a fifth is lost at the cap."""
+_MANY: Final = 4
+"""Accounts at an ip, which are no family's."""
+_PIECES: Final = 4
+"""Certified ones of an order that reaches the cap: fewer are a dear thing or two."""
+_MOSTLY: Final = 0.5
 _ORDERS: Final = frozenset({"mixed", "pure"})
 _BOUGHT: Final = _ORDERS | {"choice"}
 
@@ -52,9 +57,12 @@ def same_path(f: Features) -> float:
 
 
 def same_behaviour(f: Features) -> float:
-    """Of a shop's till and of a lesson everybody is a customer: there, what many do says nothing."""
-    most = 10**9 if f.act in _BOUGHT else MAX_MEMBERS
-    return surprising(f.behaviour_nats) if 4 <= f.behaviour_accounts < most else 0.0
+    """Of a shop's till and of a lesson everybody is a customer: there more is asked, and what very many do says nothing."""
+    if f.behaviour_accounts < 4:
+        return 0.0
+    if f.act in _BOUGHT:
+        return surprising(f.behaviour_nats)
+    return stepped(f.behaviour_nats, 5, 8, 12, 18) if f.behaviour_accounts < MAX_MEMBERS else 0.0
 
 
 def crowd(spreads: float, accounts: int) -> float:
@@ -69,7 +77,7 @@ def young_company(f: Features) -> float:
 
 def young_ring(f: Features) -> float:
     """A ring whose points were earned while its accounts were new."""
-    return min(stepped(f.ring_size, 3, 5, 8, 12), stepped(f.ring_young, 0.5, 0.7, 0.8, 0.9), max(0.25, unusual(f.ring_spreads)))
+    return min(stepped(f.ring_size, 3, 5, 8, 12), surprising(f.ring_nats))
 
 
 def impossible(f: Features) -> float:
@@ -81,10 +89,19 @@ def impossible(f: Features) -> float:
 
 
 def other_hands(f: Features) -> float:
-    """Soon after device and region changed together, and busy: moving house is neither."""
+    """Soon after another device at another place, and busy: moving house with a new phone is not."""
+    return taken_over(f) if f.other_device else 0.0
+
+
+def elsewhere(f: Features) -> float:
+    """The same where nobody says which device it is: a journey looks like it."""
+    return 0.0 if f.other_device else taken_over(f)
+
+
+def taken_over(f: Features) -> float:
+    """How soon after the account moved, and how busy it has been since, for what it was before."""
     near = soon(f.moved_s, 72 * HOUR, 48 * HOUR, 24 * HOUR, 6 * HOUR)
-    busy = max(unusual(f.hour_spreads), surprising(f.awake_nats))
-    return min(near, 0.25) if not busy else near
+    return min(near, max(0.25, surprising(max(f.moved_nats, f.awake_nats))))
 
 
 def same_debut(f: Features) -> float:
@@ -93,11 +110,15 @@ def same_debut(f: Features) -> float:
 
 
 def hugging(f: Features) -> float:
-    """An order that just reaches the cap, by many pieces of a thing: by chance, full orders lie far above it and are of one dear thing."""
-    if f.order_doublings < _HARDLY_LESS:
+    """Orders that just reach the cap by many pieces, and hardly any others.
+
+    By chance, full orders lie far above the cap and are of one dear thing, and an office that buys many pieces reaches it now and then.
+    """
+    if f.order_doublings < _HARDLY_LESS or f.pieces < _PIECES:
         return 0.0
-    again = stepped(f.full, 2, 3, 4, 5) if f.full_doublings > _HARDLY_LESS else 0.0
-    return min(1.0, max(again, stepped(f.quantity, 4, 6, 10_000, 10_000) + again))
+    if f.full < _MOSTLY * f.all_orders or f.full_doublings < _HARDLY_LESS:
+        return 0.25
+    return stepped(f.full, 1, 1, 2, 3)
 
 
 def split(f: Features) -> float:
@@ -117,11 +138,19 @@ def own_buyers(f: Features) -> float:
     return min(surprising(f.merchant_nats), stepped(-f.merchant_spreads, 0.8, 1, 1.2, 1.4)) if f.merchant_accounts >= 3 else 0.0
 
 
-def one_sided(f: Features) -> float:
-    """Of orders more is asked: some people buy only what is certified."""
-    if f.act in _ORDERS:
-        return stepped(f.act_nats, 5, 8, 11, 15)
-    return surprising(f.act_nats)
+def refunds(f: Features) -> float:
+    """More is asked than for other surprises: some people send half of what they try on back."""
+    return stepped(f.reversal_nats, 4, 6, 8, 11)
+
+
+def only(f: Features, *acts: str) -> float:
+    """How surprising it is that the account does hardly anything but these acts."""
+    return surprising(f.act_nats) if f.act in acts else 0.0
+
+
+def only_certified(f: Features) -> float:
+    """More is asked than for other acts: some people buy only what is certified."""
+    return stepped(f.act_nats, 5, 8, 11, 15) if f.act in _ORDERS else 0.0
 
 
 def broken_choice(f: Features) -> float:
@@ -134,10 +163,19 @@ def foreign_parcels(f: Features) -> float:
     return stepped(f.foreign_parcels, 1, 2, 3, 5)
 
 
+def two_regions(f: Features) -> float:
+    """Another region too soon."""
+    return at_vpn(f, soon(f.region_s, 2 * HOUR, HOUR, HOUR // 2, HOUR // 6))
+
+
 def hops(f: Features) -> float:
-    """From an address that many use it may be a VPN, whose ends are anywhere."""
-    strength = stepped(f.hops, 1, 2, 3, 5)
-    return min(strength, 0.25) if f.station_s < 0 and f.ip_accounts >= 4 else strength
+    """Too soon elsewhere, not for the first time."""
+    return at_vpn(f, stepped(f.hops, 1, 2, 3, 5))
+
+
+def at_vpn(f: Features, strength: float) -> float:
+    """An address that many use may be a VPN, whose ends are anywhere; who stands at a station is there."""
+    return min(strength, 0.25) if f.ip_accounts >= _MANY and not f.at_station else strength
 
 
 def stem(f: Features) -> float:

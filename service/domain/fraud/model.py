@@ -1,6 +1,7 @@
 """Score and decision: a transparent sum of what signals say, as log-odds."""
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from math import exp
 from typing import Final, Literal
 
@@ -15,11 +16,14 @@ BASIS: Final = 10_000
 GROUPS: Final[tuple[Group, ...]] = ("effort", "linkage", "economics", "evidence", "place-and-time", "history")
 HISTORY: Final = GROUPS.index("history")
 _GROUP_OF: Final = tuple(GROUPS.index(signal.group) for signal in SIGNALS)
+_ALL: Final = range(len(SIGNALS))
 CAPS: Final[Mapping[str, float]] = {
     "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 6,
 }  # fmt: skip
 """Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof. History least of all: what is held
 must be odd itself."""
+KIND_PRIORS: Final[Mapping[str, float]] = {"order": 0.0, "return": 1.0, "activity": 1.5, "large order": -1.0}
+"""What costs nothing is tried more often, and what costs much less: by economics, and rounded from what simulated traffic says."""
 MAX_REASONS: Final = 8
 _LEAST_REASON: Final = 0.2
 """Log-odds: what adds less changed nothing."""
@@ -35,8 +39,8 @@ class Model(Struct, frozen=True, kw_only=True):
     """By signal; one that is missing has its default weight. Negative ones count as 0."""
     caps: Mapping[str, float] = field(default_factory=lambda: dict(CAPS))
     """Most log-odds of a group: one kind of evidence alone does not convict, unless it is proof."""
-    kinds: Mapping[str, float] = {}
-    """Log-odds beside the intercept for an `order`, a `return`, an `activity`: what costs nothing is tried more often."""
+    kinds: Mapping[str, float] = field(default_factory=lambda: dict(KIND_PRIORS))
+    """Log-odds beside the intercept for an `order`, a `return`, an `activity`, a `large order` (records.KINDS)."""
     off: frozenset[str] = frozenset()
     """Signals that are switched off."""
     hold_bp: int = 5_000
@@ -81,9 +85,8 @@ class Judge:
     def log_odds(self, strengths: Sequence[float], *, kind: int = 0) -> tuple[float, float]:
         """Of an event with these strengths, and the part that it raised by itself: without the priors and without history."""
         sums = [0.0] * len(GROUPS)
-        for group, weight, strength in zip(_GROUP_OF, self.weights, strengths, strict=True):
-            if strength:
-                sums[group] += weight * strength
+        for i in compress(_ALL, strengths):
+            sums[_GROUP_OF[i]] += self.weights[i] * strengths[i]
         capped = [min(cap, total) for cap, total in zip(self._caps, sums, strict=True)]
         added = sum(capped)
         return self._priors[kind] + added, added - capped[HISTORY]

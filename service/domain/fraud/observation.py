@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from msgspec import Struct
@@ -82,7 +83,7 @@ class Context(Struct, frozen=True, kw_only=True):
     """The program's own activities."""
 
 
-class Observation(Struct, frozen=True, kw_only=True):
+class Observation(Struct, frozen=True, kw_only=True, dict=True):
     """One event, reduced to what signals look at. Texts that could identify anybody are keyed hashes."""
 
     number: int
@@ -138,7 +139,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     """The action without who did it: equal for people who do exactly the same."""
     code: int = -1
 
-    @property
+    @cached_property
     def step(self) -> Step:
         """What the account's record keeps of it."""
         station = next((item.station for item in self.returns if item.station), "")
@@ -167,7 +168,7 @@ def observe(event: Event, context: Context) -> Observation:
         age_s=max(0, at - context.account.opened_at),
         entities=entities, region=region[:64] if isinstance(region, str) else "", order=event.order_id or "",
         order_age_s=-1 if order is None else max(0, at - order.at), attendant=attendant[:64] if isinstance(attendant, str) else "",
-        tags=tuple(_hash(context.hash_key, tag) for tag in tags[:MAX_ITEMS // 2]), **more,
+        tags=tuple(_hash_of_tag(context.hash_key, tag) for tag in tags[:MAX_ITEMS // 2]), **more,
     )  # fmt: skip
 
 
@@ -196,7 +197,7 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
         for line in event.lines[:MAX_ITEMS]
     )  # fmt: skip
     certified, pure = sum(line.price * line.quantity for line in lines if line.certificate), all(line.certificate for line in lines)
-    best = max(lines, key=_worth, default=OrderLine())
+    best = max(lines, key=worth, default=OrderLine())
     packaging = "" if event.packaging is None else event.packaging.class_ or ""
     sold = f"{best.merchant}/{best.sku}" if best.certificate else "-"
     return {
@@ -207,7 +208,8 @@ def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _worth(line: OrderLine) -> tuple[bool, float]:
+def worth(line: OrderLine) -> tuple[bool, float]:
+    """Sorts the lines of an order: what it earns by comes last, and of that what costs most."""
     return bool(line.certificate), line.price * line.quantity
 
 
@@ -218,7 +220,7 @@ def _price(unit: str | None, amount: str | None, quantity: str | int) -> float:
 def _fulfilled(event: OrderFulfilled, context: Context) -> dict[str, Any]:
     packaging = event.packaging or Packaging()
     assets = tuple(_hash(context.hash_key, f"asset:{_canonical(canonical_asset, asset)}") for asset in packaging.assets[:MAX_ITEMS])
-    waybills = () if packaging.waybill is None else (_hash(context.hash_key, _canonical(canonical_waybill, packaging.waybill)),)
+    waybills = () if packaging.waybill is None else (_hash(context.hash_key, _waybill(packaging.waybill)),)
     chosen, used = "" if context.order is None else context.order.packaging, packaging.class_
     return {
         "packaging": used or "", "shipped": assets, "parcels": packaging.parcels, "waybills": waybills, "shape": f"f:{used}",
@@ -264,7 +266,7 @@ def _item(item: Return, key: bytes) -> Returned:
     return Returned(
         asset="" if item.asset is None else _hash(key, f"asset:{_canonical(canonical_asset, item.asset)}"),
         class_=(item.class_ or "")[:64], quantity=1.0 if item.asset is not None else float(item.quantity), mass_g=float(item.mass_g or 0),
-        station=(item.station or "")[:64], waybill="" if item.waybill is None else _hash(key, _canonical(canonical_waybill, item.waybill)),
+        station=(item.station or "")[:64], waybill="" if item.waybill is None else _hash(key, _waybill(item.waybill)),
     )  # fmt: skip
 
 
@@ -276,9 +278,20 @@ def _canonical(form: Callable[[str], str], text: str) -> str:
         return text
 
 
+def _waybill(text: str) -> str:
+    """Capitals and digits, with a letter among them, are canonical and no form of GS1: most carriers' numbers, in a tenth of the time."""
+    return text if text.isascii() and text.isalnum() and text.isupper() else _canonical(canonical_waybill, text)
+
+
 def _number(text: str) -> int:
     found = _NUMBER.search(text)
     return -1 if found is None else int(found.group(1))
+
+
+@lru_cache(maxsize=4_096)
+def _hash_of_tag(key: bytes, tag: str) -> str:
+    """Most tags are of a few channels, again and again."""
+    return _hash(key, tag)
 
 
 def _hash(key: bytes, text: str) -> str:

@@ -23,6 +23,8 @@ ONCE_FIELDS: Final = 3
 class Tally(Struct, gc=False):
     """A key that was touched more than once: its three newest buckets by number, and its members."""
 
+    key: str
+    """The very text that is the key in its pane: journals have no copies of it."""
     number: int
     here: list[float]
     first_at: int
@@ -136,7 +138,7 @@ class Pane:
             return None
         if isinstance(found, tuple):
             return self.promote(key, found)
-        self.now[key] = found
+        self.now[found.key] = found
         return found
 
     def remember(self, key: str, once: Once) -> None:
@@ -148,16 +150,17 @@ class Pane:
     def promote(self, key: str, once: Once) -> Tally:
         """A tally for a key that is touched for the second time."""
         at, adds, member = once
-        tally = self.now[key] = Tally(at // self.window, list(adds), at, at, member)
+        self.now.pop(key, None)
+        tally = self.now[key] = Tally(key, at // self.window, list(adds), at, at, member)
         if self.changes is not None:
             self.changes.append(key)
         return tally
 
-    def changed(self, key: str, tally: Tally) -> None:
+    def changed(self, tally: Tally) -> None:
         """Note that a tally is no longer what was written of it last."""
         tally.chunk = 0
         if self.changes is not None:
-            self.changes.append(key)
+            self.changes.append(tally.key)
 
     def take(self) -> list[str]:
         """As Part.take."""
@@ -176,7 +179,7 @@ class Pane:
         if found.chunk == chunk:
             return None
         found.chunk = chunk
-        return (key, generation, astuple(found)[:-1])
+        return (key, generation, astuple(found)[1:-1])
 
     def newest(self, key: str, chunk: int) -> bool:
         """As Part.newest."""
@@ -192,6 +195,6 @@ class Pane:
                 continue
             self.now.pop(key, None)
             self.before.pop(key, None)
-            keys[key] = (fields[0], tuple(fields[1]), fields[2]) if len(fields) == ONCE_FIELDS else _tally_of(*fields, chunk)
+            keys[key] = (fields[0], tuple(fields[1]), fields[2]) if len(fields) == ONCE_FIELDS else _tally_of(key, *fields, chunk)
             loaded.append(key)
         return loaded

@@ -7,6 +7,7 @@ apart (a phone that was sold). Accounts that were joined stay joined. Work and m
 MAX_RING and MAX_LINKS.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from msgspec import Struct, field
 from service.domain.fraud.journal import Table
 from service.domain.fraud.observation import Observation
 from service.domain.fraud.records import Sums
-from service.domain.fraud.windows import MONTH
+from service.domain.fraud.windows import DAY, MONTH
 
 
 class Link(Struct, frozen=True, gc=False):
@@ -33,6 +34,8 @@ COMPANIONS: Final = 8
 """Newest other accounts of a thing that a newcomer is compared with."""
 THINGS: Final = 12
 """Newest things of an account that are remembered."""
+FORGOTTEN_S: Final = 2 * MONTH
+"""Things that nobody used for so long are forgotten: uses more than 30 days apart join nobody, and some come late."""
 MAX_RING: Final = 2_000
 """Rings do not grow beyond it: what is larger is a population that shares something."""
 MAX_LINKS: Final = 64
@@ -85,6 +88,8 @@ class _Thing(Struct):
     accounts: dict[int, int]
     """Account → when it last used it."""
     many: bool = False
+    last_at: int = 0
+    """When it was last used, to the day."""
 
 
 class Rings:
@@ -98,6 +103,7 @@ class Rings:
         self._rings: Table[int, Ring] = Table(list[tuple[int, Ring | None]], tracked=tracked)
         self._things: Table[str, _Thing] = Table(list[tuple[str, _Thing | None]], tracked=tracked)
         self._of: Table[int, list[str]] = Table(list[tuple[int, list[str] | None]], tracked=tracked)
+        self._oldest: deque[str] = deque()
 
     def tables(self) -> dict[str, Table[Any, Any]]:
         """All that is kept, by name."""
@@ -132,13 +138,18 @@ class Rings:
         link = LINKS[kind]
         thing = self._things.get(key)
         if thing is None:
+            self._forget(at)
             thing = self._things[key] = _Thing({})
+            self._oldest.append(key)
+        if at >= thing.last_at + DAY:
+            thing.last_at = at
+            self._things.note(key)
         if thing.many:
             return
         accounts = thing.accounts
         known = accounts.get(me)
-        if known is not None and known >= at:
-            return
+        if known is not None and at < known + DAY:
+            return  # the day is enough: within 30 of them it joins
         accounts[me] = at
         self._things.note(key)
         if known is not None:
@@ -150,13 +161,26 @@ class Rings:
         for other in list(accounts)[-COMPANIONS - 1 : -1]:
             self._compare(me, other)
 
+    def _forget(self, now: int) -> None:
+        """Look at two of the things that were looked at longest ago, for each new one: what nobody uses any more joins nobody."""
+        if len(self._oldest) != len(self._things):
+            self._oldest = deque(self._things)  # they were restored
+        for _ in range(min(2, len(self._oldest))):
+            key = self._oldest.popleft()
+            thing = self._things[key]
+            if thing.last_at < now - FORGOTTEN_S:
+                del self._things[key]
+            else:
+                self._oldest.append(key)
+
     def _compare(self, me: int, other: int) -> None:
         root, others = self._find(me), self._find(other)
         if root == others:
             return
         weight, kinds = 0.0, []
         for key in self._of[me]:
-            accounts = self._things[key].accounts
+            thing = self._things.get(key)
+            accounts = {} if thing is None else thing.accounts
             if other in accounts and abs(accounts[me] - accounts[other]) <= MONTH:
                 kind = key.partition(":")[0]
                 weight += LINKS[kind].weight

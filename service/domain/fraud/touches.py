@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.domain.fraud.account import MAX_PATH, path_after
-from service.domain.fraud.observation import STRONG, Observation
+from service.domain.fraud.observation import Observation, worth
 from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
 
 YOUNG_MOST_S: Final = 14 * DAY
@@ -18,7 +18,7 @@ BLOCKS: Final = DAY // BLOCK
 """The day of a station in parts: hours would ask for many events before they say anything, and opening hours last longer."""
 
 SUSPECTS: Final = (
-    "device.month", "payment.month", "address.month", "ip.month", "merchant.month", "sku.week", "certificate.month", "stem.month",
+    "device.month", "payment.month", "address.month", "ip.month", "merchant.month", "certificate.month", "stem.month",
     "station.month", "station.block", "attendant.month", "path.week", "behaviour.week", "debut.week", "tag.0", "tag.1",
 )  # fmt: skip
 """Slots whose keys several accounts share: suspicion of one falls on the others by its share."""
@@ -59,8 +59,7 @@ def _sums(o: Observation, *, young: bool) -> Sums:
 def _earning(o: Observation, sums: Sums) -> list[Touch]:
     """Only what earns: here the cost is, and here is what may be lost."""
     at, me, account = o.at, o.account_id, o.account
-    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums)]
-    touches += [Touch(f"{kind}.day", f"{kind}:{value}", DAY, at, sums, me) for kind, value in o.entities.items() if kind in STRONG]
+    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums, at // HOUR)]
     behaviour = f"{o.platform}:{o.thing or o.shape}:{o.packaging}"
     touches.append(Touch("behaviour.week", f"b:{behaviour}", WEEK, at, sums, me))
     if o.merchant and sum(account.acts) < DEBUT:
@@ -70,8 +69,9 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
     if o.thing:
         # One wallet for several accounts is one buyer.
         touches.append(Touch("same.week", f"r:{o.entities.get('payment') or me}:{o.thing}", WEEK, at, sums))
-    if o.merchant:
-        touches += _bought(o, sums)
+    best = max(o.lines, key=worth, default=None)
+    if best is not None and best.certificate:
+        touches.append(Touch("certificate.month", f"c:{best.certificate}", MONTH, at, sums, best.category))
     if o.stem:
         touches.append(Touch("stem.month", f"n:{o.stem}", MONTH, at, sums, me))
     if o.evidence:
@@ -87,18 +87,6 @@ def _earning(o: Observation, sums: Sums) -> list[Touch]:
             touches.append(Touch("attendant.pair", f"aa:{o.attendant}:{me}", MONTH, at, sums))
     touches += [Touch(f"tag.{i}", f"g:{tag}", MONTH, at, sums, me) for i, tag in enumerate(o.tags[:2])]
     return touches
-
-
-def _bought(o: Observation, sums: Sums) -> list[Touch]:
-    at, me = o.at, o.account_id
-    # A shipment that earns has the merchant of its order, and no lines.
-    best = max(o.lines, key=lambda line: (bool(line.certificate), line.price * line.quantity), default=None)
-    if best is not None and best.certificate:
-        return [
-            Touch("sku.week", f"s:{o.platform}:{best.sku}", WEEK, at, sums, me),
-            Touch("certificate.month", f"c:{best.certificate}", MONTH, at, sums, best.category),
-        ]
-    return []
 
 
 def _assets(o: Observation) -> list[Touch]:

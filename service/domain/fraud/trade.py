@@ -53,11 +53,17 @@ def economics(f: Features, o: Observation, counts: Counts, norms: Norms) -> None
     if everybody.events >= LEAST_ACTS:
         f.act_share = counts["acts.kind"].events / everybody.events
         f.act_nats = surprise(f.act_count, f.acts, min(0.98, max(LEAST_SHARE, f.act_share)))
-    f.reversals, orders = account.reversals, sum(acts[: KINDS.index("return")])
-    if f.reversals and orders:
-        back = min(0.9, max(LEAST_SHARE, everybody.reversed / max(everybody.points, 1)))
-        f.reversal_nats = surprise(min(f.reversals, orders), orders, back)
+    reversals(f, account.reversals, acts, everybody)
     f.broken, f.chosen = account.broken, account.broken + account.kept
+
+
+def reversals(f: Features, times: int, acts: tuple[int, ...], everybody: Count) -> None:
+    """How surprising it is that so many of the account's orders that earned were taken back, for the share that everybody's are."""
+    earned = sum(acts[1 : KINDS.index("return")])
+    f.reversals, f.orders = times, earned
+    if times and earned:
+        usual = min(0.9, max(LEAST_SHARE, everybody.reversed / max(everybody.points, 1)))
+        f.reversal_nats = surprise(min(times, earned), earned, usual)
 
 
 def bought(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
@@ -74,7 +80,8 @@ def bought(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
             f.full, points, money = with_full(o.account, o.step)
             f.full_doublings = norms.spreads("yield", points / money)
             f.order_doublings = norms.spreads("yield", o.points / o.certified)
-            f.quantity = max(line.quantity for line in o.lines if line.certificate)
+            f.all_orders = f.orders + o.account.acts[0]
+            f.pieces = sum(line.quantity for line in o.lines if line.certificate)
     merchant = counts.get("merchant.month", EMPTY)
     f.merchant_accounts = merchant.members
     f.merchant_spreads = measured(f, norms, "merchant", merchant.members)

@@ -105,10 +105,10 @@ class MemoryWindows:
 
     def _carry_out(self, touches: Iterable[Touch], counts: list[Count] | None) -> None:  # noqa: C901 - calls would take more than its steps
         """One loop over local names, because it runs a dozen times an event. `counts` takes the answers."""
-        adds, pairs = NOTHING, list[tuple[int, float]]()
+        adds, pairs, panes = NOTHING, list[tuple[int, float]](), self.panes
         for touch in touches:
             window, key, at, member = touch.window, touch.key, touch.at, touch.member
-            pane = self.panes.get(window)
+            pane = panes.get(window)
             if pane is None:
                 pane = self.open(window, turned=at)
             tally = pane.now.get(key)
@@ -133,10 +133,11 @@ class MemoryWindows:
             elif at < tally.first_at:
                 tally.first_at = at
             if tally.chunk:
-                pane.changed(key, tally)
+                pane.changed(tally)
             if counts is not None:
                 members = 0 if member is None else 1 if tally.members is None else tally.present(at - window)
-                counts.append(_count(here, tally.before(number), 1 - at % window / window, members, last_at, tally.first_at))
+                older = tally.older if tally.older_number == number - 1 else tally.before(number) if number < tally.number else None
+                counts.append(_count(here, older, 1 - at % window / window, members, last_at, tally.first_at))
 
     def _begin(self, pane: Pane, touch: Touch, counts: list[Count] | None) -> None:
         """A key's first touch. Those of one event share what is kept, and the answer."""
@@ -154,4 +155,18 @@ def _count(here: Sequence[float], older: Sequence[float] | None, kept: float, me
     """`kept`: the share of the older bucket that the window still covers."""
     if older is None:
         return _count_of(*here, members, last_at, first_at)
-    return _count_of(*[new + kept * old if old else new for new, old in zip(here, older, strict=True)], members, last_at, first_at)
+    # By name, and leaving zeros alone, in a third of the time of a loop.
+    events, points, young, suspect, reversed_, money, shipped, returned, free = here
+    old_events, old_points, old_young, old_suspect, old_reversed, old_money, old_shipped, old_returned, old_free = older
+    return Count(
+        events + kept * old_events,
+        points + kept * old_points if old_points else points,
+        young + kept * old_young if old_young else young,
+        suspect + kept * old_suspect if old_suspect else suspect,
+        reversed_ + kept * old_reversed if old_reversed else reversed_,
+        money + kept * old_money if old_money else money,
+        shipped + kept * old_shipped if old_shipped else shipped,
+        returned + kept * old_returned if old_returned else returned,
+        free + kept * old_free if old_free else free,
+        members, last_at, first_at,
+    )  # fmt: skip
