@@ -12,7 +12,7 @@ from loadtests.traffic.format import Label, Sent
 from service.domain.fraud.history import Again
 from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.pipeline import Judged, Pipeline
-from service.domain.fraud.records import PAST_S, kind_of
+from service.domain.fraud.records import PAST_S, SUMMED
 from service.domain.fraud.tuning import Row
 from service.domain.fraud.windows import DAY
 
@@ -117,7 +117,7 @@ def run(
             result.paces.append((result.events, PACE_EVERY / (result.seconds - since)))
             since = result.seconds
         if label.points > 0:
-            fates.arrived(o.number, judged, label, kind=kind_of(o.type), now=o.at + o.delay_s)
+            fates.arrived(o.number, judged, label, now=o.at + o.delay_s)
         for again in judged.again:
             fates.again(again, now=o.at + o.delay_s)
     fates.finish()
@@ -133,8 +133,9 @@ class _Fates:
         self._open: dict[int, _Fate] = {}
         self._queue: deque[tuple[float, int]] = deque()
 
-    def arrived(self, number: int, judged: Judged, label: Label, *, kind: int, now: float) -> None:
-        settles = now + DAY * (self._holds.order if kind == 0 else self._holds.other)
+    def arrived(self, number: int, judged: Judged, label: Label, *, now: float) -> None:
+        kind = judged.kind
+        settles = now + DAY * (self._holds.order if kind % SUMMED == 0 else self._holds.other)
         held = judged.verdict.score_bp >= self._hold_bp
         fate = _Fate(label, kind, now, settles, judged.strengths if self._rows is not None else (), judged.verdict.score_bp, held)
         ring = self._ring(label, now)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.domain.fraud.account import MAX_PATH, Account, Step, after
+from service.domain.fraud.account import MAX_PATH, MAX_TIMES, Account, Step, after, evenness
 from service.domain.fraud.observation import MAX_ITEMS, OrderBefore
 from service.domain.fraud.touches import SUSPECTS, aftermath, by_slot, keys_of
 from service.domain.fraud.windows import DAY, MemoryWindows
@@ -155,15 +155,17 @@ def test_a_choice_that_was_not_kept_is_remembered() -> None:
     assert unknown.as_chosen is None
 
 
-def test_gaps_that_tremble_are_even_and_those_of_people_are_not() -> None:
+def test_gaps_that_tremble_are_even_in_whatever_order_they_arrive_and_those_of_people_are_not() -> None:
     def even(*times: int) -> int:
         account = Account(opened_at=T0)
-        for at in times:
+        for at in times[:-1]:
             account = after(account, Step(at=T0 + at, shape="a", kind="activity"))
-        return account.even
+        return evenness(account, T0 + times[-1])
 
     assert even(0, 600, 1_250, 1_800, 2_380) == 3
+    assert even(1_250, 600, 2_380, 0, 1_800) == 3
     assert even(0, 600, 4_250, 4_500) == 0
+    assert even(*range(0, 60_000, 600)) == MAX_TIMES - 2
 
 
 def test_home_again_is_no_hop() -> None:

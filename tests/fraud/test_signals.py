@@ -13,6 +13,8 @@ LOOK = {signal.name: signal.look for signal in SIGNALS}
 # signal, what it is for, its hard negative
 EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("burst", {"hour_spreads": 3.2}, {"hour_spreads": 1.4}),  # a busy evening
+    ("busy_day", {"day_spreads": 3.2}, {"day_spreads": 1.4}),  # a campaign day
+    ("sleepless", {"day_hours": 20}, {"day_hours": 5}),  # a long Saturday
     ("clockwork", {"steady": 5}, {"steady": 1}),  # two gaps alike by chance
     ("same_path", {"path_accounts": 12, "path_spreads": 4}, {"path_accounts": 2, "path_spreads": 4, "path_nats": 20}),  # a couple that signs up
     ("same_behaviour", {"behaviour_accounts": 20, "behaviour_nats": 15}, {"behaviour_accounts": 64, "behaviour_nats": 0.5}),  # a best-seller
@@ -32,8 +34,8 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("only_activities", {"act": "activity", "act_nats": 9}, {"act": "activity", "act_nats": 2}),
     ("only_choices", {"act": "choice", "act_nats": 9}, {"act": "choice", "act_nats": 2}),
     ("only_certified", {"act": "pure", "act_nats": 12}, {"act": "pure", "act_nats": 7}),  # who buys only what is certified
-    ("hugging", {"full": 3, "all_orders": 4, "full_doublings": 0, "order_doublings": 0, "quantity": 8},
-     {"full": 2, "all_orders": 30, "full_doublings": 0, "order_doublings": 0, "quantity": 8}),  # an office that buys many pieces
+    ("hugging", {"full": 3, "all_orders": 4, "full_doublings": 0, "order_doublings": 0, "pieces": 8},
+     {"full": 2, "all_orders": 30, "full_doublings": 0, "order_doublings": 0, "pieces": 8}),  # an office that buys many pieces
     ("split", {"same_events": 4, "same_caps": 3, "gain_doublings": 0}, {"same_events": 4, "same_caps": 3, "gain_doublings": -1.5}),  # dear things
     ("refunds", {"reversals": 6, "reversal_nats": 9}, {"reversals": 1, "reversal_nats": 1}),  # one pair of shoes
     ("choice_again", {"act": "choice", "same_events": 6}, {"act": "pure", "same_events": 6}),  # coffee, week by week

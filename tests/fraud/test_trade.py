@@ -81,6 +81,17 @@ def test_a_refund_says_how_many_orders_were_taken_back() -> None:
     assert f.measures == {}
 
 
+def test_a_best_seller_is_bought_by_old_customers_too_and_an_offer_that_was_posted_is_not() -> None:
+    old = Account(opened_at=T0 - 90 * DAY, acts=(5, 5, 0, 0, 0, 0))
+
+    def sold(new: int, others: int) -> Features:
+        return World().see(*(order(i, account_before=old) for i in range(others)), *(order(1_000 + i) for i in range(new)))
+
+    assert sold(80, 0).debut_nats > 12
+    assert sold(80, 240).debut_nats < 1
+    assert sold(80, 240).debut_accounts == 64
+
+
 def test_a_box_that_always_comes_back_from_the_same_hands_goes_round() -> None:
     box = Returned(asset="b", class_="circular_box")
     assert World().see(*(back(1, box, at=T0 + i) for i in range(4))).box_trips == 4

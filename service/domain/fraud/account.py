@@ -1,6 +1,7 @@
 """What is remembered of one account between its events: a record of fixed size, replaced by each event."""
 
 import hashlib
+from itertools import pairwise
 from typing import Final
 
 from msgspec import Struct
@@ -12,6 +13,8 @@ STEADY_SHARE: Final = 0.01
 """Two gaps are equal within 1 %: people miss that 49 times of 50 (gaps spread over an octave), programs do not."""
 EVEN_SHARE: Final = 0.2
 """Two gaps are alike within 20 %: of two random (exponential) ones that happens 1 time of 10, of a timer that trembles always."""
+MAX_TIMES: Final = 9
+"""Eight gaps: seven pairs that are alike by chance come once in ten million times."""
 STEADY_FROM_S: Final = 10
 """Shorter gaps are those of one request with several events, not of habits."""
 KINDS: Final = ("plain", "mixed", "pure", "choice", "return", "activity")
@@ -32,10 +35,8 @@ class Account(Struct, array_like=True, frozen=True, kw_only=True, gc=False):
     last_gap: int = 0
     steady: int = 0
     """How many gaps in a row were equal to the one before."""
-    act_at: int = 0
-    act_gap: int = 0
-    even: int = 0
-    """How many gaps between what the person did (no shipments, no refunds) were about equal to the one before, in a row."""
+    times: tuple[int, ...] = ()
+    """When the person did something (no shipments, no refunds), the newest MAX_TIMES, in order: reports arrive in another."""
     region: str = ""
     region_at: int = 0
     home: str = ""
@@ -93,14 +94,14 @@ class Step(Struct, frozen=True, kw_only=True, gc=False):
 
 def after(account: Account, step: Step) -> Account:
     """The record after an event. Late ones count in place but do not turn the clock back. A repeat is not safe: call it once."""
-    acts = with_act(account, step.kind)
+    acts, times = with_act(account, step.kind), with_time(account, step.at) if step.kind else account.times
     full, full_points, full_money = with_full(account, step)
     reversals = account.reversals + step.reversal
     kept, broken = account.kept + (step.as_chosen is True), account.broken + (step.as_chosen is False)
     gap = step.at - account.last_at if account.events else 0
     if gap < 0:
         return replace(
-            account, events=account.events + 1, acts=acts, full=full, full_points=full_points, full_money=full_money,
+            account, events=account.events + 1, acts=acts, times=times, full=full, full_points=full_points, full_money=full_money,
             reversals=reversals, kept=kept, broken=broken,
         )  # fmt: skip
     home, moved = account.home or step.region, moved_at(account, step)
@@ -110,12 +111,9 @@ def after(account: Account, step: Step) -> Account:
     if step.code >= 0:
         run = run + 1 if code >= 0 and abs(step.code - code) == 1 else 0
         code = step.code
-    act_at, act_gap, even = account.act_at, account.act_gap, account.even
-    if step.kind:
-        act_at, act_gap, even = step.at, step.at - act_at if act_at else 0, evenness(account, step.at)
     return Account(
         opened_at=account.opened_at, events=account.events + 1, path=path_after(account, step), last_at=step.at, last_gap=gap,
-        steady=account.steady + 1 if is_steady(account, gap) else 0, act_at=act_at, act_gap=act_gap, even=even,
+        steady=account.steady + 1 if is_steady(account, gap) else 0, times=times,
         region=region, region_at=region_at, device=step.device or account.device, ip=step.ip or account.ip,
         moved_at=moved, acts_moved=account.acts_moved if moved == account.moved_at else sum(account.acts),
         station=station, station_at=station_at, hops=hops(account, step), code=code, run=run,
@@ -161,11 +159,21 @@ def is_steady(account: Account, gap: int) -> bool:
     return gap >= STEADY_FROM_S and abs(gap - account.last_gap) <= max(2, gap * STEADY_SHARE)
 
 
+def with_time(account: Account, at: int) -> tuple[int, ...]:
+    """When the person did something, with one more time."""
+    return tuple(sorted((*account.times, at)))[-MAX_TIMES:]
+
+
 def evenness(account: Account, at: int) -> int:
-    """How many gaps between acts were alike in a row, with the one that an act at this time ends."""
-    gap = at - account.act_at if account.act_at else 0
-    alike = gap >= STEADY_FROM_S and account.act_gap and abs(gap - account.act_gap) <= EVEN_SHARE * max(gap, account.act_gap)
-    return account.even + 1 if alike else 0
+    """How many gaps in a row are about equal to the one before, at most, among the last times and this one: up to MAX_TIMES − 2."""
+    times = with_time(account, at)
+    longest = run = last = 0
+    for before, after_ in pairwise(times):
+        gap = after_ - before
+        alike = gap >= STEADY_FROM_S <= last and abs(gap - last) <= EVEN_SHARE * max(gap, last)
+        run, last = run + 1 if alike else 0, gap
+        longest = max(longest, run)
+    return longest
 
 
 def path_after(account: Account, step: Step) -> str:

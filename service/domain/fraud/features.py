@@ -12,7 +12,7 @@ from service.domain.fraud.observation import STRONG, Observation
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.touches import YOUNG_MOST_S
 from service.domain.fraud.trade import LEAST_SHARE, MIN_SHARED, bought, economics, measured, packaging, reversals, young_nats
-from service.domain.fraud.windows import DAY, EMPTY, HOUR, Count
+from service.domain.fraud.windows import DAY, EMPTY, HOUR, MAX_MEMBERS, Count
 
 Counts = Mapping[str, Count]
 SETTLED_DAYS: Final = 3
@@ -35,6 +35,9 @@ class Features(Struct, kw_only=True, gc=False):
     # effort
     hour_events: float = 0
     hour_spreads: float = 0
+    day_events: float = 0
+    day_hours: int = 0
+    day_spreads: float = 0
     rushed_spreads: float = 0
     steady: int = 0
     even: int = 0
@@ -76,7 +79,7 @@ class Features(Struct, kw_only=True, gc=False):
     full: int = 0
     full_doublings: float = -9
     order_doublings: float = -9
-    quantity: float = 0
+    pieces: float = 0
     all_orders: int = 0
     gain_doublings: float = -9
     merchant_accounts: int = 0
@@ -172,6 +175,9 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     account = o.account
     f.hour_events = counts["account.hour"].events
     f.hour_spreads = measured(f, norms, "hour", f.hour_events)
+    day = counts["account.day"]
+    f.day_events, f.day_hours = day.events, day.members
+    f.day_spreads = measured(f, norms, "day", f.day_events)
     if account.events in RUSHED_STEPS:
         # The other tail: younger than others were at this step.
         f.rushed_spreads = -measured(f, norms, f"age.{account.events}", o.age_s + 1)
@@ -185,10 +191,12 @@ def _effort(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
     f.behaviour_accounts, f.behaviour_nats = behaviour.members, young_nats(behaviour, norms)
     if (debut := counts.get("debut.week")) is not None:
         f.debut_accounts = debut.members
-        f.debut_nats = surprise(debut.members, max(behaviour.members, debut.members), norms.young_share())
+        # By events: of a best-seller there are more accounts, first ones and others, than members are counted.
+        trials = min(behaviour.events, MAX_MEMBERS)
+        f.debut_nats = surprise(trials * min(1.0, debut.events / max(behaviour.events, 1)), trials, norms.young_share())
     if (same := counts.get("same.week")) is not None:
         f.same_events = same.events
-    f.awake_nats = _awake(account, counts["account.day"].events, o.at)
+    f.awake_nats = _awake(account, f.day_events, o.at)
     if o.code >= 0 and account.code >= 0 and abs(o.code - account.code) == 1:
         f.code_run = account.run + 1
 

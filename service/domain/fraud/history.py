@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from service.domain.fraud.features import Features
 from service.domain.fraud.model import Judge, Verdict
-from service.domain.fraud.records import DOUBT, KINDS, MOST_ODDS, ODD_FROM, Past, Record, Sums
+from service.domain.fraud.records import DOUBT, KINDS, MOST_ODDS, ODD_FROM, SUMMED, Past, Record, Sums
 from service.domain.fraud.rings import Ring
 from service.domain.fraud.signals import HISTORY_NATS, NAMES, SIGNALS
 from service.domain.fraud.touches import SUSPECTS
@@ -32,14 +32,16 @@ class Again(Struct, frozen=True, kw_only=True, gc=False):
 
 def inherit(f: Features, record: Record, kind: int, ring: Ring, *, but: Past | None = None) -> None:
     """Set what an event inherits from its account and its ring. `but`: the event itself, if it is among what they did already."""
-    account, same = record.all(), record.kinds[kind]
-    f.account_odds, f.account_events, f.account_odd = _others(account, but)
-    f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind], _others(same, but)
+    suspected = ring.size > 1 and ring.sums.odds > 0
+    if suspected or record.suspected:
+        account = record.all()
+        f.account_odds, f.account_events, f.account_odd = _others(account, but)
+        f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind], _others(record.kinds[kind % SUMMED], but)
+        if suspected:
+            ring.sums.turn(account.at)
+            f.ring_odds = ring.sums.mean(but_events=account.events, but_odds=account.odds)
+            f.ring_events, f.ring_odd = max(0.0, ring.sums.events - account.events), max(0.0, ring.sums.odd - account.odd)
     f.ring_size = ring.size
-    if ring.size > 1:
-        ring.sums.turn(account.at)
-        f.ring_odds = ring.sums.mean(but_events=account.events, but_odds=account.odds)
-        f.ring_events, f.ring_odd = max(0.0, ring.sums.events - account.events), max(0.0, ring.sums.odd - account.odd)
     if record.convicted:
         f.convicted, f.convicted_share = max(1, ring.convicted), 1.0
     elif ring.convicted:

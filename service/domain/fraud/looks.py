@@ -11,7 +11,7 @@ _HARDLY_LESS: Final = -0.35
 _MANY: Final = 4
 """Accounts at an ip, which are no family's."""
 _PIECES: Final = 4
-"""Of one thing in an order: what a household buys is less, 19 times of 20 in simulated traffic."""
+"""Certified ones of an order that reaches the cap: fewer are a dear thing or two."""
 _MOSTLY: Final = 0.5
 _ORDERS: Final = frozenset({"mixed", "pure"})
 _BOUGHT: Final = _ORDERS | {"choice"}
@@ -57,9 +57,12 @@ def same_path(f: Features) -> float:
 
 
 def same_behaviour(f: Features) -> float:
-    """Of a shop's till and of a lesson everybody is a customer: there, what many do says nothing."""
-    most = 10**9 if f.act in _BOUGHT else MAX_MEMBERS
-    return surprising(f.behaviour_nats) if 4 <= f.behaviour_accounts < most else 0.0
+    """Of a shop's till and of a lesson everybody is a customer: there more is asked, and what very many do says nothing."""
+    if f.behaviour_accounts < 4:
+        return 0.0
+    if f.act in _BOUGHT:
+        return surprising(f.behaviour_nats)
+    return stepped(f.behaviour_nats, 5, 8, 12, 18) if f.behaviour_accounts < MAX_MEMBERS else 0.0
 
 
 def crowd(spreads: float, accounts: int) -> float:
@@ -107,11 +110,11 @@ def same_debut(f: Features) -> float:
 
 
 def hugging(f: Features) -> float:
-    """Orders that just reach the cap by many pieces of a thing, and hardly any others.
+    """Orders that just reach the cap by many pieces, and hardly any others.
 
     By chance, full orders lie far above the cap and are of one dear thing, and an office that buys many pieces reaches it now and then.
     """
-    if f.order_doublings < _HARDLY_LESS or f.quantity < _PIECES:
+    if f.order_doublings < _HARDLY_LESS or f.pieces < _PIECES:
         return 0.0
     if f.full < _MOSTLY * f.all_orders or f.full_doublings < _HARDLY_LESS:
         return 0.25

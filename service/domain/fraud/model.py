@@ -22,8 +22,8 @@ CAPS: Final[Mapping[str, float]] = {
 }  # fmt: skip
 """Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof. History least of all: what is held
 must be odd itself."""
-KIND_PRIORS: Final[Mapping[str, float]] = {"order": 0.0, "return": 1.5, "activity": 1.5}
-"""An order costs what it costs, the others cost nothing: rings do five times as much of them. Tuning on simulated traffic says 1.7."""
+KIND_PRIORS: Final[Mapping[str, float]] = {"order": 0.0, "return": 1.0, "activity": 1.5, "large order": -1.0}
+"""What costs nothing is tried more often, and what costs much less: by economics, and rounded from what simulated traffic says."""
 MAX_REASONS: Final = 8
 _LEAST_REASON: Final = 0.2
 """Log-odds: what adds less changed nothing."""
@@ -40,7 +40,7 @@ class Model(Struct, frozen=True, kw_only=True):
     caps: Mapping[str, float] = field(default_factory=lambda: dict(CAPS))
     """Most log-odds of a group: one kind of evidence alone does not convict, unless it is proof."""
     kinds: Mapping[str, float] = field(default_factory=lambda: dict(KIND_PRIORS))
-    """Log-odds beside the intercept for an `order`, a `return`, an `activity`: what costs nothing is tried more often."""
+    """Log-odds beside the intercept for an `order`, a `return`, an `activity`, a `large order` (records.KINDS)."""
     off: frozenset[str] = frozenset()
     """Signals that are switched off."""
     hold_bp: int = 5_000

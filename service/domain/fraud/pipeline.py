@@ -11,7 +11,18 @@ from service.domain.fraud.journal import Table
 from service.domain.fraud.model import PASS, Judge, Verdict
 from service.domain.fraud.norms import MemoryNorms, Norms
 from service.domain.fraud.observation import Observation
-from service.domain.fraud.records import LEAST_OWN, MOST_ODDS, ODD_FROM, Record, kind_of, new_record, new_records
+from service.domain.fraud.records import (
+    LARGE,
+    LEAST_OWN,
+    MOST_ODDS,
+    ODD_FROM,
+    ORDER_POINTS,
+    SUMMED,
+    Record,
+    kind_of,
+    new_record,
+    new_records,
+)
 from service.domain.fraud.rings import Ring, Rings
 from service.domain.fraud.signals import strengths_of
 from service.domain.fraud.touches import YOUNG_MOST_S, aftermath, by_slot, keys_of
@@ -25,6 +36,8 @@ class Judged(Struct, frozen=True, kw_only=True, gc=False):
     """A verdict and what it rests on. Without strengths the event earns nothing and was not judged."""
 
     verdict: Verdict
+    kind: int = 0
+    """Index of records.KINDS."""
     strengths: tuple[float, ...] = ()
     features: Features | None = None
     again: tuple[Again, ...] = ()
@@ -64,6 +77,10 @@ class Pipeline:
         record = self._record(o.account_id)
         slots, kind = by_slot(touches, counts), kind_of(o.type)
         features = features_of(o, slots, ring, self._norms)
+        if kind == 0:
+            features.measures[ORDER_POINTS] = o.points
+            if self._norms.spreads(ORDER_POINTS, o.points) > 0:
+                kind = LARGE
         inherit(features, record, kind, ring)
         accompany(features, slots)
         strengths = strengths_of(features)
@@ -72,7 +89,7 @@ class Pipeline:
         if own >= LEAST_PASSED_ON:
             self._windows.note(aftermath(touches, odds=own))
         self._norms.learn(features.measures, young=young)
-        record.kinds[kind].add(o.at, own)
+        record.kinds[kind % SUMMED].add(o.at, own)
         self._records.note(o.account_id)
         ring.sums.add(o.at, own)
         again: tuple[Again, ...] = ()
@@ -80,7 +97,7 @@ class Pipeline:
             again = self._look_back(o.account_id, record, ring, odd=own >= ODD_FROM)
             record.remember(as_past(o.number, o.at, kind, verdict, strengths))
             ring.suspect(o.account_id)
-        return Judged(verdict=verdict, strengths=strengths, features=features, again=again)
+        return Judged(verdict=verdict, kind=kind, strengths=strengths, features=features, again=again)
 
     def clear(self, accounts: Iterable[int]) -> None:
         """A person approved what these accounts did: their suspicion is forgotten, in their rings, too, and nothing of it is judged again.

@@ -27,11 +27,17 @@ PAST_S: Final = MONTH
 """How long they can be: longer than any hold, and than a clawback is likely to find the points."""
 LEAST_OWN: Final = 0.5
 """Nats that an event must raise by itself to be judged again: an ordinary event of an account that was taken over stays its owner's."""
-KINDS: Final = ("order", "return", "activity")
+KINDS: Final = ("order", "return", "activity", "large order")
+"""Of events that earn. A large order earns more than the program's median order: it costs more than most frauds want to spend."""
+LARGE: Final = 3
+ORDER_POINTS: Final = "order.points"
+"""What the program's norms learn to tell large orders."""
+SUMMED: Final = 3
+"""Kinds that are summed apart: orders are orders, large or not."""
 
 
 def kind_of(type_: str) -> int:
-    """Which of KINDS an event type that earns belongs to: what an account does in one of them says little of the others."""
+    """Which of KINDS an event type that earns belongs to, orders aside from their size."""
     return 0 if type_.startswith("order") else 1 if type_ == "packaging.returned" else 2
 
 
@@ -89,9 +95,16 @@ class Record(Struct, array_like=True):
     """One account: sums by kind of event, and the events that can be judged again, the newest last."""
 
     kinds: tuple[Sums, Sums, Sums]
+    """By index of KINDS, modulo SUMMED."""
     past: list[Past]
     convicted: bool = False
     """A person rejected events of it."""
+
+    @property
+    def suspected(self) -> bool:
+        """Whether anything it did raised suspicion: of most accounts nothing did, and nothing is inherited."""
+        orders, returns, activities = self.kinds
+        return orders.odds > 0 or returns.odds > 0 or activities.odds > 0
 
     def all(self) -> Sums:
         """Over all kinds."""

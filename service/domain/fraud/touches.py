@@ -59,7 +59,7 @@ def _sums(o: Observation, *, young: bool) -> Sums:
 def _earning(o: Observation, sums: Sums) -> list[Touch]:
     """Only what earns: here the cost is, and here is what may be lost."""
     at, me, account = o.at, o.account_id, o.account
-    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums)]
+    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums, at // HOUR)]
     behaviour = f"{o.platform}:{o.thing or o.shape}:{o.packaging}"
     touches.append(Touch("behaviour.week", f"b:{behaviour}", WEEK, at, sums, me))
     if o.merchant and sum(account.acts) < DEBUT:

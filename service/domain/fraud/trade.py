@@ -81,7 +81,7 @@ def bought(f: Features, o: Observation, counts: Counts, norms: Norms) -> None:
             f.full_doublings = norms.spreads("yield", points / money)
             f.order_doublings = norms.spreads("yield", o.points / o.certified)
             f.all_orders = f.orders + o.account.acts[0]
-            f.quantity = max(line.quantity for line in o.lines if line.certificate)
+            f.pieces = sum(line.quantity for line in o.lines if line.certificate)
     merchant = counts.get("merchant.month", EMPTY)
     f.merchant_accounts = merchant.members
     f.merchant_spreads = measured(f, norms, "merchant", merchant.members)
