@@ -47,14 +47,14 @@ async def hold(
             )
         await world.rows(
             """INSERT INTO fraud_case_event (bucket, account, event, program, fraud_case, points, score, reasons, found, state, held_at, deadline, at_deadline)
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'arrival', $9, now(), CASE WHEN $9 = 'held' THEN now() + $10::interval END,
+               VALUES ($1, $2, $3, $4, $5, $6::smallint, $7, $8, 'arrival', $9, now(), CASE WHEN $9 = 'held' THEN now() + $10::interval END,
                        CASE WHEN $9 = 'held' THEN $11 END)""",
             *key, world.program, number, event["points"], score, msgspec.json.encode(REASONS).decode(), "settled" if settled else "held",
             deadline, at_deadline,
         )  # fmt: skip
         await world.rows(
             """INSERT INTO verdict (program, seq, bucket, account, event, points, outcome, enforced, model, score, own, strengths, judged_at)
-               SELECT $4, coalesce(max(seq), 0) + 1, $1, $2, $3, $5, 2, true, 0, $6, $6, '{"burst": 4}', now() FROM verdict WHERE program = $4""",
+               SELECT $4, coalesce(max(seq), 0) + 1, $1, $2, $3, $5, 2, true, 0, $6::smallint, $6::smallint, '{"burst": 4}', now() FROM verdict WHERE program = $4""",
             *key, world.program, event["points"], score,
         )  # fmt: skip
     return number
