@@ -16,7 +16,8 @@ from rich.progress import Progress
 from loadtests.fraud.live import founding, sending
 from loadtests.traffic.simulation import Traffic
 from service.cli.servers import environment
-from service.flows.judge import Judging
+from service.flows.judge import Judges
+from service.fraud_memory import Memory
 from service.local.temporary import TemporarySystem
 from service.runtime import Resources, open_resources
 from service.settings import load_settings
@@ -57,7 +58,8 @@ async def judge_backlog(system: TemporarySystem, console: Console, *, events: in
         await sending.send(system.up.api, keys, traffic[:FIRST], window=BODIES, progress=progress, task=task)
         async with open_resources(settings) as resources:
             await resources.sync()
-            judging = Judging(resources.pool, resources.knowledge, mode="enforce", hash_key=resources.hash_key)
+            memory = Memory(resources.projection.redis, epoch=resources.projection.epoch)
+            judging = Judges(resources.pool, resources.knowledge, memory, mode="enforce", hash_key=resources.hash_key)
             await _until_none_waits(resources, judging)
             await sending.send(system.up.api, keys, traffic[FIRST:], window=BODIES, progress=progress, task=task)
             wall, process = time.perf_counter(), time.process_time()
@@ -67,7 +69,7 @@ async def judge_backlog(system: TemporarySystem, console: Console, *, events: in
             return Judged(events=done, wall_s=time.perf_counter() - wall, process_s=time.process_time() - process)
 
 
-async def _until_none_waits(resources: Resources, judging: Judging) -> None:
+async def _until_none_waits(resources: Resources, judging: Judges) -> None:
     """Judge what is there, whoever has left it; a lease that somebody holds runs out."""
     end = time.monotonic() + READY_S
     connection = await asyncpg.connect(resources.settings.database_url)
