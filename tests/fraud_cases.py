@@ -54,7 +54,7 @@ async def hold(
         )  # fmt: skip
         await world.rows(
             """INSERT INTO verdict (program, seq, bucket, account, event, points, outcome, enforced, model, score, own, strengths, judged_at)
-               SELECT $4, coalesce(max(seq), 0) + 1, $1, $2, $3, $5, 2, true, 0, $6, $6, '{"burst": 4}', now() FROM verdict WHERE program = $4""",
+               SELECT $4, coalesce(max(seq), 0) + 1, $1, $2, $3, $5, 2, true, 0, $6::smallint, $6::smallint, '{"burst": 4}', now() FROM verdict WHERE program = $4""",
             *key, world.program, event["points"], score,
         )  # fmt: skip
     return number
