@@ -55,8 +55,9 @@ async def verdict(world: World, event: dict[str, Any], *, outcome: int = 2, enfo
     """What the checks said of an event."""
     await world.rows(
         """INSERT INTO verdict (program, seq, bucket, account, event, points, outcome, enforced, model, score, own, strengths, judged_at)
-           VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 9000, 9000, '{"crowded_device": 4}', now() - make_interval(days => $9))""",
-        world.program, next(_seqs), event["bucket"], event["account"], event["number"], event["points"], outcome, enforced, days_ago,
+           SELECT $1, coalesce(max(seq), 0) + 1, $2, $3, $4, $5, $6, $7, 0, 9000, 9000, '{"crowded_device": 4}', now() - make_interval(days => $8)
+           FROM verdict WHERE program = $1""",
+        world.program, event["bucket"], event["account"], event["number"], event["points"], outcome, enforced, days_ago,
     )  # fmt: skip
 
 

@@ -402,6 +402,7 @@ async def _withdraw_decision(shop: Shop) -> tuple[str, Any]:
     case = await _fraud_case(shop, alone_points=0)
     body = {"decision": "reject", "note": REASON}
     assert (await shop.call("POST", f"/v1/fraud/cases/{case}/decision", json=body)).status_code == 202
+    await shop.world.rows("UPDATE fraud_policy SET alone_points = 1000 WHERE program = $1", shop.world.program)  # for the recipes after it
     return f"/v1/fraud/cases/{case}/withdraw", {"note": REASON}
 
 
