@@ -12,7 +12,7 @@ INTERCEPT: Final = -5.77
 """Log-odds of fraud of an ordinary order where no signal fires."""
 KIND_PRIORS: Final[Mapping[str, float]] = {"order": 0.0, "return": 0.77, "activity": 1.29, "large order": -0.89}
 """What costs nothing is tried more often, and what costs much less."""
-HOLD_BP: Final = 9526
+HOLD_BP: Final = 9890
 WEIGHTS: Final[Mapping[str, float]] = {
     "burst": 3.94, "busy_day": 0, "sleepless": 0.32, "clockwork": 3.01, "same_path": 4.17, "same_behaviour": 0.3, "rushed": 4.51,
     "even": 2.92, "same_debut": 3.96, "crowded_device": 1.78, "crowded_payment": 3.29, "crowded_address": 1, "young_company": 1.94,
