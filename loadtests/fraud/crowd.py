@@ -113,7 +113,7 @@ class Crowd:
         address = f"h:{mixed(home, 8):032x}"
         return {
             "device": f"h:{mixed(account, 9):032x}", "payment": f"h:{mixed(home, 10):032x}", "address": address,
-            "ip": f"h:{mixed(home, 11 + at.day):032x}", "region": f"h:{home % 40:032x}", "channel": "app",
+            "ip": f"h:{mixed(home, 11 + at.day // 16):032x}", "region": f"h:{home % 40:032x}", "channel": "app",
         }  # fmt: skip
 
     def _facts(self, n: int, account: int, at: datetime, points: int, certificates: dict[str, str] | None = None) -> Facts:

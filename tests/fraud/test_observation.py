@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from service.domain.fraud.account import MAX_PATH, MAX_TIMES, Account, Step, after, evenness
-from service.domain.fraud.observation import MAX_ITEMS, OrderBefore
+from service.domain.fraud.observation import MAX_ITEMS, OrderBefore, _waybill
 from service.domain.fraud.touches import SUSPECTS, aftermath, by_slot, keys_of
 from service.domain.fraud.windows import DAY, MemoryWindows
+from service.domain.identifiers import canonical_waybill
 from tests.fraud.making import T0, observation, observed
 
 PAID: dict[str, Any] = {
@@ -213,3 +217,8 @@ def test_one_parcel_is_one_thing_for_shop_and_station() -> None:
     returns = [{"class": "plastic_mailer", "waybill": "SF100"}, {"class": "foam_box", "waybill": "sf100"}]
     assert observed({"type": "packaging.returned", "returns": returns}).waybills == sent.waybills
     assert len(sent.waybills) == 1
+
+
+@given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=40))
+def test_what_is_taken_for_a_canonical_waybill_is_one(text: str) -> None:
+    assert _waybill(text) == canonical_waybill(text)

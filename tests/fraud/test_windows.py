@@ -1,6 +1,8 @@
 """Windows: by when it happened, late events in their own time, never more than a bound."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.domain.fraud.panes import MAX_MEMBERS
 from service.domain.fraud.windows import DAY, HOUR, NOTHING, MemoryWindows, Touch
@@ -67,3 +69,44 @@ def test_keys_that_nobody_touches_are_forgotten() -> None:
     assert windows.keys() <= 6
     (count,) = windows.add([touch(99 * DAY, key="always")])
     assert count.first_at == T0
+
+
+class Plain:
+    """One key, by the rules of the docstring of windows.py and nothing else: what the compact forms have to come to."""
+
+    def __init__(self, window: int) -> None:
+        self.window, self.first, self.last = window, 0, 0
+        self.buckets: dict[int, float] = {}
+        self.seen: dict[int, int] = {}
+        self.several = False
+
+    def add(self, at: int, points: float, member: int, *, read: bool) -> tuple[float, int, int, int]:
+        number, since, last = at // self.window, at - self.window, self.last
+        kept = sorted({*self.buckets, number})[-3:]
+        self.buckets = {n: self.buckets.get(n, 0) for n in kept} | (
+            {number: self.buckets.get(number, 0) + points} if number in kept else {}
+        )
+        here = self.buckets.get(number, points)
+        before = self.buckets.get(number - 1, 0)
+        self.seen[member] = max(at, self.seen.get(member, 0))
+        self.several = self.several or len(self.seen) > 1
+        if self.several and read:  # reading forgets who has left
+            self.seen = {who: when for who, when in self.seen.items() if when > since}
+        self.first, self.last = min(at, self.first or at), max(at, last)
+        return here + before * (1 - at % self.window / self.window), len(self.seen), last, self.first
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 9 * HOUR), st.sampled_from([0.5, 1, 20]), st.integers(1, 4), st.booleans()), max_size=30),
+    st.sampled_from([HOUR, 2 * HOUR]),
+)
+def test_compact_or_not_a_key_holds_what_was_added(touches: list[tuple[int, float, int, bool]], window: int) -> None:
+    windows, plain = MemoryWindows(), Plain(window)
+    for at, points, member, read in touches:
+        touched = [Touch("slot", "k", window, at, (1.0, points, *NOTHING[2:]), member)]
+        expected = plain.add(at, points, member, read=read)
+        if not read:
+            windows.note(touched)
+            continue
+        (count,) = windows.add(touched)
+        assert (pytest.approx(count.points), count.members, count.last_at, count.first_at) == expected

@@ -24,7 +24,7 @@ _HOP_S: Final = 4 * 3_600
 """Another region or station within so long is a hop: a flight or a long drive, not a habit."""
 
 
-class Account(Struct, frozen=True, kw_only=True, gc=False):
+class Account(Struct, array_like=True, frozen=True, kw_only=True, gc=False):
     """An account as it was before an event. Times are seconds since 1970, UTC; hashes are keyed."""
 
     opened_at: int

@@ -36,8 +36,11 @@ class Part(Protocol[K]):
     def take(self) -> Iterable[K]:
         """The keys that changed or went since the last call; some perhaps twice."""
 
-    def packed(self, key: K, chunk: int) -> tuple[Any, ...] | None:
-        """An entry, its key first, for the chunk with this number, which has the newest copy from now on; None: nothing to be written."""
+    def pack(self, keys: Iterable[K], chunk: int) -> tuple[list[K], list[Any]]:
+        """Entries for the chunk with this number, which has the newest copies of their keys from now on; the keys, then the entries.
+
+        A key of which there is nothing to be written is left out.
+        """
 
     def newest(self, key: K, chunk: int) -> bool:
         """Whether there is such a key, and this chunk may have the newest copy of it."""
@@ -91,10 +94,9 @@ class Journal(Generic[K]):
 
     def _write(self, keys: list[K]) -> Iterator[Record]:
         self._number += 1
-        entries = [entry for key in keys if (entry := self._part.packed(key, self._number)) is not None]
+        written, entries = self._part.pack(keys, self._number)
         if not entries:
             return
-        written = [entry[0] for entry in entries]
         self._chunks.append((self._number, written))
         self._entries += len(written)
         yield self._key(self._number), _encode(entries)
@@ -107,7 +109,7 @@ class Table(dict[K, V]):
     """State by key, as a Part of a journal: a dictionary that knows what was set or deleted. Note what was changed in place (`note`).
 
     Use only `[]`, `get`, `in`, `pop`, `del` and reading; other ways to change a dictionary go unnoticed. `tracked`: changes are noted for
-    a journal, which has to ask for them now and then.
+    a journal, which has to ask for them now and then. No value is None.
     """
 
     def __init__(self, type_: object, *, tracked: bool = False) -> None:
@@ -141,12 +143,19 @@ class Table(dict[K, V]):
         taken, self._changes = self._changes or {}, {}
         return taken
 
-    def packed(self, key: K, chunk: int) -> tuple[Any, ...] | None:
-        """As Part.packed."""
-        if key in self:
-            self._chunk_of[key] = chunk
-            return (key, self[key])
-        return (key, None) if self._chunk_of.pop(key, None) is not None else None
+    def pack(self, keys: Iterable[K], chunk: int) -> tuple[list[K], list[Any]]:
+        """As Part.pack."""
+        written: list[K] = []
+        entries: list[Any] = []
+        for key in keys:
+            value = self.get(key)
+            if value is not None:
+                self._chunk_of[key] = chunk
+            elif self._chunk_of.pop(key, None) is None:
+                continue
+            written.append(key)
+            entries.append((key, value))
+        return written, entries
 
     def newest(self, key: K, chunk: int) -> bool:
         """As Part.newest."""

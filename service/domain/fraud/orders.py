@@ -1,6 +1,6 @@
 """Orders as they were paid, for what comes after: a refund, a cancellation or a shipment names the order and nothing else."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -49,10 +49,10 @@ class Orders:
         taken, self._changes = self._changes or [], []
         return taken
 
-    def packed(self, key: str, chunk: int) -> tuple[Any, ...] | None:  # noqa: ARG002 - no order changes
-        """As Part.packed."""
-        packed = self._find(key)
-        return None if packed is None else (key, packed)
+    def pack(self, keys: Iterable[str], chunk: int) -> tuple[list[str], list[Any]]:  # noqa: ARG002 - no order changes
+        """As Part.pack."""
+        entries = [(key, packed) for key in keys if (packed := self._find(key)) is not None]
+        return [key for key, _ in entries], entries
 
     def newest(self, key: str, chunk: int) -> bool:  # noqa: ARG002 - likewise
         """As Part.newest. Orders hardly ever change, so that every chunk that has one may have the newest copy."""

@@ -1,26 +1,25 @@
 """The keys of one window length, as small as they can be kept: most are touched once and never again."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
 
 MAX_MEMBERS: Final = 64
 """More tell no more: what 64 share belongs to nobody."""
 MAX_BUCKETS: Final = 3
 """The newest bucket, the one before, and one for late events."""
+_MONTH: Final = 30 * 86_400
 
 Sums = tuple[float, ...]
 Member = str | int
 Once = tuple[int, Sums, Member | None]
 """A key that was touched once: when, what that added, the member. The keys of one event share it."""
-ONCE_FIELDS: Final = 3
 
 
-class Tally(Struct, gc=False):
+class Tally(Struct, array_like=True, gc=False):
     """A key that was touched more than once: its three newest buckets by number, and its members."""
 
     key: str
@@ -104,17 +103,19 @@ class Tally(Struct, gc=False):
 
 
 _tally_of: Final[Callable[..., Tally]] = Tally
-_entries = msgspec.msgpack.Decoder(list[tuple[str, int, list[Any]]]).decode
+_entries = msgspec.msgpack.Decoder(list[list[Any]]).decode
 
 
 class Pane:
     """All keys of one window length, in two generations: those touched since the last turn, and those not. A Part of a journal.
 
-    Keys that nobody touched for as long as their window, twice, are forgotten with their generation; no step looks at all keys.
+    A generation lasts as long as the window, so that what is forgotten with the one before has nothing left in it; twice as long if that
+    is less than a month, for the rest of the bucket before, which costs little there. No step looks at all keys.
     """
 
     def __init__(self, window: int, *, turned: int, tracked: bool, generation: int = 1) -> None:
         self.window = window
+        self._lasts = window if window >= _MONTH else 2 * window
         self.turned = turned
         """When this generation began, by the time of the touch that began it."""
         self.generation = generation
@@ -130,7 +131,7 @@ class Pane:
 
     def recall(self, key: str, at: int) -> Tally | None:
         """The tally of a key that this generation does not know, to be touched now; None: nobody knows it. May begin a generation."""
-        if at - self.turned >= 2 * self.window:
+        if at - self.turned >= self._lasts:
             self.before, self.now, self.turned = self.now, {}, at
             self.generation += 1
         found = self.before.pop(key, None)
@@ -167,19 +168,23 @@ class Pane:
         taken, self.changes = self.changes or [], []
         return taken
 
-    def packed(self, key: str, chunk: int) -> tuple[Any, ...] | None:
-        """As Part.packed: key, generation, and the Once or the fields of the Tally."""
-        generation, found = self.generation, self.now.get(key)
-        if found is None:
-            generation, found = generation - 1, self.before.get(key)
-        if found is None:
-            return None
-        if isinstance(found, tuple):
-            return (key, generation, found)
-        if found.chunk == chunk:
-            return None
-        found.chunk = chunk
-        return (key, generation, astuple(found)[1:-1])
+    def pack(self, keys: Iterable[str], chunk: int) -> tuple[list[str], list[Any]]:
+        """As Part.pack. An entry is the generation with a Tally, or with a key and its Once."""
+        written: list[str] = []
+        entries: list[Any] = []
+        for key in keys:
+            generation, found = self.generation, self.now.get(key)
+            if found is None:
+                generation, found = generation - 1, self.before.get(key)
+            if isinstance(found, tuple):
+                entries.append((generation, key, found))
+            elif found is None or found.chunk == chunk:
+                continue
+            else:
+                found.chunk = chunk
+                entries.append((generation, found))
+            written.append(key)
+        return written, entries
 
     def newest(self, key: str, chunk: int) -> bool:
         """As Part.newest."""
@@ -189,12 +194,19 @@ class Pane:
     def load(self, body: bytes, chunk: int) -> list[str]:
         """As Part.load: entries of generations that have been forgotten are passed over."""
         loaded = []
-        for key, generation, fields in _entries(body):
+        for generation, *entry in _entries(body):
             keys = self.now if generation == self.generation else self.before if generation == self.generation - 1 else None
             if keys is None:
                 continue
+            found: Tally | Once
+            if len(entry) == 2:
+                key, (at, adds, member) = entry
+                found = (at, tuple(adds), member)
+            else:
+                found = _tally_of(*entry[0])
+                key, found.chunk = found.key, chunk
             self.now.pop(key, None)
             self.before.pop(key, None)
-            keys[key] = (fields[0], tuple(fields[1]), fields[2]) if len(fields) == ONCE_FIELDS else _tally_of(key, *fields, chunk)
+            keys[key] = found
             loaded.append(key)
         return loaded

@@ -41,7 +41,7 @@ def kind_of(type_: str) -> int:
     return 0 if type_.startswith("order") else 1 if type_ == "packaging.returned" else 2
 
 
-class Past(Struct, gc=False):
+class Past(Struct, array_like=True, gc=False):
     """An event that was judged. `fired`: strengths of its own signals, by index of SIGNALS; `score_bp`: the highest it ever got."""
 
     number: int
@@ -52,7 +52,7 @@ class Past(Struct, gc=False):
     fired: tuple[tuple[int, float], ...]
 
 
-class Sums(Struct, gc=False):
+class Sums(Struct, array_like=True, gc=False):
     """Events, what they raised by themselves (nats, each at most MOST_ODDS), how many were odd; faded to `at` (seconds since 1970)."""
 
     at: int = 0
@@ -91,7 +91,7 @@ class Sums(Struct, gc=False):
         return max(0.0, self.odds - but_odds) / (max(0.0, self.events - but_events) + DOUBT)
 
 
-class Record(Struct):
+class Record(Struct, array_like=True):
     """One account: sums by kind of event, and the events that can be judged again, the newest last."""
 
     kinds: tuple[Sums, Sums, Sums]

@@ -44,7 +44,7 @@ MAX_SUSPECTS: Final = 64
 """Accounts of a ring whose earlier events are judged again: those that raised suspicion first."""
 
 
-class Evidence(Struct, frozen=True, gc=False):
+class Evidence(Struct, array_like=True, frozen=True, gc=False):
     """Why two accounts were joined: the kinds of things that they share."""
 
     account: int
@@ -52,7 +52,7 @@ class Evidence(Struct, frozen=True, gc=False):
     kinds: tuple[str, ...]
 
 
-class Ring(Struct):
+class Ring(Struct, array_like=True):
     """A component. `root` names it until it is joined with another; `points` and `young` are sums over its accounts' events."""
 
     root: int
@@ -84,7 +84,7 @@ class Ring(Struct):
         self.convicted -= convicted
 
 
-class _Thing(Struct):
+class _Thing(Struct, array_like=True):
     accounts: dict[int, int]
     """Account → when it last used it."""
     many: bool = False
