@@ -80,7 +80,7 @@ def test_reject_needs_its_threshold() -> None:
 
 def test_reasons_come_heaviest_first_and_say_their_numbers() -> None:
     fired = strengths(reused=1.0, burst=0.5)
-    found = reasons(decide(Model(), fired), fired, Features(reused=3, hour_events=17))
+    found = reasons(decide(Model(hold_bp=1), fired), fired, Features(reused=3, hour_events=17))
     assert [(reason.signal, reason.says) for reason in found] == [
         ("reused", "The same serial or receipt was used by 3 accounts or platforms."),
         ("burst", "17 events of this consumer within an hour."),
