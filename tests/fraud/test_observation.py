@@ -2,10 +2,14 @@
 
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from service.domain.fraud.account import MAX_PATH, MAX_TIMES, Account, Step, after, evenness
-from service.domain.fraud.observation import MAX_ITEMS, OrderBefore
+from service.domain.fraud.observation import MAX_ITEMS, OrderBefore, _waybill
 from service.domain.fraud.touches import SUSPECTS, aftermath, by_slot, keys_of
 from service.domain.fraud.windows import DAY, MemoryWindows
+from service.domain.identifiers import canonical_waybill
 from tests.fraud.making import T0, observation, observed
 
 PAID: dict[str, Any] = {
@@ -234,3 +238,8 @@ def test_a_shipment_that_stands_in_place_of_a_choice_earns_once() -> None:
     assert counts["account.month"].points == 20
     assert counts["account.month"].reversed == 0
     assert {touch.slot for touch in keys_of(shipment, young_s=DAY)} > {"behaviour.week"}, "it is judged all the same"
+
+
+@given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", min_size=1, max_size=40))
+def test_what_is_taken_for_a_canonical_waybill_is_one(text: str) -> None:
+    assert _waybill(text) == canonical_waybill(text)

@@ -148,6 +148,12 @@ def test_a_snapshot_of_another_format_is_not_loaded(head: bytes | None) -> None:
         State.restored([] if head is None else [(b"head", head)])
 
 
+@pytest.mark.parametrize("record", [(b"nobody:0001", b"\x90"), (b"ring:0001", b"\xc1"), (b"ring:x", b"\x90"), (b"norm:m", b"\x91\x01")])
+def test_a_damaged_snapshot_is_not_loaded(record: tuple[bytes, bytes]) -> None:
+    with pytest.raises(OtherFormat, match="damaged"):
+        State.restored([(b"head", msgspec.msgpack.encode([FORMAT])), record])
+
+
 def test_the_entry_judges_as_the_evaluation_does() -> None:
     pipeline, traffic = Pipeline(JUDGE), Traffic(events=1_200, days=6, seed=7, fraud=0.1, patterns=PATTERNS)
     assert [pipeline.judge(o) for o, _ in observations(traffic)] == uninterrupted()

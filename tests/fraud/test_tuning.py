@@ -40,7 +40,7 @@ def test_recovers_the_model_that_made_the_labels() -> None:
 
 
 def test_signals_without_labels_keep_their_weights() -> None:
-    model, _ = tune(labelled(2_000), start=Model(caps=CAPS))
+    model, _ = tune(labelled(2_000), start=Model(caps=CAPS, weights={}))
     given = {signal.name: signal.weight for signal in SIGNALS}
     assert all(model.weights[name] == given[name] for name in NAMES if name not in TRUE)
 

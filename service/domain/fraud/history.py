@@ -36,7 +36,7 @@ def inherit(f: Features, record: Record, kind: int, ring: Ring, *, but: Past | N
     if suspected or record.suspected:
         account = record.all()
         f.account_odds, f.account_events, f.account_odd = _others(account, but)
-        f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind], _others(record.kinds[kind % SUMMED], but)
+        f.kind, (f.kind_odds, f.kind_events, f.kind_odd) = KINDS[kind % SUMMED], _others(record.kinds[kind % SUMMED], but)
         if suspected:
             ring.sums.turn(account.at)
             f.ring_odds = ring.sums.mean(but_events=account.events, but_odds=account.odds)
@@ -85,7 +85,7 @@ def look_back(judge: Judge, account_id: int, record: Record, ring: Ring, *, repo
     for past in record.past:
         if past.score_bp >= hold_bp and not report_all:
             continue
-        f = Features(kind=KINDS[past.kind])
+        f = Features()
         inherit(f, record, past.kind, ring, but=past)
         strengths = _strengths(past, f)
         verdict = judge.decide(strengths, kind=past.kind)

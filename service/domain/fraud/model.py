@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from service.domain.fraud.features import Features
 from service.domain.fraud.records import KINDS
+from service.domain.fraud.shipped import HOLD_BP, INTERCEPT, KIND_PRIORS, WEIGHTS
 from service.domain.fraud.signals import SIGNALS, Group, Signal, explain
 
 Outcome = Literal["pass", "hold", "reject"]
@@ -20,10 +21,8 @@ _ALL: Final = range(len(SIGNALS))
 CAPS: Final[Mapping[str, float]] = {
     "effort": 6, "linkage": 6, "economics": 6, "evidence": 10, "place-and-time": 4.5, "history": 6,
 }  # fmt: skip
-"""Beside an intercept of −7 only evidence may convict alone: a serial that was used twice is proof. History least of all: what is held
+"""Only evidence may convict alone: a serial that was used twice is proof. History least of all: what is held
 must be odd itself."""
-KIND_PRIORS: Final[Mapping[str, float]] = {"order": 0.0, "return": 1.0, "activity": 1.5, "large order": -1.0}
-"""What costs nothing is tried more often, and what costs much less: by economics, and rounded from what simulated traffic says."""
 MAX_REASONS: Final = 8
 _LEAST_REASON: Final = 0.2
 """Log-odds: what adds less changed nothing."""
@@ -33,17 +32,17 @@ class Model(Struct, frozen=True, kw_only=True):
     """A version of weights and thresholds of one program. Logarithms of odds are natural."""
 
     version: int = 0
-    intercept: float = -7.0
-    """Log-odds of fraud where no signal fires: 1 of 1,100."""
-    weights: Mapping[str, float] = {}
-    """By signal; one that is missing has its default weight. Negative ones count as 0."""
+    intercept: float = INTERCEPT
+    """Log-odds of fraud of an order where no signal fires."""
+    weights: Mapping[str, float] = field(default_factory=lambda: dict(WEIGHTS))
+    """By signal; one that is missing has its hand-made weight. Negative ones count as 0."""
     caps: Mapping[str, float] = field(default_factory=lambda: dict(CAPS))
     """Most log-odds of a group: one kind of evidence alone does not convict, unless it is proof."""
     kinds: Mapping[str, float] = field(default_factory=lambda: dict(KIND_PRIORS))
     """Log-odds beside the intercept for an `order`, a `return`, an `activity`, a `large order` (records.KINDS)."""
     off: frozenset[str] = frozenset()
     """Signals that are switched off."""
-    hold_bp: int = 5_000
+    hold_bp: int = HOLD_BP
     """Probability in basis points from which an event is held."""
     reject_bp: int = 10_001
     """… rejected; above 10,000: never without a person."""

@@ -11,6 +11,7 @@ MAX_MEMBERS: Final = 64
 """More tell no more: what 64 share belongs to nobody."""
 MAX_BUCKETS: Final = 3
 """The newest bucket, the one before, and one for late events."""
+_MONTH: Final = 30 * 86_400
 
 Sums = tuple[float, ...]
 Member = str | int
@@ -108,11 +109,13 @@ _entries = msgspec.msgpack.Decoder(list[list[Any]]).decode
 class Pane:
     """All keys of one window length, in two generations: those touched since the last turn, and those not. A Part of a journal.
 
-    Keys that nobody touched for as long as their window, twice, are forgotten with their generation; no step looks at all keys.
+    A generation lasts as long as the window, so that what is forgotten with the one before has nothing left in it; twice as long if that
+    is less than a month, for the rest of the bucket before, which costs little there. No step looks at all keys.
     """
 
     def __init__(self, window: int, *, turned: int, tracked: bool, generation: int = 1) -> None:
         self.window = window
+        self._lasts = window if window >= _MONTH else 2 * window
         self.turned = turned
         """When this generation began, by the time of the touch that began it."""
         self.generation = generation
@@ -128,7 +131,7 @@ class Pane:
 
     def recall(self, key: str, at: int) -> Tally | None:
         """The tally of a key that this generation does not know, to be touched now; None: nobody knows it. May begin a generation."""
-        if at - self.turned >= 2 * self.window:
+        if at - self.turned >= self._lasts:
             self.before, self.now, self.turned = self.now, {}, at
             self.generation += 1
         found = self.before.pop(key, None)

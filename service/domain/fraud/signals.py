@@ -159,7 +159,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            says="This account raised suspicion by {f.account_odd:.0f} of its other {f.account_events:.0f} events.",
            softly="Other reports of the account are being reviewed."),
     Signal(name="flagged_kind", group="history", weight=3.0, look=lambda f: eighths(f.kind_odds, HISTORY_NATS),
-           says="It did so by {f.kind_odd:.0f} of its other {f.kind_events:.0f} events that are a(n) {f.kind}, too.",
+           says="It did so by {f.kind_odd:.0f} of its other {f.kind_events:.0f} events of this kind ({f.kind}).",
            softly="Other reports of the account are being reviewed."),
     Signal(name="suspect_ring", group="history", weight=3.0, look=lambda f: eighths(f.ring_odds, HISTORY_NATS),
            says="Other accounts of its ring of {f.ring_size} raised suspicion by {f.ring_odd:.0f} of {f.ring_events:.0f} events.",

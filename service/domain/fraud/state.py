@@ -87,9 +87,16 @@ class State:
 
     @classmethod
     def restored(cls, records: Iterable[tuple[bytes, bytes]]) -> "State":
-        """The state of a snapshot, tracked, given its records in any order. Raises OtherFormat for one of another version."""
+        """The state of a snapshot, tracked, given its records in any order. Raises OtherFormat for one of another version, or damaged."""
         found = dict(records)
         head = _head(found.pop(_HEAD, b""))
+        try:
+            return cls._of(head, found)
+        except (msgspec.MsgspecError, LookupError, TypeError, ValueError) as error:
+            raise OtherFormat(f"the snapshot is damaged: {error!r}") from error
+
+    @classmethod
+    def _of(cls, head: _Head, found: dict[bytes, bytes]) -> "State":
         state = cls(tracked=True)
         state.norms.share, state.norms.turn = head.young_share, head.turn
         for window, generation, turned in head.panes:
@@ -113,5 +120,5 @@ def _head(value: bytes) -> _Head:
         if number != FORMAT:
             raise OtherFormat(f"the snapshot has format {number}, this version reads {FORMAT}")
         return msgspec.msgpack.decode(value, type=_Head)
-    except (msgspec.DecodeError, IndexError) as error:
+    except (msgspec.MsgspecError, LookupError) as error:
         raise OtherFormat("the snapshot has no head") from error
