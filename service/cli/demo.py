@@ -15,7 +15,7 @@ def demo() -> int:
     other system is touched. Exit code 1 when an answer or the check at the end is not what it should be.
     """
     console = Console(highlight=False)
-    with temporary_system(console) as system:
+    with temporary_system(console, FRAUD_MODE="shadow") as system:  # half a minute of it looks like no shop's day
         code = Story(system, console).tell()
     console.print("\nThe temporary system is gone. `make run` starts one that stays.")
     return code

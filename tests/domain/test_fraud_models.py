@@ -33,7 +33,7 @@ def body(**fields: Any) -> FraudModelBody:
 def test_a_draft_lies_over_its_base() -> None:
     base = Model(version=3, intercept=-6, weights={"burst": 1.0}, off=frozenset({"odd_hour"}), hold_bp=4_000)
     made = drafted(body(weights={"refunds": 4}, caps={"effort": 5}, kinds={"return": -1}, reject_bp=9_900), base)
-    assert made.kinds == {"order": 0.0, "return": -1.0, "activity": 0.0}
+    assert made.kinds == dict(base.kinds) | {"return": -1.0}
     assert (made.weights["burst"], made.weights["refunds"], made.weights["gain"]) == (1.0, 4.0, WEIGHTS["gain"])
     assert (made.caps["effort"], made.caps["economics"]) == (5.0, CAPS["economics"])
     assert (made.intercept, made.hold_bp, made.reject_bp, made.off) == (-6, 4_000, 9_900, {"odd_hour"})
@@ -75,7 +75,7 @@ def test_a_switch_is_that_alone() -> None:
     assert switched(off, "burst", on=False) is off
     assert switched(off, "burst", on=True) == SHIPPED
     shown = {signal.name: signal for signal in signals_of(off)}
-    assert (shown["burst"].on, shown["burst"].weight, shown["gain"].on) == (False, WEIGHTS["burst"], True)
+    assert (shown["burst"].on, shown["burst"].weight, shown["gain"].on) == (False, SHIPPED.weights.get("burst", WEIGHTS["burst"]), True)
     assert "…" in shown["burst"].says, "in place of a number"
     assert not any("{" in signal.says for signal in shown.values())
 

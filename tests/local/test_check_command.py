@@ -19,7 +19,7 @@ def test_an_empty_system_is_clean(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["ok"]
-    assert [i["number"] for i in report["invariants"]] == list(range(1, 12))
+    assert [i["number"] for i in report["invariants"]] == list(range(1, 13))
     assert report["checked"]["accounts"] == 0
     assert run(["check"]) == 0
     out = capsys.readouterr().out.splitlines()

@@ -53,6 +53,14 @@ def make_reward(settings: Settings) -> None:
     asyncio.run(work())
 
 
+JUDGED = """
+INSERT INTO verdict (program, seq, bucket, account, event, points, outcome, enforced, model, score, own, judged_at)
+SELECT program, 1, bucket, account, number, 10, 1, true, 0, 10, 10, now() FROM event LIMIT 1
+"""
+LABELS = """
+INSERT INTO fraud_label (program, event, fraud, points, score, strengths, source)
+SELECT p.id, -n, n % 2 = 0, 10, 10, CASE n % 2 WHEN 0 THEN '{"burst": 4}' ELSE '{}' END, 'import' FROM program p, generate_series(1, 60) n
+"""
 KEEP = """
 INSERT INTO delivery (program, platform, hook, outcome, detail, body)
 SELECT p.program, p.id, h.id, 'untranslatable', 'as it was', $1 FROM hook h JOIN platform p ON p.id = h.platform
@@ -117,10 +125,16 @@ def test_every_command_that_changes_something_is_in_the_audit_once(settings: Set
         "operator reset-password": ["a@example.org"], "operator deactivate": ["a@example.org"], "import certificates": ["c.csv"],
         "import assets": ["a.csv"], "import products": ["p.csv"], "import balances": ["b.csv", "--platform", "shop"], "import plastics": ["l.csv", "--platform", "shop"],
         "import vouchers": ["v.csv", "--reward", "film"], "keys rotate-master": [],
-        "replay": [delivery], "program create": ["second", "--currency", "leaves"],
+        "replay": [delivery], "fraud labels import": ["f.ndjson"], "fraud tune": ["--force", "--save-draft", "--background", "0"],
+        "program create": ["second", "--currency", "leaves"],
     }  # fmt: skip
     assert words.keys() == RECORDED.keys()
     for command, arguments in words.items():
+        if command == "fraud labels import":
+            judged = ask(settings, f"{JUDGED} RETURNING (SELECT e.id FROM event e WHERE e.number = event)")[0][0]
+            label = {"platform": "first", "event": judged, "fraud": True}
+            (tmp_path / "f.ndjson").write_text(json.dumps(label) + "\n")
+            ask(settings, LABELS)
         before = ask(settings, "SELECT max(id) FROM audit")[0][0]
         assert run([*command.split(), *arguments]) == 0, command
         rows = ask(settings, "SELECT actor, action FROM audit WHERE id > $1", before)
