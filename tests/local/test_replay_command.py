@@ -59,7 +59,7 @@ SELECT program, 1, bucket, account, number, 10, 1, true, 0, 10, 10, now() FROM e
 """
 LABELS = """
 INSERT INTO fraud_label (program, event, fraud, points, score, strengths, source)
-SELECT p.id, -n, n % 2 = 0, 10, 10, CASE n % 2 WHEN 0 THEN '{"burst": 4}' ELSE '{}' END, 'import' FROM program p, generate_series(1, 60) n
+SELECT p.id, 1000000 + n, n % 2 = 0, 10, 10, CASE n % 2 WHEN 0 THEN '{"burst": 4}' ELSE '{}' END, 'import' FROM program p, generate_series(1, 60) n
 """
 KEEP = """
 INSERT INTO delivery (program, platform, hook, outcome, detail, body)
