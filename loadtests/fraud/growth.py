@@ -1,8 +1,8 @@
 """`python -m loadtests.fraud.growth`: what an event costs, and what the state takes, as history grows. Exit code 0: done, 2: wrong usage.
 
 Judges the events of a made crowd (crowd.py), saves the state every few thousand of them as the worker does, and prints a row at each mark:
-microseconds of a core for an event over the last 50,000 of them, judged and saved apart, and the memory. It takes some 10 minutes for
-5,000,000 events; `--snapshot` goes on where the last run with the same file ended.
+microseconds of a core for an event over the last 50,000 of them, judged and saved apart, and the memory. 5,000,000 events take long,
+a quarter of an hour at 150 µs each with their making; `--snapshot` goes on where the last run with the same file ended.
 """
 
 import argparse
