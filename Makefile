@@ -62,7 +62,7 @@ guards: $(STAMP) ## take out one guard of the ledger at a time and see which tes
 	@exec $(BIN)/python -m tests.guards $(ARGS)
 
 fraud-eval: $(STAMP) ## judge simulated traffic with fraud in it, and say what was found (ARGS='--seed 1002 --without'); exit code 1: a bar was missed
-	@exec $(BIN)/python -m loadtests.fraud --events 200000 --seed 1000 --model loadtests/fraud/model.json $(ARGS)
+	@exec $(BIN)/python -m loadtests.fraud --events 1000000 --seed 1000 --model loadtests/fraud/model.json $(ARGS)
 
 lock: $(STAMP) ## compile requirements.txt anew from the .in files (ARGS=--upgrade for newer versions)
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-trusted-host \
