@@ -80,6 +80,12 @@ async def reject(world: World, paid: dict[str, Any], *, by: int, also_by: int | 
         event["number"], decision["number"], days_ago, reversal,
     )  # fmt: skip
     await world.rows(
+        """UPDATE fraud_case c SET status = 'closed', closed_at = now() FROM fraud_case_event e
+           WHERE e.event = $1 AND c.number = e.fraud_case
+             AND NOT EXISTS (SELECT FROM fraud_case_event o WHERE o.fraud_case = c.number AND o.state IN ('held', 'settled'))""",
+        event["number"],
+    )  # fmt: skip
+    await world.rows(
         """INSERT INTO fraud_label (program, event, fraud, points, score, strengths, source)
            SELECT program, event, true, points, score, '{}', 'decision' FROM fraud_case_event WHERE event = $1""",
         event["number"],

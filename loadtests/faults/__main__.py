@@ -336,7 +336,7 @@ def main() -> int:
         parser.error("--seconds must be between 1 and 86400")
     try:
         with (
-            temporary_system(console, "--api-processes", "2", "--workers", "2", LIMIT_CONSUMER_PER_MIN="0") as system,
+            temporary_system(console, "--api-processes", "2", "--workers", "2", LIMIT_CONSUMER_PER_MIN="0", FRAUD_MODE="shadow") as system,
             _journal(arguments.journal) as journal,
         ):
             report = uvloop.run(Soak(system, journal, seconds=arguments.seconds, seed=arguments.seed).run())

@@ -153,7 +153,7 @@ async def test_who_was_right_about_a_rejection_gets_the_points_back(shop: Shop) 
     assert done.status_code == 200, done.text
     assert await available(shop) == 10
     assert await states(shop.world, paid["id"]) == {
-        "screening": 2, "event": "rejected", "case": "open", "label": False, "objection": "upheld",
+        "screening": 2, "event": "rejected", "case": "closed", "label": False, "objection": "upheld",
     }  # fmt: skip
     made = (await shop.call("GET", f"/v1/adjustments/{done.json()['adjustment']}")).json()
     assert (made["status"], made["points"], made["proposed_by"]) == ("done", 10, f"operator:{await number_of(shop, 'second')}")

@@ -520,7 +520,7 @@ async def an_upheld_objection_to_a_rejection(stage: Stage) -> Sent:
     paid, path = await a_held_purchase(stage)
     await reviewing.reject(stage.world, paid, by=stage.operators[1])
     await objected(stage, path)
-    after = {"screening": 2, "event": "rejected", "case": "open", "label": False, "objection": "upheld"}
+    after = {"screening": 2, "event": "rejected", "case": "closed", "label": False, "objection": "upheld"}
     return await an_answer_to(stage, paid, after, given=20)
 
 
