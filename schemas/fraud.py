@@ -120,7 +120,8 @@ class CaseDecisionAnswer(Body, frozen=True, kw_only=True):
 class CaseSummary(Body, frozen=True, kw_only=True):
     """A case in a list. `expected_loss`: Σ points × probability of its undecided events. `score`: the highest of its events.
 
-    `within_budget`: among those that today's reviewers get to. `deadline`: the next one of an undecided event.
+    `within_budget`: among those that today's reviewers get to. `deadline`: the next one of an undecided event. `objection_count`: persons
+    who wait for an answer. `merged_into`: the case that its events went to, because both rings are one.
     """
 
     id: str
@@ -138,6 +139,8 @@ class CaseSummary(Body, frozen=True, kw_only=True):
     opened_at: datetime
     updated_at: datetime
     closed_at: datetime | None
+    objection_count: int = 0
+    merged_into: str | None = None
 
 
 class CaseAnswer(CaseSummary, frozen=True, kw_only=True):

@@ -146,4 +146,4 @@ async def page(
         found = await store.newest(connection, program=program, status=status, min_points=min_points, before=before[1], limit=limit)
     else:
         found = await store.by_loss(connection, program=program, status=status, min_points=min_points, before=before, limit=limit)
-    return [((case.expected_loss, case.number), summary_of(case, within_budget=case.number in budget)) for case in found]
+    return [((case.rank, case.number), summary_of(case, within_budget=case.number in budget)) for case in found]

@@ -46,7 +46,8 @@ def _summed(case: Summary, *, within_budget: bool) -> dict[str, Any]:
         "id": str(case.number), "status": case.status, "root": str(case.ring), "score": case.score, "account_count": case.accounts,
         "event_count": case.events, "points": case.points, "undecided_count": case.undecided, "undecided_points": case.undecided_points,
         "expected_loss": case.expected_loss, "within_budget": within_budget, "deadline": case.deadline, "opened_at": case.opened_at,
-        "updated_at": case.updated_at, "closed_at": case.closed_at,
+        "updated_at": case.updated_at, "closed_at": case.closed_at, "objection_count": case.objections,
+        "merged_into": None if case.merged_into is None else str(case.merged_into),
     }  # fmt: skip
 
 

@@ -15,16 +15,21 @@ UNDECIDED: Final = "(e.decided_at IS NULL AND e.decision IS NULL AND e.reversal 
 """Of `fraud_case_event e`: neither operators nor its deadline have decided about it."""
 REVIEWS_A_DAY: Final = 50
 """Where a program has no policy."""
+OBJECTED: Final = 10**15
+"""Points, more than any case has: where somebody waits for an answer, reviewers look first."""
 MAX_REFERENCES: Final = 3
 """Names of an account that are shown."""
 
 _EXPECTED: Final = f"coalesce(floor(sum(e.points::numeric * e.score) FILTER (WHERE {UNDECIDED}) / 10000), 0)::bigint"
 _SUMMARY: Final = f"""
-SELECT c.number, c.status, c.ring, c.score, c.opened_at, c.updated_at, c.closed_at,
-       t.accounts, t.events, t.points, t.undecided, t.undecided_points, t.expected_loss, t.deadline
+SELECT c.number, c.status, c.ring, c.score, c.opened_at, c.updated_at, c.closed_at, c.merged_into,
+       t.objections, t.expected_loss + CASE WHEN t.objections > 0 THEN {OBJECTED} ELSE 0 END AS rank, t.accounts, t.events, t.points, t.undecided, t.undecided_points, t.expected_loss, t.deadline
 FROM fraud_case c CROSS JOIN LATERAL (
     SELECT count(DISTINCT e.account) AS accounts, count(*) AS events, coalesce(sum(e.points), 0)::bigint AS points,
            count(*) FILTER (WHERE {UNDECIDED}) AS undecided, coalesce(sum(e.points) FILTER (WHERE {UNDECIDED}), 0)::bigint AS undecided_points,
+           count(*) FILTER (WHERE EXISTS (
+               SELECT FROM fraud_objection o WHERE o.bucket = e.bucket AND o.event = e.event AND o.status = 'open'
+           )) AS objections,
            {_EXPECTED} AS expected_loss, min(e.deadline) FILTER (WHERE {UNDECIDED}) AS deadline
     FROM fraud_case_event e WHERE e.fraud_case = c.number
 ) t
@@ -32,7 +37,7 @@ FROM fraud_case c CROSS JOIN LATERAL (
 
 
 class Summary(Struct, frozen=True, kw_only=True):
-    """A case with the sums of its events; `score` in basis points, `expected_loss` in points."""
+    """A case with the sums of its events; `score` in basis points, `expected_loss` in points; `rank` is what a list is ordered by."""
 
     number: int
     status: CaseStatus
@@ -41,6 +46,9 @@ class Summary(Struct, frozen=True, kw_only=True):
     opened_at: datetime
     updated_at: datetime
     closed_at: datetime | None
+    merged_into: int | None
+    objections: int
+    rank: int
     accounts: int
     events: int
     points: int
@@ -61,8 +69,8 @@ async def find(connection: Connection, *, program: int, number: int) -> Summary 
 
 BY_LOSS: Final = f"""
 SELECT * FROM ({_SUMMARY} WHERE c.program = $1 AND c.status <> 'closed' AND ($2::text IS NULL OR c.status = $2)) s
-WHERE s.points >= $3 AND (s.expected_loss, s.number) < ($4::bigint, $5::bigint)
-ORDER BY s.expected_loss DESC, s.number DESC LIMIT $6
+WHERE s.points >= $3 AND (s.rank, s.number) < ($4::bigint, $5::bigint)
+ORDER BY s.rank DESC, s.number DESC LIMIT $6
 """
 NEWEST: Final = f"""
 {_SUMMARY} WHERE c.program = $1 AND CASE WHEN $2::text IS NULL THEN c.status <> 'closed' ELSE c.status = $2 END

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from service.domain.keys import bucket_of
 from service.store.connection import Connection
+from service.store.fraud_cases import UNDECIDED
 from service.store.fraud_policy import Policy
 
 Found = Literal["arrival", "door", "look_back", "unchecked"]
@@ -92,9 +93,11 @@ NEW_CASE: Final = """
 INSERT INTO fraud_case (number, program, ring, status, score, opened_at, updated_at)
 VALUES (nextval('number'), $1, $2, 'open', $3, now(), now()) RETURNING number
 """
-MERGE_EVENTS: Final = "UPDATE fraud_case_event SET fraud_case = $1 WHERE fraud_case = ANY($2::bigint[])"
+# What has been decided stays where it was decided; a case that has a decision to be carried out stays open until it is.
+MERGE_EVENTS: Final = f"UPDATE fraud_case_event e SET fraud_case = $1 WHERE e.fraud_case = ANY($2::bigint[]) AND {UNDECIDED}"
 MERGE_CASES: Final = """
-UPDATE fraud_case SET status = 'closed', closed_at = now(), updated_at = now(), merged_into = $1 WHERE number = ANY($2::bigint[])
+UPDATE fraud_case c SET status = 'closed', closed_at = now(), updated_at = now(), merged_into = $1
+WHERE c.number = ANY($2::bigint[]) AND NOT EXISTS (SELECT FROM fraud_case_event e WHERE e.fraud_case = c.number AND e.decided_at IS NULL)
 """
 TOUCH_CASE: Final = "UPDATE fraud_case SET score = greatest(score, $2), updated_at = now() WHERE number = $1"
 ADD: Final = """

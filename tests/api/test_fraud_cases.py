@@ -113,6 +113,20 @@ async def test_cases_come_by_what_can_be_lost(shop: Shop) -> None:
         assert (await shop.call("GET", f"/v1/fraud/cases{wrong}", "fraud")).status_code == 422, wrong
 
 
+async def test_where_somebody_waits_for_an_answer_reviewers_look_first(shop: Shop) -> None:
+    small = await ring(shop, "a", score=9_900)
+    large = await ring(shop, "b", quantity=5, score=5_000)
+    await shop.world.rows(
+        "INSERT INTO fraud_objection (bucket, account, event, program, text, status, made_at) "
+        "SELECT bucket, account, event, program, 'It was me.', 'open', now() FROM fraud_case_event WHERE fraud_case = $1", small,
+    )  # fmt: skip
+    assert await ids(shop) == [small, large]
+    page = (await shop.call("GET", "/v1/fraud/cases?limit=1", "fraud")).json()
+    assert page["items"][0]["objection_count"] > 0
+    rest = (await shop.call("GET", f"/v1/fraud/cases?cursor={page['next_cursor']}", "fraud")).json()
+    assert [int(item["id"]) for item in rest["items"]] == [large]
+
+
 async def test_todays_reviewers_get_to_those_with_most_to_lose(shop: Shop) -> None:
     cases = [await ring(shop, f"c-{n}", quantity=n) for n in (4, 3, 2, 1)]
     await shop.world.rows("INSERT INTO fraud_policy (program, reviews_a_day) VALUES ($1, 2)", shop.world.program)

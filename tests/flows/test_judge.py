@@ -124,6 +124,25 @@ async def test_cases_become_one_when_their_rings_do(bench: Bench) -> None:
     assert cases == [{"status": "open", "merged": False, "events": 4}, {"status": "closed", "merged": True, "events": 0}]
 
 
+async def test_what_was_decided_stays_in_the_case_that_it_was_decided_in(bench: Bench) -> None:
+    """One that waits to be carried out, too: its case is closed by whoever carries it out."""
+    await bench.world.campaign()
+    judging = bench.judging(model=EVERYTHING)
+    for consumer, card in (("c-1", "p-1"), ("c-2", "p-2"), ("c-2", "p-2")):
+        await bench.world.credit(order_paid(consumer, attributes={"payment": card}))
+    await judging.judge_waiting()
+    await bench.world.rows("UPDATE fraud_case_event SET reversal = 'review:1' WHERE event = (SELECT max(event) FROM fraud_case_event)")
+    await bench.world.credit(order_paid("c-1", attributes={"payment": "p-2"}))
+    await judging.judge_waiting()
+    await bench.world.credit(order_paid("c-2", attributes={"payment": "p-2"}))
+    await judging.judge_waiting()
+    cases = await bench.world.rows(
+        "SELECT c.status, count(e.event) AS events FROM fraud_case c LEFT JOIN fraud_case_event e ON e.fraud_case = c.number "
+        "GROUP BY c.number ORDER BY c.number"
+    )
+    assert cases == [{"status": "open", "events": 4}, {"status": "open", "events": 1}]
+
+
 async def test_in_shadow_mode_verdicts_are_told_and_nothing_is_held(bench: Bench) -> None:
     await bench.world.campaign()
     await bench.world.credit(order_paid())
