@@ -47,6 +47,7 @@ NAMES: Final = (
     "judge.leased",
     "judge.asked",
     "judge.remembered",
+    "judge.renewed",
     "judge.looked",
     "judge.begun",
     "judge.judged",

@@ -5,6 +5,7 @@ still end, at most one sweep interval late.
 """
 
 import asyncio
+import gc
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -47,6 +48,8 @@ from workers.sweeps import (
 JOB_TIMEOUT_S = 300
 MAX_JOBS = 4
 BACKOFF_S = (0.5, 1, 2, 5)
+GC_THRESHOLDS = (50_000, 20, 100)
+"""What a judge remembers is millions of objects that stay: looking through them for cycles stops everything else for seconds."""
 JUDGE_INTERVAL_S = 0.2
 """What waits for its verdict cannot settle; a look costs one statement."""
 MEND_INTERVAL_S = 0.5
@@ -74,6 +77,7 @@ async def run(settings: Settings, stop: asyncio.Event) -> None:
     traces.start("worker")
     metrics.tell_process("worker")
     os.nice(NICENESS)
+    gc.set_threshold(*GC_THRESHOLDS)
     async with open_resources(settings, name=WORKER_NAME, idle_transaction_s=settings.idle_transaction_timeout_s) as resources:
         rung, came = asyncio.Event(), asyncio.Event()
         mender = Mender(resources.pool, resources.projection, ttl_s=settings.balance_ttl_s)

@@ -106,7 +106,11 @@ class Judges:
         try:
             rules = await self._rules(connection, program)
             mind = await self._mind(connection, program, lease, rules)
+            self.minds[program] = mind  # to go on from, if that took longer than the lease lasts
             failpoints.at("judge.remembered")
+            if not await self._goes_on(connection, lease):
+                return 0
+            failpoints.at("judge.renewed")
             for _ in range(MAX_BATCHES):
                 judged = await self._batch(connection, program, lease, mind, rules)
                 done += judged
@@ -125,6 +129,14 @@ class Judges:
             raise
         return done
 
+    async def _goes_on(self, connection: Connection, lease: Lease) -> bool:
+        try:
+            await leases.still_mine(connection, lease)
+        except LeaseLost:
+            tallies.count(metrics.LEASES_LOST).add()
+            return False
+        return True
+
     async def _rules(self, connection: Connection, program: int) -> Rules:
         models = await fraud_models.active(connection, program)
         if self.model is not None:
@@ -141,10 +153,15 @@ class Judges:
         if mind is not None and mind.seq == progress.seq:
             mind.judging.use(rules.judge)
             return mind
+        if mind is not None and mind.seq < progress.seq:
+            mind.judging.use(rules.judge)  # another one has judged meanwhile: what it judged is taken in
+        else:
+            mind = None
         began = time.monotonic()
         now, version = await store.now_and_catalogue(connection)
         catalogue = await self._knowledge.catalogue_at(connection, version)
-        mind = await self._saved(program, progress.seq, rules)
+        if mind is None:
+            mind = await self._saved(program, progress.seq, rules)
         if mind is None:
             first = await store.place_at(connection, program, now - MEMORY, progress.seq)
             mind = _Mind(rules.judge, State(tracked=True), hash_key=self._hash_key, seq=first)

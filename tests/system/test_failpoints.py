@@ -864,7 +864,7 @@ async def a_decision(stage: Stage) -> Done:
 
 
 SWEEPS: dict[Callable[[Stage], Awaitable[Done]], str] = {
-    a_verdict: "judge.leased judge.asked judge.remembered judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
+    a_verdict: "judge.leased judge.asked judge.remembered judge.renewed judge.looked judge.begun judge.judged judge.held judge.moved judge.told judge.filed "
     "judge.freed judge.counted judge.written judge.committed judge.saved",
     a_hold: "judge.kept",
     a_decision: "judge.learnt",
