@@ -40,7 +40,7 @@ class OrderLine(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Returned(Struct, frozen=True, kw_only=True, gc=False):
-    """An item that came back. `mass_g`: grams of all of it, 0 where nobody weighed. `asset` and `waybill` are keyed hashes."""
+    """An item that came back. `mass_g`: grams of all of it, 0 where nobody weighed. `asset`, `station` and `waybill` are keyed hashes."""
 
     asset: str = ""
     class_: str = ""
@@ -190,9 +190,10 @@ def _details(event: Event, context: Context) -> dict[str, Any]:
 def _paid(event: OrderPaid, context: Context) -> dict[str, Any]:
     lines = tuple(
         OrderLine(
-            sku=(line.sku or line.gtin or "")[:64], quantity=float(line.quantity),
+            sku=_named(context.hash_key, line.sku or line.gtin), quantity=float(line.quantity),
             price=_price(line.unit_price, line.amount, line.quantity),
-            category=(line.category or "")[:64], merchant=(line.merchant or "")[:64], certificate=context.certificates.get(line.id, ""),
+            category=_named(context.hash_key, line.category), merchant=_named(context.hash_key, line.merchant),
+            certificate=context.certificates.get(line.id, ""),
         )
         for line in event.lines[:MAX_ITEMS]
     )  # fmt: skip
@@ -266,7 +267,7 @@ def _item(item: Return, key: bytes) -> Returned:
     return Returned(
         asset="" if item.asset is None else _hash(key, f"asset:{_canonical(canonical_asset, item.asset)}"),
         class_=(item.class_ or "")[:64], quantity=1.0 if item.asset is not None else float(item.quantity), mass_g=float(item.mass_g or 0),
-        station=(item.station or "")[:64], waybill="" if item.waybill is None else _hash(key, _waybill(item.waybill)),
+        station=_named(key, item.station), waybill="" if item.waybill is None else _hash(key, _waybill(item.waybill)),
     )  # fmt: skip
 
 
@@ -292,6 +293,12 @@ def _number(text: str) -> int:
 def _hash_of_tag(key: bytes, tag: str) -> str:
     """Most tags are of a few channels, again and again."""
     return _hash(key, tag)
+
+
+@lru_cache(1 << 16)
+def _named(key: bytes, text: str | None) -> str:
+    """What senders call a shop, a product, a category, a station: texts of theirs that may hold anything, and that come again and again."""
+    return _hash(key, f"name:{text}") if text else ""
 
 
 def _hash(key: bytes, text: str) -> str:
