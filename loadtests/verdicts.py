@@ -1,6 +1,7 @@
 """How fast one judge gives verdicts: simulated traffic is credited by the API, waits, and is judged in this process."""
 
 import asyncio
+import gc
 import os
 import signal
 import time
@@ -21,6 +22,7 @@ from service.fraud_memory import Memory
 from service.local.temporary import TemporarySystem
 from service.runtime import Resources, open_resources
 from service.settings import load_settings
+from workers.run import GC_THRESHOLDS
 
 EVENTS: Final = 50_000
 DAYS: Final = 28
@@ -42,6 +44,7 @@ class Judged(Struct, frozen=True, kw_only=True):
 async def judge_backlog(system: TemporarySystem, console: Console, *, events: int = EVENTS) -> Judged:
     """Make a backlog of about so many events and judge it. The workers are stopped. Raises SystemExit when nothing moves."""
     settings = load_settings(environment(system.environ))
+    gc.set_threshold(*GC_THRESHOLDS)  # as a worker does
     world = Traffic(
         events=events + FIRST, days=DAYS, seed=1_000, start=(datetime.now(timezone(timedelta(hours=8))) - timedelta(DAYS)).date()
     )
