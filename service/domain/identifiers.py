@@ -65,6 +65,8 @@ def canonical_asset(text: str) -> str:
     `(8004)…`, element strings after FNC1 or a symbology identifier, EPC URIs and Digital Links. Raises ValueError: a wrong check
     digit, a GRAI without a serial, a GS1 form that names something else or cannot be read, control characters.
     """
+    if _is_plain(text) and text[0].isalpha():
+        return text.lower()
     plain = _GRAI.fullmatch(text)
     if plain is not None and _checks(plain[1]):
         return text
@@ -83,6 +85,8 @@ def canonical_waybill(text: str) -> str:
     SSCCs are read from the plain form, `(00)…`, element strings, EPC URIs and Digital Links. A carrier's number may have 18 digits,
     too, so that a wrong check digit raises ValueError in the other forms only; so do control characters.
     """
+    if _is_plain(text) and not text.isdigit():
+        return text.upper()
     compact = _compact(text)
     found = _sscc_of_gs1(compact)
     if found is None:
@@ -94,7 +98,7 @@ def canonical_waybill(text: str) -> str:
 @lru_cache(maxsize=_CACHED)
 def canonical_serial(text: str) -> str:
     """A device's serial number or IMEI, in small letters without spaces, hyphens, dots and slashes. Raises ValueError: nothing is left."""
-    return _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
+    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
 
 
 @lru_cache(maxsize=_CACHED)
@@ -103,7 +107,7 @@ def canonical_document(text: str) -> str:
 
     Raises ValueError: nothing is left.
     """
-    return _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
+    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
 
 
 # GS1 -----------------------------------------------------------------------------------------------------
@@ -230,6 +234,11 @@ def _ascii_digits(text: str) -> bool:
 
 
 # Texts ---------------------------------------------------------------------------------------------------
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it has ASCII letters and digits alone, as most have: all that is left to do is their case, in a tenth of the time."""
+    return text.isascii() and text.isalnum() and len(text) <= MAX_CHARS
 
 
 def _compact(text: str) -> str:
