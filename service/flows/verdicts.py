@@ -1,9 +1,9 @@
 """What comes of one batch of events: facts for the judge, verdicts as rows, and what is to be held, with its reasons. No I/O."""
 
 import contextlib
-import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from itertools import compress
 from typing import Final, cast
 
 import msgspec
@@ -17,7 +17,7 @@ from service.domain.fraud.judging import Facts, Judging
 from service.domain.fraud.lists import ListName, Lists
 from service.domain.fraud.model import BASIS, Judge, Reason, Verdict, reasons
 from service.domain.fraud.pipeline import Judged
-from service.domain.fraud.signals import SIGNALS
+from service.domain.fraud.signals import NAMES, SIGNALS
 from service.store import fraud_holds as holds
 from service.store import screening as store
 from service.store.fraud_holds import Suspected
@@ -27,6 +27,8 @@ from service.store.screening import Decided, VerdictRow, Waiting
 from service.telemetry import metrics, tallies
 
 _events = msgspec.json.Decoder(StoredEvent)
+_certificates = msgspec.json.Decoder(dict[str, str]).decode
+_ALL: Final = range(len(SIGNALS))
 _ACTIONS: Final = {
     "order.paid": "purchase",
     "order.fulfilled": "packaging",
@@ -86,7 +88,7 @@ def case_of(w: Waiting, catalogue: Catalogue, program: int) -> tuple[StoredEvent
         for campaign in catalogue.candidates(program, action, w.platform_code, event.occurred_at):
             if campaign.body.caps is not None and campaign.body.caps.order is not None:
                 caps += campaign.body.caps.order
-    certificates: dict[str, str] = {} if w.certificates is None else json.loads(w.certificates)
+    certificates = {} if w.certificates is None else _certificates(w.certificates)
     facts = Facts(
         number=w.event, platform=w.platform_code, account_id=w.account, opened_at=event.occurred_at, points=w.points,
             replaced=w.replaced,
@@ -222,8 +224,8 @@ def _json(why: Sequence[Reason]) -> str:
 
 def strengths_json(strengths: Sequence[float]) -> str | None:
     """Strengths above 0 as JSON {signal: quarters}; None: there is none."""
-    fired: Mapping[str, int] = {SIGNALS[i].name: round(4 * s) for i, s in enumerate(strengths) if s}
-    return json.dumps(fired, separators=(",", ":")) if fired else None
+    fired = {NAMES[i]: round(4 * strengths[i]) for i in compress(_ALL, strengths)}
+    return msgspec.json.encode(fired).decode() if fired else None
 
 
 def count(rows: Sequence[VerdictRow], held: Sequence[holds.Held], opened: int) -> None:
