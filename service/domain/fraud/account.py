@@ -161,7 +161,8 @@ def is_steady(account: Account, gap: int) -> bool:
 
 def with_time(account: Account, at: int) -> tuple[int, ...]:
     """When the person did something, with one more time."""
-    return tuple(sorted((*account.times, at)))[-MAX_TIMES:]
+    times = account.times
+    return (*times, at)[-MAX_TIMES:] if not times or at >= times[-1] else tuple(sorted((*times, at)))[-MAX_TIMES:]
 
 
 def evenness(account: Account, at: int) -> int:

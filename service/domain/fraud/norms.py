@@ -101,6 +101,8 @@ class MemoryNorms:
         """Measures that have learnt since somebody last cleared it."""
         self.share = FIRST_YOUNG
         self.turn = 0
+        self._known = set[str]()
+        """Measures that are sampled: their totals stay above KNOWN, however often they are halved."""
 
     def spreads(self, measure: str, value: float) -> float:
         """As Norms.spreads."""
@@ -123,17 +125,19 @@ class MemoryNorms:
         """As Norms.learn."""
         self.share += (young - self.share) / _MEMORY
         self.turn = (self.turn + 1) % SAMPLE
-        for measure, value in measures.items():
+        known = self._known
+        for measure in measures if self.turn == 0 else [measure for measure in measures if measure not in known]:
             found = self.measures.get(measure)
             if found is None:
                 if len(self.measures) >= MAX_MEASURES:
                     continue
                 found = self.measures[measure] = Histogram([0] * _BINS)
             if found.total < KNOWN:
-                found.learn(value, 1)
+                found.learn(measures[measure], 1)
             elif self.turn == 0:
-                found.learn(value, SAMPLE)
+                found.learn(measures[measure], SAMPLE)
             else:
+                known.add(measure)
                 continue
             if self.changes is not None:
                 self.changes.add(measure)

@@ -120,8 +120,8 @@ class Rings:
     def join(self, o: Observation, *, young: bool) -> Ring:
         """Take an event in; the ring that its account is in afterwards."""
         me = o.account_id
-        for kind, value in o.entities.items():
-            self._use(me, kind, f"{kind}:{value}", o.at)
+        for kind, key in o.things:
+            self._use(me, kind, key, o.at)
         ring = self.ring(me)
         earned = max(o.points, 0)
         ring.events += 1
@@ -210,6 +210,8 @@ class Rings:
 
     def _find(self, account: int) -> int:
         parent = self._parent
+        if account not in parent:
+            return account  # as most are
         root = account
         while (above := parent.get(root, root)) != root:
             root = above

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.domain.fraud.account import MAX_PATH, path_after
-from service.domain.fraud.observation import Observation, worth
+from service.domain.fraud.observation import ENTITIES, Observation, worth
 from service.domain.fraud.windows import DAY, HOUR, LIFE, MONTH, NOTHING, QUARTER, WEEK, Count, Sums, Touch
 
 YOUNG_MOST_S: Final = 14 * DAY
@@ -16,6 +16,8 @@ DEBUT: Final = 2
 BLOCK: Final = 3 * HOUR
 BLOCKS: Final = DAY // BLOCK
 """The day of a station in parts: hours would ask for many events before they say anything, and opening hours last longer."""
+
+_MONTHS: Final = {kind: f"{kind}.month" for kind in ENTITIES}
 
 SUSPECTS: Final = (
     "device.month", "payment.month", "address.month", "ip.month", "merchant.month", "certificate.month", "stem.month",
@@ -29,10 +31,11 @@ def keys_of(o: Observation, *, young_s: int) -> list[Touch]:
     young = o.age_s < min(young_s, YOUNG_MOST_S)
     sums = _sums(o, young=young)
     at, me = o.at, o.account_id
-    touches = [Touch("account.month", f"a:{me}", MONTH, at, sums)]
+    account = f"a:{me}"
+    touches = [Touch("account.month", account, MONTH, at, sums)]
     if o.kind or o.points:
         # What a shop reports about an order (that it left) says nothing about what people share.
-        touches += [Touch(f"{kind}.month", f"{kind}:{value}", MONTH, at, sums, me) for kind, value in o.entities.items()]
+        touches += [Touch(_MONTHS[kind], key, MONTH, at, sums, me) for kind, key in o.things]
     if o.kind:
         touches.append(Touch("acts.all", f"k:{o.platform}", MONTH, at, sums))
         touches.append(Touch("acts.kind", f"k:{o.platform}:{o.kind}", MONTH, at, sums))
@@ -45,7 +48,7 @@ def keys_of(o: Observation, *, young_s: int) -> list[Touch]:
     if o.waybills:
         touches += [Touch(f"waybill.{i}", f"w:{text}", QUARTER, at, sums, f"{o.platform}:{me}") for i, text in enumerate(o.waybills)]
     if o.points > 0:
-        touches += _earning(o, sums)
+        touches += _earning(o, account, sums)
     return touches
 
 
@@ -56,10 +59,10 @@ def _sums(o: Observation, *, young: bool) -> Sums:
     return (1.0, earned, earned if young else 0.0, 0.0, back, o.money, shipped, returned, earned if o.activity else 0.0)
 
 
-def _earning(o: Observation, sums: Sums) -> list[Touch]:
-    """Only what earns: here the cost is, and here is what may be lost."""
+def _earning(o: Observation, key: str, sums: Sums) -> list[Touch]:
+    """Only what earns: here the cost is, and here is what may be lost. `key`: of the account."""
     at, me, account = o.at, o.account_id, o.account
-    touches = [Touch("account.hour", f"a:{me}", HOUR, at, sums), Touch("account.day", f"a:{me}", DAY, at, sums, at // HOUR)]
+    touches = [Touch("account.hour", key, HOUR, at, sums), Touch("account.day", key, DAY, at, sums, at // HOUR)]
     behaviour = f"{o.platform}:{o.thing or o.shape}:{o.packaging}"
     touches.append(Touch("behaviour.week", f"b:{behaviour}", WEEK, at, sums, me))
     if o.merchant and sum(account.acts) < DEBUT:
