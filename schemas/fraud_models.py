@@ -47,7 +47,9 @@ class FraudModelAnswer(Body, frozen=True, kw_only=True):
     state: ModelState
     intercept: float
     weights: Mapping[str, float]
-    """Of every signal, at full strength, also of those that are off."""
+    """Of every signal, at full strength, also of those that are off, for the kind of event for which it says most."""
+    shapes: Mapping[str, Mapping[str, tuple[float, float, float, float]]]
+    """By signal and kind of event: the share of the weight at each quarter of its strength."""
     caps: Mapping[str, float]
     kinds: Mapping[str, float]
     """Beside the intercept, by kind of event."""

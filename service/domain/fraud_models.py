@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from schemas.fraud_models import FraudModelAnswer, FraudModelBody, ModelState, SignalAnswer
 from schemas.problems import FieldError
 from service.domain.errors import InvalidRequest, InvalidState
-from service.domain.fraud.model import GROUPS, Model
+from service.domain.fraud.model import EVEN, GROUPS, Model
 from service.domain.fraud.records import KINDS
 from service.domain.fraud.signals import SIGNALS
 
@@ -22,13 +22,14 @@ _NUMBER: Final = re.compile(r"\{[^}]*\}")
 
 
 def complete(model: Model) -> Model:
-    """The model with a weight for every signal and a cap for every group, and for no others.
+    """The model with a weight and a shape for every signal and a cap for every group, and for no others.
 
     A version is saved like this, so that it says the same whatever a later release gives to what it left out.
     """
     return replace(
         model,
         weights={signal.name: max(0.0, model.weights.get(signal.name, signal.weight)) for signal in SIGNALS},
+        shapes={signal.name: {kind: model.shapes.get(signal.name, {}).get(kind, EVEN) for kind in KINDS} for signal in SIGNALS},
         caps={group: model.caps.get(group, 0.0) for group in GROUPS},
         kinds={kind: model.kinds.get(kind, 0.0) for kind in KINDS},
         off=frozenset(name for name in model.off if name in _BY_NAME),
@@ -99,7 +100,7 @@ def shown(model: Model, state: ModelState) -> FraudModelAnswer:
     """A model as operators read it."""
     of = complete(model)
     return FraudModelAnswer(
-        version=model.version, state=state, intercept=of.intercept, weights=of.weights, caps=of.caps, kinds=of.kinds,
+        version=model.version, state=state, intercept=of.intercept, weights=of.weights, shapes=of.shapes, caps=of.caps, kinds=of.kinds,
         off=sorted(of.off), hold_bp=of.hold_bp, reject_bp=of.reject_bp,
     )  # fmt: skip
 

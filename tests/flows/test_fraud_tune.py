@@ -129,7 +129,7 @@ async def test_what_was_found_is_saved_as_a_draft_with_its_report(world: World, 
     (row,) = await world.rows("SELECT version, state, note, report, created_by, body FROM fraud_model")
     assert (row["version"], row["state"], row["note"], row["created_by"]) == (1, "draft", "march", None)
     assert json.loads(row["report"])["frauds"] == 60
-    assert json.loads(row["body"])["weights"]["clockwork"] == tuned.report.weights["clockwork"][1]
+    assert json.loads(row["body"])["weights"]["clockwork"] == tuned.model.weights["clockwork"]
     assert [r["action"] for r in await world.rows("SELECT action FROM audit WHERE action LIKE 'fraud%'")] == ["fraud_model.tune"]
 
 

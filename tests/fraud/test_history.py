@@ -15,7 +15,14 @@ from service.domain.fraud.windows import DAY, HOUR
 from tests.fraud.making import T0, observation
 
 ODDS = st.floats(0, 4)
-MODEL = Model(weights={"foreign_parcels": 4.8, "suspect_ring": 6.0}, intercept=-6.0, kinds={}, hold_bp=5_000)
+MODEL = Model(
+    weights={"foreign_parcels": 4.8, "suspect_ring": 6.0},
+    shapes={},
+    off=frozenset({"young", "surplus_units"}),
+    intercept=-6.0,
+    kinds={},
+    hold_bp=5_000,
+)
 """An odd event raises 2.4 nats by itself and is held from 6 on: only together with what the account or its ring did."""
 
 

@@ -94,5 +94,14 @@ def test_every_sentence_can_be_filled_in_and_the_soft_one_has_no_numbers() -> No
         assert not any(c.isdigit() for c in signal.softly)
 
 
+def test_a_kind_of_event_has_its_own_shape_of_a_signal() -> None:
+    model = Model(weights={"burst": 4.0}, shapes={"burst": {"return": (0.0, 0.0, 0.5, 1.0)}})
+    judge = Judge(model)
+    added = [
+        [judge.log_odds(strengths(burst=s), kind=KINDS.index(kind))[1] for s in (0.25, 0.5, 0.75, 1.0)] for kind in ("return", "order")
+    ]
+    assert added == [[0.0, 0.0, 2.0, 4.0], [1.0, 2.0, 3.0, 4.0]]
+
+
 def test_extreme_log_odds_stay_within_bounds() -> None:
     assert (basis_points(-1000), basis_points(1000), basis_points(0)) == (0, BASIS, BASIS // 2)

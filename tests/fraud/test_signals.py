@@ -21,6 +21,9 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("rushed", {"rushed_spreads": 3}, {"rushed_spreads": 1}),  # a keen beginner
     ("even", {"even": 6}, {"even": 2}),  # three gaps alike by chance
     ("same_debut", {"debut_accounts": 12, "debut_nats": 12}, {"debut_accounts": 60, "debut_nats": 1}),  # a best-seller
+    ("young_path", {"path_accounts": 8, "path_nats": 12}, {"path_accounts": 2, "path_nats": 12}),  # a couple that signs up
+    ("again", {"same_events": 6}, {"same_events": 2}),  # coffee twice a week
+    ("awake", {"awake_nats": 9}, {"awake_nats": 1}),  # a holiday
     ("crowded_device", {"device_accounts": 20, "device_spreads": 4}, {"device_accounts": 2, "device_spreads": 1}),  # a couple
     ("crowded_payment", {"payment_accounts": 20, "payment_spreads": 4}, {"payment_accounts": 2, "payment_spreads": 4}),  # a couple, where that is rare
     ("crowded_address", {"address_accounts": 40, "address_spreads": 4}, {"address_accounts": 40, "address_spreads": 1}),  # where dormitories are common
@@ -42,6 +45,7 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("own_buyers", {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -1.5},
      {"merchant_accounts": 5, "merchant_nats": 9, "merchant_spreads": -0.2}),  # where all shops are small
     ("broken_choice", {"broken": 5, "chosen": 6}, {"broken": 1, "chosen": 1}),  # no box was left
+    ("small_shop", {"merchant_accounts": 4, "merchant_spreads": -1.5}, {"merchant_accounts": 40, "merchant_spreads": -0.2}),  # where all shops are small
     ("certificate_mix", {"certificate_categories_spreads": 3}, {"certificate_categories_spreads": 0.5}),  # a range of colours
     ("odd_price", {"price_spreads": 3}, {"price_spreads": 1.2}),
     ("reused", {"reused": 2}, {"reused": 1}),  # used once
@@ -53,13 +57,16 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("quick_trip", {"trip_s": 600}, {"trip_s": 86_400}),
     ("sequential", {"code_run": 4}, {"code_run": 1}),
     ("surplus", {"surplus_spreads": 3}, {"surplus_spreads": 1}),  # a generous neighbour
+    ("surplus_units", {"surplus": 30}, {"surplus": 3}),  # a neighbour's two boxes
     ("odd_mass", {"mass_spreads": 3}, {"mass_spreads": 1}),  # a wet carton
     ("two_regions", {"region_s": 300}, {"region_s": 300, "ip_accounts": 30}),  # a VPN
     ("two_stations", {"station_s": 120}, {"station_s": 2 * 3_600}),  # a tour with the car
     ("other_hands", {"moved_s": 3_600, "moved_nats": 9, "other_device": True}, {"moved_s": 3_600, "moved_nats": 1, "other_device": True}),  # moved house with a new phone
+    ("new_hands", {"moved_s": 3_600, "other_device": True}, {"moved_s": 3_600}),  # a journey
     ("elsewhere", {"moved_s": 3_600, "awake_nats": 9}, {"moved_s": 3_600, "awake_nats": 9, "other_device": True}),
     ("hops", {"hops": 4}, {"hops": 4, "ip_accounts": 30}),  # a VPN
     ("odd_hour", {"hour_share": 0.005}, {"hour_share": 0.05}),  # the last customer of the day
+    ("young", {"age_days": 1}, {"age_days": 8}),  # a week old
     ("flagged", {"account_odds": 2}, {"account_odds": 0.3}),  # a busy account with one odd day
     ("flagged_kind", {"kind_odds": 2}, {"kind_odds": 0.3}),
     ("suspect_company", {"company_odds": 2}, {"company_odds": 0.1}),  # a carrier's NAT

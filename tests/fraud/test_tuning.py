@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from service.domain.fraud.model import Judge, Model
-from service.domain.fraud.signals import NAMES, SIGNALS
+from service.domain.fraud.records import KINDS
+from service.domain.fraud.signals import NAMES
 from service.domain.fraud.tuning import MAX_WEIGHT, Row, tune, with_threshold
 
 CAPS = dict.fromkeys(["effort", "linkage", "economics", "evidence", "place-and-time", "history"], 100.0)
@@ -32,8 +33,10 @@ def labelled(n: int) -> list[Row]:
 def test_recovers_the_model_that_made_the_labels() -> None:
     start = Model(caps=CAPS)
     model, report = tune(labelled(20_000), start=start, pull=0.1)
+    orders = Judge(model).added[KINDS.index("order")]
     for name, weight in TRUE.items():
-        assert model.weights[name] == pytest.approx(weight, abs=0.4), name
+        assert orders[NAMES.index(name)][2] == pytest.approx(weight / 2, abs=0.4), name
+        assert orders[NAMES.index(name)][4] == pytest.approx(weight, abs=0.4), name
     assert model.intercept == pytest.approx(-3, abs=0.3)
     assert report.loss < report.loss_before
     assert model.version == start.version + 1
@@ -41,8 +44,31 @@ def test_recovers_the_model_that_made_the_labels() -> None:
 
 def test_signals_without_labels_keep_their_weights() -> None:
     model, _ = tune(labelled(2_000), start=Model(caps=CAPS, weights={}))
-    given = {signal.name: signal.weight for signal in SIGNALS}
-    assert all(model.weights[name] == given[name] for name in NAMES if name not in TRUE)
+    given = Judge(Model(weights={}))
+    for kind, of_kind in enumerate(Judge(model).added):
+        for i, name in enumerate(NAMES):
+            if name not in TRUE or kind != KINDS.index("order"):
+                assert of_kind[i] == pytest.approx(given.added[kind][i], abs=0.001), name
+
+
+def test_a_signal_says_as_much_at_each_strength_as_labels_tell_and_never_less_for_more() -> None:
+    """Of returns a little of it is the rule, and only a lot is odd; of orders nothing was labelled."""
+    rows = [
+        *(Row(strengths=strengths(surplus=s), kind=1, fraud=False, events=1_000, points=1_000) for s in (0.0, 0.25, 0.5)),
+        Row(strengths=strengths(surplus=0.75), kind=1, fraud=True, events=500, points=500),
+        Row(strengths=strengths(surplus=0.75), kind=1, fraud=False, events=500, points=500),
+        Row(strengths=strengths(surplus=1.0), kind=1, fraud=False, events=500, points=500),
+        Row(strengths=strengths(surplus=1.0), kind=1, fraud=True, events=500, points=500),
+    ]
+    start = Model(caps=CAPS, weights={}, shapes={}, intercept=-4.0, kinds={})
+    model, _ = tune(rows, start=start, pull=1.0)
+    added = Judge(model).added[1][NAMES.index("surplus")]
+    assert list(added) == sorted(added)
+    odds = [Judge(model).log_odds(strengths(surplus=s), kind=1)[0] for s in (0.5, 0.75)]
+    assert odds[0] < -4, "of a thousand hardly any was fraud"
+    assert odds[1] == pytest.approx(0, abs=0.5), "every other one was"
+    orders = Judge(model).added[0][NAMES.index("surplus")]
+    assert orders == pytest.approx(Judge(start).added[0][NAMES.index("surplus")], abs=0.001)
 
 
 def test_what_is_switched_off_stays_off() -> None:

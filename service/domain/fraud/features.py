@@ -28,7 +28,8 @@ class Features(Struct, kw_only=True, gc=False):
     """Of one event. `…_spreads`: how unusual it is in this program (Norms.spreads). `…_nats`: surprise, log-likelihood against chance."""
 
     points: float = 0
-    age_days: float = 0
+    age_days: float = -1
+    """−1: nobody says."""
     young: bool = False
     act: str = ""
     """As Step.kind."""

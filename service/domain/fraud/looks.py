@@ -4,7 +4,7 @@ from typing import Final
 
 from service.domain.fraud.features import Features
 from service.domain.fraud.norms import surprise
-from service.domain.fraud.windows import HOUR, MAX_MEMBERS
+from service.domain.fraud.windows import DAY, HOUR, MAX_MEMBERS
 
 _HARDLY_LESS: Final = -0.35
 """Doublings below the usual rate: a fifth is lost at the cap."""
@@ -27,13 +27,13 @@ def stepped(value: float, quarter: float, half: float, three: float, whole: floa
 
 
 def unusual(spreads: float) -> float:
-    """By distance from the median in spreads to the 95th percentile. Were logarithms normal, 1½ would be 1 of 150, 2 1 of 2,000."""
-    return 0.0 if spreads < 1.5 else stepped(spreads, 1.5, 2, 3, 4)
+    """By distance from the median in spreads to the 95th percentile. Were logarithms normal, 1 would be 1 of 20, 2 1 of 2,000."""
+    return 0.0 if spreads < 1 else stepped(spreads, 1, 2, 3, 5)
 
 
 def surprising(nats: float) -> float:
-    """By surprise: odds of 20, 150, 3,000, 160,000 to 1."""
-    return 0.0 if nats < 3 else stepped(nats, 3, 5, 8, 12)
+    """By surprise: odds of 7, 150, 160,000 and 10 to the 10th to 1."""
+    return 0.0 if nats < 2 else stepped(nats, 2, 5, 12, 24)
 
 
 def soon(seconds: int, quarter: int, half: int, three: int, whole: int) -> float:
@@ -52,8 +52,19 @@ def soon(seconds: int, quarter: int, half: int, three: int, whole: int) -> float
 
 
 def same_path(f: Features) -> float:
-    """Many accounts with one path: more than is usual at this step, or surprisingly new ones."""
-    return min(max(unusual(f.path_spreads), surprising(f.path_nats)), stepped(f.path_accounts, 3, 4, 6, 10))
+    """Many accounts with one path, more than is usual at this step."""
+    return unusual(f.path_spreads) if f.path_accounts >= 3 else 0.0
+
+
+def young_path(f: Features) -> float:
+    """Accounts with one path that are surprisingly new."""
+    return surprising(f.path_nats) if f.path_accounts >= 3 else 0.0
+
+
+def young(f: Features) -> float:
+    """How new the account is. By itself it says nothing against anybody: what the others say weighs more of who came today."""
+    age = f.age_days
+    return 0.0 if age < 0 or age > 10 else 0.25 if age > 5 else 0.5 if age > 1.5 else 0.75 if age > 0.05 else 1.0
 
 
 def same_behaviour(f: Features) -> float:
@@ -62,7 +73,7 @@ def same_behaviour(f: Features) -> float:
         return 0.0
     if f.act in _BOUGHT:
         return surprising(f.behaviour_nats)
-    return stepped(f.behaviour_nats, 5, 8, 12, 18) if f.behaviour_accounts < MAX_MEMBERS else 0.0
+    return stepped(f.behaviour_nats, 3, 8, 16, 24) if f.behaviour_accounts < MAX_MEMBERS else 0.0
 
 
 def crowd(spreads: float, accounts: int) -> float:
@@ -100,13 +111,21 @@ def elsewhere(f: Features) -> float:
 
 def taken_over(f: Features) -> float:
     """How soon after the account moved, and how busy it has been since, for what it was before."""
-    near = soon(f.moved_s, 72 * HOUR, 48 * HOUR, 24 * HOUR, 6 * HOUR)
-    return min(near, max(0.25, surprising(max(f.moved_nats, f.awake_nats))))
+    return min(_near(f), max(0.25, surprising(max(f.moved_nats, f.awake_nats))))
+
+
+def new_hands(f: Features) -> float:
+    """How soon after another device at another place, whatever came of it."""
+    return _near(f) if f.other_device else 0.0
+
+
+def _near(f: Features) -> float:
+    return soon(f.moved_s, 7 * DAY, 3 * DAY, DAY, 6 * HOUR)
 
 
 def same_debut(f: Features) -> float:
     """One product is what many accounts begin with, while few others buy it."""
-    return min(surprising(f.debut_nats), stepped(f.debut_accounts, 3, 5, 8, 12))
+    return surprising(f.debut_nats) if f.debut_accounts >= 3 else 0.0
 
 
 def hugging(f: Features) -> float:
@@ -125,7 +144,17 @@ def split(f: Features) -> float:
     """One product, again and again, for more than one order can earn, and each time below that: who buys dear things loses at the cap."""
     if f.gain_doublings < -0.5:
         return 0.0
-    return min(stepped(f.same_caps, 0.8, 1.2, 1.8, 2.5), stepped(f.same_events, 2, 3, 4, 5))
+    return min(stepped(f.same_caps, 0.8, 1.2, 1.8, 3), stepped(f.same_events, 2, 3, 4, 5))
+
+
+def small_shop(f: Features) -> float:
+    """A shop with far fewer customers than others have here."""
+    return stepped(-f.merchant_spreads, 0.6, 1, 1.4, 2) if f.merchant_accounts else 0.0
+
+
+def again(f: Features) -> float:
+    """The same thing by the same person, or the same wallet, within a week."""
+    return stepped(f.same_events, 3, 5, 8, 14)
 
 
 def choice_again(f: Features) -> float:
@@ -165,7 +194,7 @@ def foreign_parcels(f: Features) -> float:
 
 def two_regions(f: Features) -> float:
     """Another region too soon."""
-    return at_vpn(f, soon(f.region_s, 2 * HOUR, HOUR, HOUR // 2, HOUR // 6))
+    return at_vpn(f, soon(f.region_s, 8 * HOUR, 2 * HOUR, HOUR // 2, HOUR // 6))
 
 
 def hops(f: Features) -> float:
@@ -184,5 +213,5 @@ def stem(f: Features) -> float:
 
 
 def odd_hour(f: Features) -> float:
-    """One of 40, 80, 150, 300 events of the station."""
-    return stepped(1 / max(f.hour_share, 1e-6), 40, 80, 150, 300)
+    """One of 20, 60, 110, 300 events of the station."""
+    return stepped(1 / max(f.hour_share, 1e-6), 20, 60, 110, 300)

@@ -29,9 +29,9 @@ class Signal(Struct, frozen=True, kw_only=True):
     """For the person whom it is about: nothing that teaches how to get around it, nothing about others."""
 
 
-def eighths(value: float, whole: float) -> float:
-    """The share of `whole`, at most 1, rounded down to eighths: finer than steps, for what is measured in nats already."""
-    return min(8, int(value / whole * 8)) / 8
+def quarters(value: float, whole: float) -> float:
+    """The share of `whole`, at most 1, rounded down to quarters, for what is measured in nats already."""
+    return min(4, int(value / whole * 4)) / 4
 
 
 SIGNALS: Final[tuple[Signal, ...]] = (
@@ -40,9 +40,9 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            says="{f.hour_events:.0f} events of this consumer within an hour.", softly="Many reports arrived within a short time."),
     Signal(name="busy_day", group="effort", weight=2.0, look=lambda f: unusual(f.day_spreads),
            says="{f.day_events:.0f} events of this consumer within a day.", softly="Many reports arrived within a short time."),
-    Signal(name="sleepless", group="effort", weight=3.0, look=lambda f: stepped(f.day_hours, 12, 15, 18, 21),
+    Signal(name="sleepless", group="effort", weight=3.0, look=lambda f: stepped(f.day_hours, 10, 14, 18, 22),
            says="In {f.day_hours} different hours of one day.", softly="The times of the reports are unusual."),
-    Signal(name="clockwork", group="effort", weight=3.0, look=lambda f: stepped(f.steady, 2, 3, 4, 6),
+    Signal(name="clockwork", group="effort", weight=3.0, look=lambda f: stepped(f.steady, 2, 4, 6, 8),
            says="{f.steady} equal intervals between events in a row.", softly="The times of the reports are unusual."),
     Signal(name="same_path", group="effort", weight=3.5, look=looks.same_path,
            says="{f.path_accounts} accounts took the same first steps at the same pace within a week.",
@@ -52,10 +52,18 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            softly="Several accounts were used in the same way."),
     Signal(name="rushed", group="effort", weight=3.0, look=lambda f: unusual(f.rushed_spreads),
            says="A new account that came to its next step far sooner than others do.", softly="The account is new and was used a lot."),
-    Signal(name="even", group="effort", weight=3.0, look=lambda f: stepped(f.even, 3, 4, 5, 6),
+    Signal(name="even", group="effort", weight=3.0, look=lambda f: stepped(f.even, 3, 5, 7, 9),
            says="{f.even} nearly equal intervals between acts in a row.", softly="The times of the reports are unusual."),
     Signal(name="same_debut", group="effort", weight=3.5, look=looks.same_debut,
            says="{f.debut_accounts} accounts began with exactly this within a week.", softly="Several accounts were used in the same way."),
+    Signal(name="young_path", group="effort", weight=1.0, look=looks.young_path,
+           says="{f.path_accounts} accounts, most of them new, took the same first steps.",
+           softly="Several accounts were used in the same way."),
+    Signal(name="again", group="effort", weight=2.0, look=looks.again,
+           says="{f.same_events:.0f} times the same thing within a week.", softly="Several reports are alike."),
+    Signal(name="awake", group="effort", weight=2.0, look=lambda f: surprising(f.awake_nats),
+           says="{f.day_events:.0f} events within a day of an account that used to be quiet.",
+           softly="The account is used more than before."),
     # linkage
     Signal(name="crowded_device", group="linkage", weight=3.0, look=lambda f: looks.crowd(f.device_spreads, f.device_accounts),
            says="{f.device_accounts} accounts on one device within 30 days.", softly="A device was used by several accounts."),
@@ -90,7 +98,7 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="split", group="economics", weight=4.5, look=looks.split,
            says="{f.same_events:.0f} orders of one product within a week earn {f.same_caps:.1f} times what one order can.",
            softly="Several orders are alike."),
-    Signal(name="gain", group="economics", weight=1.5, look=lambda f: stepped(f.gain_doublings, 1, 1.5, 2, 3),
+    Signal(name="gain", group="economics", weight=1.5, look=lambda f: stepped(f.gain_doublings, 0.5, 1, 1.5, 3),
            says="{f.gain:.2f} points a unit of money in this order.", softly="The points are many for this order."),
     Signal(name="refunds", group="economics", weight=3.0, look=looks.refunds,
            says="{f.reversals} refunds or cancellations of {f.orders} orders that earned.", softly="Many orders were returned."),
@@ -113,6 +121,8 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            softly="A product's certificate is being checked."),
     Signal(name="odd_price", group="economics", weight=2.5, look=lambda f: unusual(f.price_spreads),
            says="{f.price:.2f} for a certified product is far from what its category costs.", softly="The price of a product is unusual."),
+    Signal(name="small_shop", group="economics", weight=0.0, look=looks.small_shop,
+           says="The shop has {f.merchant_accounts} customers, far fewer than others.", softly="The orders at one shop are unusual."),
     # evidence
     Signal(name="reused", group="evidence", weight=8.0, look=lambda f: 1.0 if f.reused > 1 else 0.0,
            says="The same serial or receipt was used by {f.reused} accounts or platforms.",
@@ -130,11 +140,14 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            softly="Returns at one station are unusual."),
     Signal(name="impossible_asset", group="evidence", weight=4.0, look=looks.impossible,
            says="{f.impossible_assets} assets came back that had not been shipped.", softly="A box could not be matched to a shipment."),
-    Signal(name="quick_trip", group="evidence", weight=4.0, look=lambda f: soon(f.trip_s or -1, 12 * HOUR, 6 * HOUR, 2 * HOUR, HOUR // 2),
+    Signal(name="quick_trip", group="evidence", weight=4.0, look=lambda f: soon(f.trip_s or -1, 36 * HOUR, 12 * HOUR, 2 * HOUR, HOUR // 2),
            says="A box came back {f.trip_s} s after it was shipped.", softly="A box came back sooner than usual."),
-    Signal(name="sequential", group="evidence", weight=4.0, look=lambda f: stepped(f.code_run, 2, 3, 4, 5),
+    Signal(name="sequential", group="evidence", weight=4.0, look=lambda f: stepped(f.code_run, 2, 3, 4, 6),
            says="{f.code_run} numbers in a row, one after the other.", softly="The numbers of boxes or devices are unusual."),
     Signal(name="surplus", group="evidence", weight=3.0, look=lambda f: unusual(f.surplus_spreads),
+           says="{f.surplus:.0f} units more came back than were shipped to this consumer within 30 days.",
+           softly="More packaging came back than was sent."),
+    Signal(name="surplus_units", group="evidence", weight=1.0, look=lambda f: stepped(f.surplus, 4, 9, 18, 40),
            says="{f.surplus:.0f} units more came back than were shipped to this consumer within 30 days.",
            softly="More packaging came back than was sent."),
     Signal(name="odd_mass", group="evidence", weight=4.0, look=lambda f: unusual(f.mass_spreads),
@@ -144,9 +157,11 @@ SIGNALS: Final[tuple[Signal, ...]] = (
            look=looks.two_regions,
            says="In another region {f.region_s} s after the last event.", softly="The places of the reports are unusual."),
     Signal(name="two_stations", group="place-and-time", weight=4.0,
-           look=lambda f: soon(f.station_s, HOUR, HOUR // 2, HOUR // 4, HOUR // 12),
+           look=lambda f: soon(f.station_s, 4 * HOUR, HOUR, HOUR // 4, HOUR // 12),
            says="At another station {f.station_s} s after the last one.", softly="The places of the reports are unusual."),
     Signal(name="other_hands", group="place-and-time", weight=5.0, look=looks.other_hands,
+           says="{f.moved_s} s after the account came to another device at another place.", softly="The account is used in a new way."),
+    Signal(name="new_hands", group="place-and-time", weight=2.0, look=looks.new_hands,
            says="{f.moved_s} s after the account came to another device at another place.", softly="The account is used in a new way."),
     Signal(name="elsewhere", group="place-and-time", weight=1.0, look=looks.elsewhere,
            says="{f.moved_s} s after the account came to another region.", softly="The account is used in a new way."),
@@ -155,16 +170,18 @@ SIGNALS: Final[tuple[Signal, ...]] = (
     Signal(name="odd_hour", group="place-and-time", weight=3.0, look=looks.odd_hour,
            says="At a time of day at which {f.hour_share:.1%} of the station's events are.", softly="The time of a return is unusual."),
     # history
-    Signal(name="flagged", group="history", weight=6.0, look=lambda f: eighths(f.account_odds, HISTORY_NATS),
+    Signal(name="young", group="history", weight=2.0, look=looks.young,
+           says="The account is {f.age_days:.1f} days old.", softly="The account is new."),
+    Signal(name="flagged", group="history", weight=6.0, look=lambda f: quarters(f.account_odds, HISTORY_NATS),
            says="This account raised suspicion by {f.account_odd:.0f} of its other {f.account_events:.0f} events.",
            softly="Other reports of the account are being reviewed."),
-    Signal(name="flagged_kind", group="history", weight=3.0, look=lambda f: eighths(f.kind_odds, HISTORY_NATS),
+    Signal(name="flagged_kind", group="history", weight=3.0, look=lambda f: quarters(f.kind_odds, HISTORY_NATS),
            says="It did so by {f.kind_odd:.0f} of its other {f.kind_events:.0f} events of this kind ({f.kind}).",
            softly="Other reports of the account are being reviewed."),
-    Signal(name="suspect_ring", group="history", weight=3.0, look=lambda f: eighths(f.ring_odds, HISTORY_NATS),
+    Signal(name="suspect_ring", group="history", weight=3.0, look=lambda f: quarters(f.ring_odds, HISTORY_NATS),
            says="Other accounts of its ring of {f.ring_size} raised suspicion by {f.ring_odd:.0f} of {f.ring_events:.0f} events.",
            softly="Related reports are being reviewed."),
-    Signal(name="suspect_company", group="history", weight=2.0, look=lambda f: eighths(f.company_odds, HISTORY_NATS),
+    Signal(name="suspect_company", group="history", weight=2.0, look=lambda f: quarters(f.company_odds, HISTORY_NATS),
            says="{f.company_events:.0f} events of others with the same {f.company} raised suspicion of {f.company_odds:.1f} nats each.",
            softly="Related reports are being reviewed."),
     Signal(name="convicted", group="history", weight=5.0, look=lambda f: stepped(f.convicted_share, 0.05, 0.15, 0.3, 0.5),
