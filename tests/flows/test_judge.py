@@ -131,7 +131,9 @@ async def test_what_was_decided_stays_in_the_case_that_it_was_decided_in(bench: 
     for consumer, card, order in (("c-1", "p-1", "a-1"), ("c-2", "p-2", "b-1"), ("c-2", "p-2", "b-2")):
         await bench.world.credit(order_paid(consumer, order=order, attributes={"payment": card}))
     await judging.judge_waiting()
-    await bench.world.rows("UPDATE fraud_case_event SET reversal = 'review:1' WHERE event = (SELECT number FROM event WHERE id = 'b-2:paid')")
+    await bench.world.rows(
+        "UPDATE fraud_case_event SET reversal = 'review:1' WHERE event = (SELECT number FROM event WHERE id = 'b-2:paid')"
+    )
     await bench.world.credit(order_paid("c-1", attributes={"payment": "p-2"}))
     await judging.judge_waiting()
     await bench.world.credit(order_paid("c-2", attributes={"payment": "p-2"}))
