@@ -6,11 +6,13 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
+import msgspec
 import pytest
 import uvloop
 from anyio.from_thread import BlockingPortal, start_blocking_portal
@@ -21,6 +23,7 @@ from service.local import postgres, valkey
 from service.local.identity import server_user
 from service.local.ports import choose_port
 from service.settings import Settings, load_settings
+from tests.beginnings import Begin, Beginning, make_with_app, make_with_pool
 from tests.sealer import MASTER_KEY
 from tests.servers import running, started
 
@@ -49,6 +52,8 @@ def pytest_configure() -> None:
         tempfile.tempdir = None  # asked anew
     # A test starts many processes of ours; each would compile all of our modules for itself.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # The server has no TLS: preparing for it and asking is a third of what a connection costs us, and a test opens a dozen.
+    os.environ.setdefault("PGSSLMODE", "disable")
 
 
 def _has_room(folder: Path) -> bool:
@@ -94,6 +99,8 @@ def postgres_port(scratch: Path, beside: BlockingPortal) -> Iterator[int]:
 async def _make_template(port: int) -> None:
     await postgres.wait_until_ready(_dsn(port, "postgres"), timeout_s=READY_TIMEOUT_S)
     server = await asyncpg.connect(_dsn(port, "postgres"))
+    # The password is random, so that it need not be slow to guess: 4,096 rounds of hashing are another third of a connection.
+    await server.execute(f"SET scram_iterations = 1; ALTER ROLE {postgres.ROLE} PASSWORD '{PASSWORD}'")
     await server.execute(f"CREATE DATABASE {TEMPLATE}")
     await server.close()
     connection = await asyncpg.connect(_dsn(port, TEMPLATE))
@@ -136,10 +143,37 @@ def empty_database(postgres_port: int, on_server: Callable[[str], None]) -> Iter
 
 
 @pytest.fixture
-def database(postgres_port: int, on_server: Callable[[str], None]) -> Iterator[str]:
-    """The DSN of a migrated database of this test's own, dropped afterwards."""
-    with _database(DATABASE, on_server, f"TEMPLATE {TEMPLATE}"):
+def database(request: pytest.FixtureRequest, postgres_port: int, on_server: Callable[[str], None]) -> Iterator[str]:
+    """The DSN of a migrated database of this test's own, dropped afterwards; a copy of its `beginning`, if it has one."""
+    source = request.getfixturevalue("beginning").database if "beginning" in request.fixturenames else TEMPLATE
+    with _database(DATABASE, on_server, f"TEMPLATE {source}"):
         yield _dsn(postgres_port, DATABASE)
+
+
+@pytest.fixture(scope="session")
+def begin(
+    postgres_port: int, on_server: Callable[[str], None], valkey_port: int, flush: Callable[[], None], beside: BlockingPortal
+) -> Begin:
+    """Makes beginnings, each once; for fixtures with the name `beginning`, which a test file or folder has one of.
+
+    Takes a function of a pool or, `in_app`, of an application and a client, and for that one changes of its settings.
+    """
+    known: dict[Callable[..., Any], Beginning[Any]] = {}
+
+    def made(make: Callable[..., Any], *, in_app: bool = False, **changes: Any) -> Beginning[Any]:
+        if make not in known:
+            database = f"greenpoints_beginning_{len(known)}"
+            on_server(f"CREATE DATABASE {database} TEMPLATE {TEMPLATE} STRATEGY file_copy")
+            dsn = _dsn(postgres_port, database)
+            if in_app:
+                settings = msgspec.structs.replace(_settings(dsn, valkey_port), **changes)
+                known[make] = beside.call(partial(make_with_app, make, database=database, settings=settings))
+                flush()
+            else:
+                known[make] = beside.call(partial(make_with_pool, make, database=database, dsn=dsn))
+        return known[make]
+
+    return made  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -184,13 +218,17 @@ def queue_redis_url(redis_url: str, valkey_port: int) -> str:
 
 
 @pytest.fixture
-def settings(database: str, redis_url: str, queue_redis_url: str) -> Settings:
+def settings(database: str, redis_url: str, valkey_port: int) -> Settings:
     """Settings of a process on this test's own database and an empty Valkey; everything else by default."""
+    return _settings(database, valkey_port)
+
+
+def _settings(database: str, valkey_port: int) -> Settings:
     return load_settings(
         {
             "GREENPOINTS_DATABASE_URL": database,
-            "GREENPOINTS_BALANCE_REDIS_URL": redis_url,
-            "GREENPOINTS_QUEUE_REDIS_URL": queue_redis_url,
+            "GREENPOINTS_BALANCE_REDIS_URL": valkey.url(password=PASSWORD, port=valkey_port, db=valkey.BALANCES_DB),
+            "GREENPOINTS_QUEUE_REDIS_URL": valkey.url(password=PASSWORD, port=valkey_port, db=valkey.QUEUE_DB),
             "GREENPOINTS_MASTER_KEY": MASTER_KEY,
         }
     )

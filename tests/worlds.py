@@ -1,5 +1,6 @@
 """A small world: one program, two platforms, certified goods, and helpers that credit through the real flow."""
 
+import copy
 import itertools
 import json
 from datetime import UTC, datetime
@@ -32,6 +33,13 @@ class World:
         self.keys: dict[str, str] = {}
         """API keys, by the platform's code."""
         self._numbers = itertools.count(1)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "World":
+        """The same world in another database, whose pool is in `memo`; nothing of the campaigns is remembered."""
+        copied = World(copy.deepcopy(self.pool, memo))
+        copied.program, copied.platforms, copied.keys = self.program, dict(self.platforms), dict(self.keys)
+        copied._numbers = copy.copy(self._numbers)
+        return copied
 
     async def found(self, *, returns_compared: bool = True) -> "World":
         """A program with two platforms. Not `returns_compared`: single-use packaging earns whether it was sent or not."""
@@ -124,3 +132,7 @@ def cancelled(paid: dict[str, Any]) -> dict[str, Any]:
 
 def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+async def found_world(pool: "asyncpg.Pool[asyncpg.Record]") -> World:
+    return await World(pool).found()

@@ -11,6 +11,7 @@ from service.domain import secrets
 from service.flows import administer
 from tests.adjusting import give, set_policy
 from tests.api.operators import _token
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.sealer import SEALER
 from tests.worlds import World
@@ -18,8 +19,7 @@ from tests.worlds import World
 BODY = {"platform": "shop", "consumer": "ada", "points": 5, "reason": "said sorry"}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """`ada` with 100 points and `bob` with 1; the operators admin, fraud, second (of fraud) and viewer; tokens of the two consumers."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await give(made.world, 100, "ada")
@@ -34,6 +34,11 @@ async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
                     conn, sealer=SEALER, platform="shop", consumer=consumer, scope=scope, ttl=timedelta(hours=1)
                 )
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 _keys = iter(range(1_000))

@@ -21,6 +21,7 @@ from tests import reviewing
 from tests.api.operators import _token
 from tests.api.test_bounds import FACTOR
 from tests.api.test_campaigns import CAMPAIGN
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, refill
 from tests.fraud_cases import hold
 from tests.worlds import World, order_paid
@@ -71,9 +72,13 @@ SAY_NO_MORE = {
 CHANGE_NOTHING = {("POST", "/v1/campaigns/{code}/simulate")}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     return await Shop(app, client, World(app.state.resources.pool)).found()
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 # Recipes: what must be there first, then path and body of a call that succeeds; the administrator's unless somebody else is named in BY.

@@ -29,6 +29,8 @@ from service.domain.errors import Forbidden, GreenpointsError, NotFound, Overloa
 from service.domain.roles import MAY, ROLES, Permission, Role
 from service.flows import administer
 from service.store import callers as store
+from service.store.connection import Pool
+from tests.beginnings import Begin, Beginning
 from tests.sealer import SEALER
 
 TTL = timedelta(hours=1)
@@ -95,17 +97,27 @@ def application() -> Litestar:
     )
 
 
-@pytest.fixture
-async def world(database: str) -> AsyncIterator[World]:
+async def two_programs(pool: Pool) -> World:
     made = World()
+    made.pool = pool
+    made.a = await made.run(administer.create_program, code="a", name="A", currency="leaves", time_zone="Asia/Shanghai")
+    made.b = await made.run(administer.create_program, code="b", name="B", currency="drops", time_zone="Europe/Berlin")
+    made.a_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.a.id, code="a-shop", name="A shop")
+    made.b_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.b.id, code="b-shop", name="B shop")
+    made.a_admin = await made.run(administer.create_operator, email="a@example.com", role="admin", program=made.a.id)
+    return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[World]:
+    return begin(two_programs)
+
+
+@pytest.fixture
+async def world(beginning: Beginning[World], database: str) -> AsyncIterator[World]:
     async with asyncpg.create_pool(database, min_size=1, max_size=5) as pool:
-        made.pool = pool
+        made = beginning.in_pool(pool)
         made.callers = Callers(pool, sealer=SEALER)
-        made.a = await made.run(administer.create_program, code="a", name="A", currency="leaves", time_zone="Asia/Shanghai")
-        made.b = await made.run(administer.create_program, code="b", name="B", currency="drops", time_zone="Europe/Berlin")
-        made.a_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.a.id, code="a-shop", name="A shop")
-        made.b_shop = await made.run(administer.create_platform, sealer=SEALER, program=made.b.id, code="b-shop", name="B shop")
-        made.a_admin = await made.run(administer.create_operator, email="a@example.com", role="admin", program=made.a.id)
         await made.callers.refresh()
         app = application()
         app.state.callers, app.state.resources = made.callers, Resources(pool)

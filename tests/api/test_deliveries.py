@@ -15,6 +15,7 @@ from service.domain.deliveries import Delivery, Refusals, kept_headers
 from service.flows import delivery_log
 from service.flows.delivery_log import DeliveryLog
 from service.flows.forget import forget_deliveries
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, refill, shopify_order
 from tests.worlds import World
 
@@ -22,9 +23,13 @@ PERSON = "a-person"
 OUTSIDE = b'{"type": "activity.completed", "data": {"type": "order.paid", "consumer": "a-person"}}'
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     return await Shop(app, client, World(app.state.resources.pool)).found()
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 # What came of it

@@ -11,6 +11,7 @@ import pytest
 from litestar import Litestar
 
 from schemas.callers import HookCredentials
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, signed
 from tests.worlds import World, now
 
@@ -33,13 +34,22 @@ class Warehouse:
         return [(row["outcome"], row["detail"]) for row in reversed(await self.shop.log(hook=self.hook.id))]
 
 
-@pytest.fixture
-async def warehouse(app: Litestar, client: httpx.AsyncClient) -> Warehouse:
+async def open_warehouse(app: Litestar, client: httpx.AsyncClient) -> Warehouse:
     shop = await Shop(app, client, World(app.state.resources.pool)).found()
     made = await shop.call("POST", "/v1/platforms/shop/hooks", json={"connector": "epcis"})
     assert made.status_code == 201, made.text
     assert made.json()["secret"].startswith("whsec_")
     return Warehouse(shop, HookCredentials(id=made.json()["id"], secret=made.json()["secret"]))
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Warehouse]:
+    return begin(open_warehouse, in_app=True)
+
+
+@pytest.fixture
+def warehouse(shop: Warehouse) -> Warehouse:
+    return shop
 
 
 def shipped(number: int, **changes: Any) -> dict[str, Any]:

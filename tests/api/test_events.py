@@ -14,6 +14,7 @@ from litestar import Litestar
 
 from service.flows import administer
 from tests.api.operators import _token
+from tests.beginnings import Begin, Beginning
 from tests.sealer import SEALER
 from tests.worlds import World, order_paid, refund
 
@@ -44,11 +45,15 @@ class Shop:
         return row
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     world = await World(app.state.resources.pool).found()
     await world.campaign()
     return Shop(world, client)
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 def problem(response: httpx.Response, status: int, code: str, pointer: str | None = None) -> str | None:

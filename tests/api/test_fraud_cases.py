@@ -8,19 +8,24 @@ import pytest
 from litestar import Litestar
 
 from tests.api.operators import _token
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, refill
 from tests.fraud_cases import a_case, hold
 from tests.worlds import World, order_paid
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """Goods earn 10 points, refills 10; operators admin, fraud, second (of fraud), analyst, viewer, and foreign of another program."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     async with made.world.pool.acquire() as conn:
         for name, role in (("fraud", "fraud"), ("second", "fraud"), ("analyst", "analyst"), ("campaigns", "campaigns")):
             made.tokens[name] = await _token(conn, name, role, made.world.program)
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 async def ring(shop: Shop, *consumers: str, quantity: int = 1, score: int = 9_000, device: str = "phone-1", **more: Any) -> int:

@@ -10,6 +10,7 @@ from litestar import Litestar
 
 from service.settings import Settings
 from tests.api.operators import _token
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, refill
 from tests.servers import serving
 from tests.worlds import World
@@ -18,8 +19,7 @@ DEVICE = {"list": "block", "kind": "device", "value": "tablet", "reason": "farme
 ADA = {"list": "block", "kind": "consumer", "platform": "shop", "consumer": "ada", "reason": "farmed"}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """`ada` is known; operators of every role."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await credit(made, refill("first", "ada"))
@@ -27,6 +27,11 @@ async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
         for role in ("analyst", "fraud", "campaigns"):
             made.tokens[role] = await _token(conn, role, role, made.world.program)  # type: ignore[arg-type]
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 async def credit(shop: Shop, event: dict[str, Any], path: str = "/v1/events") -> Any:

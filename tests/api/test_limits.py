@@ -18,6 +18,7 @@ from service.flows import administer
 from service.local.ports import choose_port
 from service.settings import Settings, SettingsError, load_settings
 from tests.api.operators import Operators, _token, make_operators
+from tests.beginnings import Begin, Beginning
 from tests.sealer import SEALER
 from tests.servers import serving
 from tests.worlds import order_paid
@@ -54,30 +55,34 @@ class Edge:
             return await administer.consumer_token(conn, sealer=SEALER, platform=platform, consumer=reference, ttl=timedelta(hours=1))
 
 
-async def edge_of(app: Litestar, client: httpx.AsyncClient) -> Edge:
+async def make_callers(app: Litestar, client: httpx.AsyncClient) -> Operators:
     operators = await make_operators(app, client)
     async with operators.pool.acquire() as conn:
         operators.tokens["admin"] = await _token(conn, "admin", "admin", operators.program)
         other = await administer.create_platform(conn, sealer=SEALER, program=operators.program, code="market", name="Market")
         operators.tokens["market"] = other.api_key
-    await app.state.callers.refresh()
-    return Edge(app, client, operators)
+    return operators
 
 
 @pytest.fixture
-async def edge(app: Litestar, client: httpx.AsyncClient) -> Edge:
-    return await edge_of(app, client)
+def beginning(begin: Begin) -> Beginning[Operators]:
+    return begin(make_callers, in_app=True)
 
 
 @pytest.fixture
-async def small(settings: Settings) -> AsyncIterator[Edge]:
+async def edge(beginning: Beginning[Operators], app: Litestar, client: httpx.AsyncClient) -> Edge:
+    return Edge(app, client, beginning.in_app(app, client))
+
+
+@pytest.fixture
+async def small(beginning: Beginning[Operators], settings: Settings) -> AsyncIterator[Edge]:
     """An edge whose settings are small."""
     few = msgspec.structs.replace(
         settings, limit_consumer_per_min=3, limit_operator_per_min=4, limit_sign_in_per_min=2, limit_anonymous_per_min=5,
         trusted_proxies="10.0.0.0/8",
     )  # fmt: skip
     async with serving(few) as (app, client):
-        yield await edge_of(app, client)
+        yield Edge(app, client, beginning.in_app(app, client))
 
 
 async def statuses(call: Callable[[], Any], times: int) -> list[int]:
@@ -218,12 +223,12 @@ def test_the_defaults_are_those_of_the_documents(settings: Settings) -> None:
     ) == (3_000, 6_000, 30, 600)  # fmt: skip
 
 
-async def test_limits_of_0_are_none(settings: Settings) -> None:
+async def test_limits_of_0_are_none(beginning: Beginning[Operators], settings: Settings) -> None:
     off = msgspec.structs.replace(
         settings, limit_consumer_per_min=0, limit_operator_per_min=0, limit_sign_in_per_min=0, limit_anonymous_per_min=0
     )
     async with serving(off) as (app, client):
-        edge = await edge_of(app, client)
+        edge = Edge(app, client, beginning.in_app(app, client))
         token = await edge.consumer("c-1")
         for _ in range(200):
             assert (await client.get("/v1/events")).status_code == 401
@@ -348,10 +353,10 @@ async def test_a_hook_has_the_limit_of_its_platform_and_bad_signatures_count_for
 # Redis
 
 
-async def test_with_redis_gone_limits_go_on(settings: Settings) -> None:
+async def test_with_redis_gone_limits_go_on(beginning: Beginning[Operators], settings: Settings) -> None:
     nowhere = f"redis://127.0.0.1:{choose_port()}/0"
     async with serving(msgspec.structs.replace(settings, balance_redis_url=nowhere, limit_consumer_per_min=3)) as (app, client):
-        edge = await edge_of(app, client)
+        edge = Edge(app, client, beginning.in_app(app, client))
         mine = {"Authorization": f"Bearer {await edge.consumer('c-1')}"}
         assert await statuses(lambda: client.get("/v1/me/balance", headers=mine), 5) == [200, 200, 200, 429, 429]
         await app.state.limits._limiter.exchange()

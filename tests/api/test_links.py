@@ -14,6 +14,7 @@ from service.flows import administer, links
 from service.flows.administer import Change
 from service.projection import Projection
 from tests.adjusting import give, unharmed
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.sealer import SEALER
 from tests.worlds import World
@@ -21,8 +22,7 @@ from tests.worlds import World
 UNKNOWN_CODE = {"pointer": "/code", "detail": "is unknown, was used before, or is too old"}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """`shop` knows `ada` with 100 points, `market` knows `eve` with 5, each with a token; a platform of another program knows `ada`, too."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await give(made.world, 100, "ada")
@@ -43,6 +43,11 @@ async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     )
     assert answer.status_code == 200, answer.text
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 async def code_of(shop: Shop, consumer: str = "ada", who: str = "shop") -> str:

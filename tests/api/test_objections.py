@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import httpx
 import pytest
-from litestar import Litestar
 
 from tests.api.test_adjustments import available, problem
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.objecting import SAID, answer_it, bought, listed, number_of, object_to, open_shop, review
 from tests.reviewing import event_of, hold, reject, states
@@ -14,8 +13,8 @@ from tests.worlds import refund
 
 
 @pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
-    return await open_shop(app, client)
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 # Objecting

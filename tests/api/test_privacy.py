@@ -19,6 +19,7 @@ from service.flows.erase import finish_erasures
 from service.settings import Settings
 from tests import books
 from tests.api.operators import _token
+from tests.beginnings import Begin, Beginning
 from tests.flows.test_packaging import asset, fulfilled, paid, returned, wrong
 from tests.sealer import SEALER
 from tests.servers import serving
@@ -91,9 +92,13 @@ class Shop:
             assert await books.faults(connection) == {}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     return await Shop(app, client).open()
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 # Erasing ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from litestar import Litestar
 from service.flows import administer
 from service.settings import Settings
 from tests.adjusting import give, unharmed
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.sealer import SEALER
 from tests.servers import started
@@ -23,8 +24,7 @@ from tests.worlds import World
 _keys = itertools.count(1)
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """`ada` with 100 points and `bob` with 5, both of `shop`, `eve` of `market` with 5; tokens of the consumers, narrow keys."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await give(made.world, 100, "ada")
@@ -43,6 +43,11 @@ async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
         platform = await administer.create_platform(conn, sealer=SEALER, program=other, code="elsewhere", name="Elsewhere")
         made.tokens["elsewhere"] = platform.api_key
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 ME = "ada balance:read redeem"

@@ -9,6 +9,7 @@ import pytest
 from litestar import Litestar
 
 from service.sealing import Sealer, new_master_key
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop, refill, shopify_order
 from tests.worlds import World
 
@@ -16,15 +17,18 @@ ALWAYS = {"from": "2020-01-01T00:00:00Z", "to": "2100-01-01T00:00:00Z"}
 UNREADABLE = b'{"type": "activity.completed", "data": {"type": "order.paid"}}'
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     """Its packaging attribute is mapped to a class that nobody knows: every order with it fails."""
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await made.world.rows(
         "UPDATE hook SET settings = $1 WHERE id = $2", _packaging("unheard_of"), made.hooks["shopify"].id
     )  # fmt: skip
-    app.state.callers.forget()
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 def _packaging(class_: str) -> str:

@@ -1,9 +1,8 @@
 """Persons under review, over HTTP: what they and their platform see, what campaigns count, what an export has."""
 
-import httpx
 import pytest
-from litestar import Litestar
 
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.objecting import SAID, answer_it, bought, number_of, object_to, open_shop, review
 from tests.reviewing import REASONS, SOFT, event_of, hold, reject, verdict
@@ -11,8 +10,8 @@ from tests.worlds import now
 
 
 @pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
-    return await open_shop(app, client)
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 # What they see

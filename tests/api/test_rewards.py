@@ -10,6 +10,7 @@ from litestar import Litestar
 
 from service.flows import administer, causes
 from service.flows.settle import settle_due
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.redeeming import Catalogue
 from tests.sealer import SEALER
@@ -18,9 +19,13 @@ from tests.worlds import World, order_paid
 REWARD = {"code": "cup", "name": "A cup", "points": 100}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     return await Shop(app, client, World(app.state.resources.pool)).found()
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 async def send(shop: Shop, method: str, path: str, body: Any = None, *, by: str = "admin", status: int = 200) -> Any:

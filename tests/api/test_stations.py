@@ -22,6 +22,7 @@ from service.flows import stations as flow
 from service.sealing import Sealer, new_master_key
 from service.settings import Settings
 from service.store import stations as store
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.sealer import SEALER
 from tests.worlds import World
@@ -29,12 +30,16 @@ from tests.worlds import World
 HOURS = {"mon": [["08:00", "12:00"], ["14:00", "20:00"]], "fri": [["22:00", "02:00"]], "exceptions": {"2026-12-25": []}}
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     made = await Shop(app, client, World(app.state.resources.pool)).found()
     await made.world.rows("UPDATE program SET return_window_days = NULL")
     await made.world.campaign(code="boxes", action="return", when="item.class == 'foam_box'", award={"kind": "per_unit", "points": 30})
     return made
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.store import packaging_classes
 from service.store.callers import VERSION
 from service.store.campaigns import load_catalogue
+from tests.beginnings import Begin, Beginning
 from tests.deliveries import Shop
 from tests.servers import serving
 from tests.worlds import World, now, order_paid
@@ -28,9 +29,13 @@ KIND = {"code": "cup_day", "name": "A day with a cup", "schema": SCHEMA, "claim"
 CLASSES, KINDS = "/v1/packaging/classes", "/v1/activity-kinds"
 
 
-@pytest.fixture
-async def shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
+async def open_shop(app: Litestar, client: httpx.AsyncClient) -> Shop:
     return await Shop(app, client, World(app.state.resources.pool)).found()
+
+
+@pytest.fixture
+def beginning(begin: Begin) -> Beginning[Shop]:
+    return begin(open_shop, in_app=True)
 
 
 async def made(shop: Shop, path: str, body: dict[str, Any], who: str = "admin") -> dict[str, Any]:

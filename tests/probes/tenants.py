@@ -604,6 +604,8 @@ class Deployment:
     def __init__(self, app: Litestar, client: httpx.AsyncClient) -> None:
         self.app, self.client = app, client
         self.callers: list[Caller] = []
+        self.seen: tuple[Any, dict[str, tuple[int, int]]] | None = None
+        """How far the server's log went when `digests` last looked, and what it found."""
         self.a: Tenant
         self.b: Tenant
         self.x: Tenant
@@ -819,6 +821,14 @@ async def insert_operator(t: Tenant, email: str, role: Any, program: int | None)
     return token
 
 
+async def found_deployment(app: Litestar, client: httpx.AsyncClient) -> Deployment:
+    """Both programs, and every kind of caller."""
+    made = await Deployment(app, client).found()
+    await made.found_another()
+    await made.introduce()
+    return made
+
+
 BOOKKEEPING: dict[str, set[str]] = {
     "operator_token": {"last_used_at"},
     "api_key": {"last_used_at"},
@@ -828,7 +838,19 @@ BOOKKEEPING: dict[str, set[str]] = {
 
 
 async def digests(deployment: Deployment) -> dict[str, tuple[int, int]]:
-    """Rows and a hash of every table, without bookkeeping: the same as long as nothing was changed."""
+    """Rows and a hash of every table, without bookkeeping: the same as long as nothing was changed.
+
+    Where nothing at all was written to the log since, they are not computed again: each change of a table is written there first.
+    """
+    (row,) = await deployment.fetch("SELECT pg_current_wal_insert_lsn() AS written")
+    if deployment.seen is not None and deployment.seen[0] == row["written"]:
+        return deployment.seen[1]
+    found = await _digests(deployment)
+    deployment.seen = (row["written"], found)
+    return found
+
+
+async def _digests(deployment: Deployment) -> dict[str, tuple[int, int]]:
     tables = await deployment.fetch(
         "SELECT c.oid::regclass::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND NOT c.relispartition ORDER BY 1"

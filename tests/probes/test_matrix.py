@@ -51,18 +51,6 @@ def quiet() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
-@pytest.fixture
-async def one_program(app: Litestar, client: httpx.AsyncClient) -> Deployment:
-    return await Deployment(app, client).found()
-
-
-@pytest.fixture
-async def deployment(one_program: Deployment) -> Deployment:
-    await one_program.found_another()
-    await one_program.introduce()
-    return one_program
-
-
 async def send(deployment: Deployment, request: Request, caller: Caller) -> httpx.Response:
     content = None if request.body is None else json.dumps(request.body).encode()
     headers = caller.headers | request.headers
@@ -469,9 +457,9 @@ def _as_before(route: Route, answer: httpx.Response) -> str:
     return re.sub(r'"as_of":"[^"]+"', "", text)
 
 
-async def test_another_program_changes_no_answer(one_program: Deployment) -> None:
+async def test_another_program_changes_no_answer(app: Litestar, client: httpx.AsyncClient) -> None:
     """Lists, sums, statistics and balances before there is another program with the same names, and after."""
-    deployment = one_program
+    deployment = await Deployment(app, client).found()
     await deployment.introduce_without_q()
     before = await _everything(deployment)
     await deployment.found_another()

@@ -14,7 +14,6 @@ import httpx
 import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from litestar import Litestar
 from schemathesis import GenerationMode
 from schemathesis.core import NOT_SET
 
@@ -31,14 +30,6 @@ ANSWER_TIMEOUT_S = 20.0
 CALLERS = ("nobody", "platform a", "consumer of aa9", "station of aa9", "operator: admin")
 
 pytestmark = [pytest.mark.timeout(3_600 if LONG else 600), pytest.mark.filterwarnings("default")]
-
-
-@pytest.fixture
-async def deployment(app: Litestar, client: httpx.AsyncClient) -> Deployment:
-    made = await Deployment(app, client).found()
-    await made.found_another()
-    await made.introduce()
-    return made
 
 
 @pytest.mark.parametrize("name", CALLERS)
