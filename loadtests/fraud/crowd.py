@@ -31,8 +31,14 @@ REFUNDED_AFTER: Final = 10_000
 """Cycles between an order and what comes after it: some hours, some days of a million events a month."""
 EVENTS_AN_ACCOUNT: Final = 24
 MERCHANTS, PRODUCTS, STATIONS = 60, 4_000, 80
+OWN_CONTAINER: Final = "ship_in_own_container"
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _MASK: Final = 2**64 - 1
+
+
+def _chooses(n: int) -> bool:
+    """Whether the order with this number is to be shipped in its own container: every other one."""
+    return bool(mixed(n, 2) & 256)
 
 
 def mixed(number: int, salt: int) -> int:
@@ -90,7 +96,7 @@ class Crowd:
             if product % 2:
                 certificates[str(i)] = f"C{product // 10:08}"
         order = Order(id=f"{n}", currency="CNY", total=f"{total // 100}.{total % 100:02}")
-        packaging = Packaging(class_="ship_in_own_container") if chance & 256 else None
+        packaging = Packaging(class_=OWN_CONTAINER) if _chooses(n) else None
         points = total // 100 * len(certificates) // len(lines) + 20 * (packaging is not None)
         event = OrderPaid(
             id=f"{n}:paid", occurred_at=at, attributes=self._attributes(account, at), order=order, lines=lines, packaging=packaging
@@ -101,7 +107,8 @@ class Crowd:
         account, id_ = self._account(order), Order(id=f"{order}")
         if n % CYCLE >= RETURNED:
             return OrderRefunded(id=f"{n}:refund", occurred_at=at, order=id_, refund=Refund(id="1")), self._facts(n, account, at, -40)
-        shipped = Packaging(class_="carton", waybill=f"SF{mixed(n, 6):012x}")
+        # As it was chosen: what is shipped otherwise is suspicious.
+        shipped = Packaging(class_=OWN_CONTAINER if _chooses(order) else "carton", waybill=f"SF{mixed(n, 6):012x}")
         return OrderFulfilled(id=f"{n}:sent", occurred_at=at, order=id_, packaging=shipped), self._facts(n, account, at, 0)
 
     def _account(self, n: int) -> int:

@@ -6,6 +6,7 @@ a quarter of an hour at 150 µs each with their making; `--snapshot` goes on whe
 """
 
 import argparse
+import gc
 import resource
 import sys
 import time
@@ -22,6 +23,7 @@ from service.domain.fraud.journal import Record
 from service.domain.fraud.judging import Judging
 from service.domain.fraud.model import Judge, Model
 from service.domain.fraud.state import State
+from workers.run import GC_THRESHOLDS
 
 MARKS: Final = (100_000, 500_000, 1_000_000, 2_000_000, 3_000_000, 4_000_000, 5_000_000)
 LAST: Final = 50_000
@@ -45,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if wanted.events < LAST or wanted.month < LAST:
         console.print(f"--events and --month are at least {LAST:,}")
         return 2
+    gc.set_threshold(*GC_THRESHOLDS)  # as a worker does
     crowd, before = Crowd(wanted.month), _memory()
     start, state = _found(wanted.snapshot, console)
     judging, sizes = Judging(Judge(Model()), state, hash_key=KEY), dict[bytes, int]()

@@ -26,7 +26,7 @@ from service.domain.fraud.records import new_records
 from service.domain.fraud.rings import Rings
 from service.domain.fraud.windows import MemoryWindows
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of snapshots. Count it up with any change to what is kept: fields of Account, Ring, Tally …, keys of touches, names of measures."""
 _HEAD: Final = b"head"
 _NORM: Final = b"norm:"
