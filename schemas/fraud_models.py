@@ -48,8 +48,8 @@ class FraudModelAnswer(Body, frozen=True, kw_only=True):
     intercept: float
     weights: Mapping[str, float]
     """Of every signal, at full strength, also of those that are off, for the kind of event for which it says most."""
-    shapes: Mapping[str, Mapping[str, tuple[float, float, float, float]]]
-    """By signal and kind of event: the share of the weight at each quarter of its strength."""
+    shapes: Mapping[str, Mapping[str, list[float]]]
+    """By signal and kind of event: the share of the weight at each of the four quarters of its strength."""
     caps: Mapping[str, float]
     kinds: Mapping[str, float]
     """Beside the intercept, by kind of event."""

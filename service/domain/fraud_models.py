@@ -99,8 +99,9 @@ def signals_of(model: Model) -> list[SignalAnswer]:
 def shown(model: Model, state: ModelState) -> FraudModelAnswer:
     """A model as operators read it."""
     of = complete(model)
+    shapes = {name: {kind: list(shape) for kind, shape in kinds.items()} for name, kinds in of.shapes.items()}
     return FraudModelAnswer(
-        version=model.version, state=state, intercept=of.intercept, weights=of.weights, shapes=of.shapes, caps=of.caps, kinds=of.kinds,
+        version=model.version, state=state, intercept=of.intercept, weights=of.weights, shapes=shapes, caps=of.caps, kinds=of.kinds,
         off=sorted(of.off), hold_bp=of.hold_bp, reject_bp=of.reject_bp,
     )  # fmt: skip
 

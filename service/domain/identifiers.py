@@ -98,7 +98,7 @@ def canonical_waybill(text: str) -> str:
 @lru_cache(maxsize=_CACHED)
 def canonical_serial(text: str) -> str:
     """A device's serial number or IMEI, in small letters without spaces, hyphens, dots and slashes. Raises ValueError: nothing is left."""
-    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
+    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _unscanned(_SEPARATORS.sub("", _fold(code))))
 
 
 @lru_cache(maxsize=_CACHED)
@@ -107,7 +107,7 @@ def canonical_document(text: str) -> str:
 
     Raises ValueError: nothing is left.
     """
-    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _SEPARATORS.sub("", _fold(code)))
+    return text.lower() if _is_plain(text) else _settled(_compact(text), lambda code: _unscanned(_SEPARATORS.sub("", _fold(code))))
 
 
 # GS1 -----------------------------------------------------------------------------------------------------
@@ -245,10 +245,17 @@ def _compact(text: str) -> str:
     """Without spaces, invisible characters and the identifier of a symbology that is not GS1's; dashes are hyphens. Raises ValueError."""
     if len(text) > MAX_CHARS:
         raise ValueError(f"is longer than {MAX_CHARS} characters")
-    compact = _OTHER_SYMBOLOGY.sub(_kept_symbology, _shown(text), count=1)
+    compact = _unscanned(_shown(text))
     if not compact.replace(_FNC1, "").isprintable():
         raise ValueError("has control characters")
     return compact
+
+
+def _unscanned(text: str) -> str:
+    """Without identifiers of symbologies before it, however many: what is left must not begin with another one."""
+    while (found := _OTHER_SYMBOLOGY.sub(_kept_symbology, text, count=1)) != text:
+        text = found
+    return text
 
 
 def _kept_symbology(found: re.Match[str]) -> str:

@@ -88,6 +88,9 @@ def test_different_assets_have_different_names(grais: set[tuple[str, str]], owns
 
 @given(st.sampled_from(ALL), st.one_of(st.text(max_size=140), st.text("()0123456789.:-/ gGrRaAiIupcldntsQ3]C\x1d%x", max_size=60)))
 @example(canonical_asset, "-giai:x")
+@example(canonical_serial, "]x0]a00")
+@example(canonical_serial, "-]a00")
+@example(canonical_waybill, "]x0]a00")
 @example(canonical_asset, "(-8004)x")
 @example(canonical_asset, "grai:grai:" + GRAI)
 @example(canonical_asset, "https://[")
