@@ -6,7 +6,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from service.domain.fraud.model import Judge, Model
+from service.domain.fraud.model import LEVELS, Judge, Model
 from service.domain.fraud.signals import SIGNALS
 from service.domain.fraud.tuning import Row
 
@@ -14,7 +14,6 @@ HELD_OUT: Final = 5
 """One event of so many is kept from tuning, to measure on."""
 FOLDS: Final = 4
 """Parts of what is tuned on."""
-QUARTERS: Final = 4
 _PLACE: Final = {signal.name: i for i, signal in enumerate(SIGNALS)}
 
 
@@ -48,7 +47,7 @@ def strengths_of(quarters: Mapping[str, int]) -> tuple[float, ...]:
     strengths = [0.0] * len(SIGNALS)
     for name, quarter in quarters.items():
         if (place := _PLACE.get(name)) is not None:
-            strengths[place] = min(max(quarter, 0), QUARTERS) / QUARTERS
+            strengths[place] = min(max(quarter, 0), LEVELS) / LEVELS
     return tuple(strengths)
 
 

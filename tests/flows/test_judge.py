@@ -106,6 +106,13 @@ async def test_what_is_held_does_not_settle_and_goes_to_a_case(bench: Bench) -> 
     assert account == {"pending": 20, "available": 0}
 
 
+async def meet(bench: Bench, judging: Judges) -> None:
+    """c-1 pays by the card of c-2: what were two rings is one."""
+    for consumer in ("c-1", "c-2"):
+        await bench.world.credit(order_paid(consumer, attributes={"payment": "p-2"}))
+        await judging.judge_waiting()
+
+
 async def test_cases_become_one_when_their_rings_do(bench: Bench) -> None:
     await bench.world.campaign()
     judging = bench.judging(model=EVERYTHING)
@@ -113,10 +120,7 @@ async def test_cases_become_one_when_their_rings_do(bench: Bench) -> None:
         await bench.world.credit(order_paid(consumer, attributes={"payment": card}))
     await judging.judge_waiting()
     assert len(await bench.world.rows("SELECT FROM fraud_case WHERE status = 'open'")) == 2
-    await bench.world.credit(order_paid("c-1", attributes={"payment": "p-2"}))
-    await judging.judge_waiting()
-    await bench.world.credit(order_paid("c-2", attributes={"payment": "p-2"}))
-    await judging.judge_waiting()
+    await meet(bench, judging)
     cases = await bench.world.rows(
         "SELECT c.status, c.merged_into IS NOT NULL AS merged, count(e.event) AS events FROM fraud_case c "
         "LEFT JOIN fraud_case_event e ON e.fraud_case = c.number GROUP BY c.number ORDER BY c.number"
@@ -136,10 +140,7 @@ async def test_what_was_decided_stays_in_the_case_that_it_was_decided_in(bench: 
         "UPDATE fraud_case_event SET reversal = 'review:1' WHERE event = ("
         "SELECT max(event) FROM fraud_case_event WHERE fraud_case = (SELECT max(number) FROM fraud_case))"
     )
-    await bench.world.credit(order_paid("c-1", attributes={"payment": "p-2"}))
-    await judging.judge_waiting()
-    await bench.world.credit(order_paid("c-2", attributes={"payment": "p-2"}))
-    await judging.judge_waiting()
+    await meet(bench, judging)
     cases = await bench.world.rows(
         "SELECT c.status, count(e.event) AS events FROM fraud_case c LEFT JOIN fraud_case_event e ON e.fraud_case = c.number "
         "GROUP BY c.number ORDER BY c.number"

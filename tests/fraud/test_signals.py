@@ -74,8 +74,6 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("convicted", {"convicted_share": 0.4}, {"convicted_share": 0.04}),  # one of a large ring
 ]  # fmt: skip
 
-EIGHTHS = {"flagged", "flagged_kind", "suspect_company", "suspect_ring"}
-
 
 @pytest.mark.parametrize(("name", "fraud", "honest"), EXAMPLES, ids=[name for name, _, _ in EXAMPLES])
 def test_fires_on_its_fraud_and_not_on_its_hard_negative(name: str, fraud: dict[str, Any], honest: dict[str, Any]) -> None:
@@ -96,7 +94,7 @@ def test_nothing_fires_on_nothing() -> None:
 def test_strengths_are_quarters_or_eighths() -> None:
     for name, fraud, honest in EXAMPLES:
         for given in (fraud, honest):
-            assert LOOK[name](Features(**given)) in {i / (8 if name in EIGHTHS else 4) for i in range(9)}
+            assert LOOK[name](Features(**given)) in {0.0, 0.25, 0.5, 0.75, 1.0}
 
 
 def test_surprise_is_the_log_likelihood_ratio_against_chance() -> None:

@@ -63,8 +63,7 @@ def young_path(f: Features) -> float:
 
 def young(f: Features) -> float:
     """How new the account is. By itself it says nothing against anybody: what the others say weighs more of who came today."""
-    age = f.age_days
-    return 0.0 if age < 0 or age > 10 else 0.25 if age > 5 else 0.5 if age > 1.5 else 0.75 if age > 0.05 else 1.0
+    return stepped(-f.age_days, -10, -5, -1.5, -0.05) if f.age_days >= 0 else 0.0
 
 
 def same_behaviour(f: Features) -> float:
